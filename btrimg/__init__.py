@@ -1,0 +1,1 @@
+"""btrimg: an on-disk btrfs image manipulator and verifier."""

@@ -1,0 +1,1 @@
+"""Floor 3: verified tree blocks; search, iteration, bulk scan."""

@@ -1,0 +1,181 @@
+"""Tree blocks: read from any good copy, and verified against what the parent promised.
+
+Reading is verifying, as the kernel does it (fs/btrfs/disk-io.c ``btrfs_validate_extent_buffer`` and
+``btrfs_verify_level_key``, fs/btrfs/tree-checker.c ``btrfs_check_eb_owner``). Beyond the kernel, the keys of a block must
+stay below its right neighbour's first key, so that a hostile tree cannot reach one block twice and
+the time of a walk is bounded by the blocks there are.
+"""
+
+from __future__ import annotations
+
+import struct
+from operator import ge
+from typing import TYPE_CHECKING, NamedTuple
+
+from btrimg.errors import BlockError, BtrimgError, CorruptError
+from btrimg.ondisk.blocks import Header, Item, Key, KeyPtr
+from btrimg.ondisk.constants import MAX_LEVEL, TreeId
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterator
+    from typing import Any
+
+    from btrimg.volume.volume import Volume
+
+CACHED_BLOCKS = 256  #: 4 MiB of 16 KiB blocks: the upper levels of every tree that one command walks
+
+_SLOTS = {0: struct.Struct("<QBQII"), 1: struct.Struct("<QBQQQ")}  # Item and KeyPtr, flattened
+
+
+class Pointer(NamedTuple):
+    """What a parent (a node, a root item or the superblock) promises of a tree block; None is no promise."""
+
+    logical: int
+    level: int
+    generation: int | None = None
+    owner: int | None = None
+    first_key: Key | None = None
+    end_key: Key | None = None  #: first key of the right neighbour: all keys are below it
+
+
+def is_subvolume(tree_id: int) -> bool:
+    """Return whether *tree_id* is a tree of files (kernel ``is_fstree``); qgroup levels live in the top 16 bits."""
+    return tree_id == TreeId.FS_TREE or TreeId.FIRST_FREE <= tree_id < 1 << 48
+
+
+class Block:
+    """A verified tree block; slots are (objectid, type, offset, …) and sort as keys."""
+
+    __slots__ = ("data", "header", "slots")
+
+    def __init__(self, header: Header, data: bytes) -> None:
+        self.header, self.data = header, data
+        layout = _SLOTS[min(header.level, 1)]
+        end = Header.SIZE + header.nritems * layout.size
+        self.slots: list[tuple[int, ...]] = list(layout.iter_unpack(memoryview(data)[Header.SIZE : end]))
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+    def key(self, slot: int) -> Key:
+        """Return the key in *slot*."""
+        return Key._make(self.slots[slot][:3])
+
+    def payload(self, slot: int) -> bytes:
+        """Return the payload of the item in *slot* of a leaf.
+
+        Raises CorruptError when the item points outside the block or into the slots.
+        """
+        *_, offset, size = self.slots[slot]
+        start = Header.SIZE + offset
+        if start + size > len(self.data) or start < Header.SIZE + len(self.slots) * Item.SIZE:
+            raise CorruptError(
+                f"leaf {self.header.bytenr} slot {slot}: item data [{offset}, +{size}) lies outside the data area"
+            )
+        return self.data[start : start + size]
+
+    def child(self, slot: int, parent: Pointer) -> Pointer:
+        """Return what the node promises of the child in *slot*; *parent* is the promise this node was read by."""
+        *_, logical, generation = self.slots[slot]
+        end = self.key(slot + 1) if slot + 1 < len(self.slots) else parent.end_key
+        return Pointer(logical, self.header.level - 1, generation, parent.owner, self.key(slot), end)
+
+
+class BlockReader:
+    """Reads and verifies tree blocks of a volume, with a small cache; *fsids* are those that blocks may carry."""
+
+    def __init__(self, volume: Volume, fsids: Container[bytes]) -> None:
+        self.volume, self._fsids = volume, fsids
+        self._cache: dict[int, Block] = {}
+        self.blocks_read = 0  #: tree blocks that came from a device, good or bad
+
+    def read(self, promise: Pointer) -> Block:
+        """Return the block at ``promise.logical``, from the first copy that keeps the promise.
+
+        Raises BlockError when no copy does.
+        """
+        cached = self._cache.pop(promise.logical, None)
+        if cached is not None and fault_of_promise(cached, promise) is None:
+            self._cache[promise.logical] = cached  # moved to the young end
+            return cached
+        block = self._read(promise)
+        if len(self._cache) >= CACHED_BLOCKS:
+            del self._cache[next(iter(self._cache))]
+        self._cache[promise.logical] = block
+        return block
+
+    def _read(self, promise: Pointer) -> Block:
+        volume, first_fault, fault = self.volume, None, "no device that holds it can be read"
+        try:
+            for data in volume.candidates(promise.logical, volume.nodesize):
+                self.blocks_read += 1
+                block = self.accept(data, promise)
+                if isinstance(block, Block):
+                    if first_fault:
+                        volume.warn(f"tree block {promise.logical}: {first_fault}; another copy is good")
+                    return block
+                fault, first_fault = block, first_fault or block
+        except BtrimgError as error:
+            fault = str(error)
+        raise BlockError(f"tree block {promise.logical}: {first_fault or fault}")
+
+    def accept(self, data: bytes, promise: Pointer) -> Block | str:
+        """Return the block in *data* if it is intact and what *promise* says, else a phrase that says why not."""
+        csum = self.volume.csum
+        header = Header.unpack(data)
+        if header.csum[: csum.size] != csum.digest(memoryview(data)[32:]):
+            return f"bad checksum, found {header.csum[: csum.size].hex()}"
+        if header.bytenr != promise.logical:
+            return f"claims to be block {header.bytenr}"
+        if header.fsid not in self._fsids:
+            return f"belongs to another filesystem, {header.fsid.hex()}"
+        if header.level >= MAX_LEVEL:
+            return f"bad level {header.level}"
+        slot_size = KeyPtr.SIZE if header.level else Item.SIZE
+        if header.nritems > (len(data) - Header.SIZE) // slot_size:
+            return f"bad nritems {header.nritems}"
+        if header.level and not header.nritems:
+            return "a node without pointers"
+        block = Block(header, data)
+        if any(map(ge, block.slots, block.slots[1:])):
+            return "keys out of order"
+        return fault_of_promise(block, promise) or block
+
+
+def fault_of_promise(block: Block, promise: Pointer) -> str | None:
+    """Return a phrase that says how *block* differs from what its parent promised, None if it does not."""
+    header = block.header
+    checks: tuple[tuple[str, Any, Any], ...] = (
+        ("level", header.level, promise.level),
+        ("generation", header.generation, promise.generation),
+    )
+    for name, found, expected in checks:
+        if expected is not None and found != expected:
+            return f"{name} is {found}, its parent says {expected}"
+    if promise.owner is not None and not _owner_fits(header.owner, promise.owner):
+        return f"owner is {header.owner}, it was reached from tree {promise.owner}"
+    if promise.first_key is not None and (not block.slots or block.key(0) != promise.first_key):
+        found = tuple(block.key(0)) if block.slots else "none"
+        return f"first key is {found}, its parent says {tuple(promise.first_key)}"
+    if promise.end_key is not None and block.slots and block.key(-1) >= promise.end_key:
+        return f"last key {tuple(block.key(-1))} is not below the next block's {tuple(promise.end_key)}"
+    return None
+
+
+def _owner_fits(owner: int, tree_id: int) -> bool:
+    if tree_id == TreeId.TREE_RELOC:  # blocks are borrowed from the tree that is relocated
+        return True
+    return is_subvolume(owner) if is_subvolume(tree_id) else owner == tree_id
+
+
+def walk(blocks: BlockReader, at: Pointer) -> Iterator[tuple[Pointer, Block | BlockError]]:
+    """Yield every block below and at *at*, parents first; a block that cannot be read comes as its error."""
+    try:
+        block = blocks.read(at)
+    except BlockError as error:
+        yield at, error
+        return
+    yield at, block
+    if block.header.level:
+        for slot in range(len(block)):
+            yield from walk(blocks, block.child(slot, at))
