@@ -1,0 +1,62 @@
+"""What every test may use: the oracles, and images that the kernel wrote, each made once a session."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+
+import pytest
+from hypothesis import settings
+from support import images, powerloss
+from support.oracles import require_kernel, require_progs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+settings.register_profile("local", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci" if os.environ.get("BTRIMG_REQUIRE_ORACLES") == "1" else "local")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Hold back tests whose oracle this machine lacks, before their fixtures are made."""
+    if item.get_closest_marker("kernel"):
+        require_kernel()
+    if item.get_closest_marker("progs"):
+        require_progs()
+
+
+@pytest.fixture(scope="session")
+def image_directory() -> Iterator[str]:
+    """Hold the session's images; not pytest's tmp_path, which keeps those of three sessions."""
+    with tempfile.TemporaryDirectory(prefix="btrimg-images-") as directory:
+        yield directory
+
+
+@pytest.fixture(scope="session")
+def kernel_image(image_directory: str) -> Callable[..., images.KernelImage]:
+    """Give ``make_image(**options)``, made once per session and set of options; for ``kernel`` tests."""
+    return _once_each(images.make_image, image_directory)
+
+
+@pytest.fixture(scope="session")
+def cut_image(image_directory: str) -> Callable[..., powerloss.CutImage]:
+    """Give ``make_cut_image(**options)``, made once per session and set of options; for ``kernel`` tests."""
+    return _once_each(powerloss.make_cut_image, image_directory)
+
+
+def _once_each(make: Callable[Concatenate[str, P], T], directory: str) -> Callable[P, T]:
+    made: dict[str, T] = {}
+
+    def get(*args: P.args, **options: P.kwargs) -> T:
+        key = repr((args, sorted(options.items())))
+        if key not in made:
+            made[key] = make(tempfile.mkdtemp(dir=directory), *args, **options)
+        return made[key]
+
+    return get
