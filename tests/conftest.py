@@ -24,11 +24,11 @@ settings.load_profile("ci" if os.environ.get("BTRIMG_REQUIRE_ORACLES") == "1" el
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Hold back tests whose oracle this machine lacks, before their fixtures are made."""
-    if item.get_closest_marker("kernel"):
-        require_kernel()
-    if item.get_closest_marker("progs"):
-        require_progs()
+    """Hold back tests whose oracle this machine lacks, before their fixtures are made; report who judges a test."""
+    for oracle, require in (("kernel", require_kernel), ("progs", require_progs)):
+        if item.get_closest_marker(oracle):
+            item.user_properties.append(("oracle", oracle))  # into --junitxml, for .ci/oracle_tests.py
+            require()
 
 
 @pytest.fixture(scope="session")
