@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import lzma
 import os
+import shutil
 import tempfile
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
@@ -48,6 +50,16 @@ def kernel_image(image_directory: str) -> Callable[..., images.KernelImage]:
 def cut_image(image_directory: str) -> Callable[..., powerloss.CutImage]:
     """Give ``make_cut_image(**options)``, made once per session and set of options; for ``kernel`` tests."""
     return _once_each(powerloss.make_cut_image, image_directory)
+
+
+@pytest.fixture(scope="session")
+def demo_image(image_directory: str) -> str:
+    """Give the image of ``make demo``; it needs no oracle."""
+    image = os.path.join(image_directory, "demo.img")
+    packed = os.path.join(os.path.dirname(__file__), "..", "fixtures", "demo.img.xz")
+    with lzma.open(packed) as source, open(image, "wb") as target:
+        shutil.copyfileobj(source, target, 1 << 20)
+    return image
 
 
 def _once_each(make: Callable[Concatenate[str, P], T], directory: str) -> Callable[P, T]:
