@@ -15,6 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from btrimg.errors import UnsupportedError
+from btrimg.ondisk.constants import CsumType
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,12 +105,11 @@ def _blake2b() -> Callable[[Buffer], bytes]:
     return lambda data: blake2b(data, digest_size=32).digest()
 
 
-# btrfs_csums[] in fs/btrfs/fs.c; the number is btrfs_super_block.csum_type.
-_ALGORITHMS = {
-    0: ("crc32c", 4, _crc32c),
-    1: ("xxhash64", 8, _xxhash64),
-    2: ("sha256", 32, _sha256),
-    3: ("blake2", 32, _blake2b),
+_ALGORITHMS: dict[int, tuple[str, int, Callable[[], Callable[[Buffer], bytes]]]] = {
+    CsumType.CRC32C: ("crc32c", 4, _crc32c),
+    CsumType.XXHASH64: ("xxhash64", 8, _xxhash64),
+    CsumType.SHA256: ("sha256", 32, _sha256),
+    CsumType.BLAKE2B: ("blake2", 32, _blake2b),
 }
 
 #: Bytes of one checksum on disk, by csum type number.

@@ -139,7 +139,7 @@ def test_digest_maps_over_the_rows_of_an_array() -> None:
 
 
 def test_unknown_type_is_named() -> None:
-    with pytest.raises(UnsupportedError, match="checksum type 4 is not known"):
+    with pytest.raises(UnsupportedError, match=r"type 4 is not known .0 crc32c, 1 xxhash64, 2 sha256, 3 blake2 are"):
         csum.algorithm(4)
 
 
