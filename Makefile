@@ -3,6 +3,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+IMAGE := build/demo.img
 
 # mkfs.btrfs and losetup live in sbin, which is not on everybody's PATH.
 export PATH := $(PATH):/usr/sbin:/sbin
@@ -11,7 +12,7 @@ export DEBIAN_FRONTEND := noninteractive
 
 .PHONY: demo test lint format bench generate oracles clean
 
-demo: $(READY)  ## Show what btrimg is for, on a small image
+demo: $(READY) $(IMAGE)  ## Show what btrimg is for, on a small image
 	@$(BIN)/python fixtures/demo.py
 
 test: $(READY) oracles  ## Run every test that this machine can run
@@ -29,9 +30,13 @@ format: $(READY)  ## Let ruff repair style
 bench: $(READY)  ## Race the named peers; needs root and a kernel with btrfs
 	$(BIN)/python -m tests.bench
 
-generate: $(READY)  ## Write what is derived from the declarations and from --help
+generate: $(READY) $(IMAGE)  ## Write what is derived from the declarations, and outputs of commands in the docs
 	$(BIN)/python -m btrimg.ondisk.generate
 	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/consoles.py
+
+$(IMAGE): fixtures/demo.img.xz fixtures/unpack.py | $(READY)
+	@$(BIN)/python fixtures/unpack.py $< $@
 
 clean:  ## Remove what the other targets made
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -69,5 +74,5 @@ oracles:
 	else \
 		echo "btrfs-progs not found: tests marked progs and kernel will be skipped (install your system's btrfs-progs)"; \
 	fi
-	@if [ "$$(id -u)" = 0 ]; then modprobe -q -a loop btrfs || true; \
+	@if [ "$$(id -u)" = 0 ]; then modprobe -q -a loop btrfs 2>/dev/null || true; \
 	else echo "not root: tests marked kernel will be skipped (they mount images; sudo make test runs them)"; fi
