@@ -1,0 +1,73 @@
+"""Work done ahead of its consumer by a few threads, in order and with a bounded number of buffers."""
+
+from __future__ import annotations
+
+from queue import SimpleQueue
+from threading import Thread
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+Task = TypeVar("Task")
+Buffer = TypeVar("Buffer")
+Result = TypeVar("Result")
+
+THREADS = 2  #: reading and checksums release the GIL; a third one gains nothing where two cores are
+_BUFFERS = 2  # of each thread: one that is filled while the other one is looked at
+
+
+def ahead(
+    work: Callable[[Task, Buffer], Result], tasks: Sequence[Task], new_buffer: Callable[[], Buffer]
+) -> Iterator[tuple[Task, Result]]:
+    """Yield every task with ``work(task, buffer)`` in the order of *tasks*.
+
+    The buffer is the result's until the next one is asked for. What *work* raises is raised here.
+    """
+    if len(tasks) < 2:  # a small image shall not wait for threads
+        for task in tasks:
+            yield task, work(task, new_buffer())
+        return
+    workers = [_Worker(work, tasks[first::THREADS], new_buffer) for first in range(THREADS)]
+    try:
+        for number, task in enumerate(tasks):
+            worker = workers[number % THREADS]
+            result, buffer = worker.done.get()
+            if isinstance(result, BaseException):
+                raise result
+            yield task, result
+            worker.free.put(buffer)
+    finally:
+        for worker in workers:
+            worker.stop()
+
+
+class _Worker(Generic[Task, Buffer, Result]):
+    """One thread with its tasks and buffers."""
+
+    def __init__(
+        self, work: Callable[[Task, Buffer], Result], tasks: Sequence[Task], new_buffer: Callable[[], Buffer]
+    ) -> None:
+        self._work, self._tasks = work, tasks
+        self.free: SimpleQueue[Buffer | None] = SimpleQueue()
+        self.done: SimpleQueue[tuple[Result | BaseException, Buffer | None]] = SimpleQueue()
+        for _ in tasks[:_BUFFERS]:
+            self.free.put(new_buffer())
+        self._thread = Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        for task in self._tasks:
+            buffer = self.free.get()
+            if buffer is None:
+                return
+            try:
+                self.done.put((self._work(task, buffer), buffer))
+            except BaseException as error:
+                self.done.put((error, None))
+                return
+
+    def stop(self) -> None:
+        """End the thread after the task that it is at."""
+        self.free.put(None)
+        self._thread.join()

@@ -1,0 +1,253 @@
+"""Tree blocks in batches: read, verified and decoded together, as :mod:`block` does one by one.
+
+What a parent promises of its children is a table here. The blocks of many promises are read in order of device offset,
+in large reads and by a few threads, and judged by a few operations of numpy per batch. A block that fails is read again
+by ``BlockReader``, copy by copy: what that accepts is the truth, and its reasons are the ones reported.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from btrimg.errors import BlockError, CorruptError, DeviceError
+from btrimg.ondisk.blocks import Header, Item, Key, KeyPtr
+from btrimg.ondisk.constants import TreeId
+from btrimg.trees.ahead import ahead
+from btrimg.trees.block import Pointer, is_subvolume
+from btrimg.volume.places import PlaceMap
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from btrimg.ondisk.record import Record
+    from btrimg.trees.block import BlockReader
+
+    Report = Callable[[CorruptError], None]
+    Ints = NDArray[np.int64]
+    Truths = NDArray[np.bool_]
+    Structs = NDArray[np.void]
+    Keys = NDArray[np.bytes_]
+
+BATCH_BYTES = 4 << 20  #: of tree blocks in one batch, of which each thread holds two
+
+# A key as bytes that sort as keys do; and a promise, so that equal promises are equal bytes.
+_SORTED_KEY = np.dtype([("objectid", ">u8"), ("type", "u1"), ("offset", ">u8")])
+KEY_BYTES = np.dtype("S17")
+PROMISE = np.dtype([("logical", ">u8"), ("generation", ">u8"), ("owner", ">u8"), ("known", "u1"), ("key", KEY_BYTES)])
+_GENERATION, _OWNER, _FIRST_KEY = 1, 2, 4  # bits of "known": what is promised besides logical
+
+
+def ranges(starts: Ints, counts: Ints) -> Ints:
+    """Return the integers of all the ranges [start, start + count), one range after the other."""
+    ends = np.cumsum(counts)
+    numbers: Ints = np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - counts), counts)
+    return numbers
+
+
+def records_at(data: NDArray[np.uint8], record: type[Record], position: Ints) -> Structs:
+    """Return the fixed parts of the *record* at every byte *position* of *data*, all of them inside."""
+    dtype = record.dtype()
+    if not len(position):
+        return np.empty(0, dtype)
+    # As void, a record is copied whole; as a structure it would be copied field by field.
+    everywhere = np.ndarray((len(data) - dtype.itemsize + 1,), f"V{dtype.itemsize}", data, strides=(1,))
+    return everywhere[position].view(dtype)
+
+
+class BlockBatch(NamedTuple):
+    """Some blocks of one level, and the slots of those that are what their parents promised."""
+
+    first: int  #: number of the first block among all promises
+    rows: NDArray[np.uint8]  #: the blocks, one a row; valid until the next batch is asked for
+    slots: Structs  #: Item or KeyPtr, of all good blocks, one after the other
+    counts: Ints  #: slots per block
+    good: Truths
+
+    def last_keys(self) -> Keys:
+        """Return the last key of every block, as bytes that sort as keys do; empty for one without slots."""
+        keys = np.zeros(len(self.rows), KEY_BYTES)
+        full = np.flatnonzero(self.counts)
+        keys[full] = _key_bytes(self.slots["key"][np.cumsum(self.counts)[full] - 1])
+        return keys
+
+    def children(self, promises: Structs) -> Structs:
+        """Return what these nodes, read by *promises*, promise of their children."""
+        parents = np.repeat(promises, self.counts)
+        table = np.empty(len(self.slots), PROMISE)
+        table["logical"], table["generation"] = self.slots["blockptr"], self.slots["generation"]
+        table["owner"], table["known"] = parents["owner"], parents["known"] & _OWNER | _GENERATION | _FIRST_KEY
+        table["key"] = _key_bytes(self.slots["key"])
+        return table
+
+
+def promises_of(pointers: Sequence[Pointer]) -> Structs:
+    """Return *pointers* as a table of promises; their levels and end keys are not in it."""
+    table = np.zeros(len(pointers), PROMISE)
+    for row, pointer in zip(table, pointers, strict=True):
+        row["logical"] = pointer.logical
+        if pointer.generation is not None:
+            row["generation"], row["known"] = pointer.generation, row["known"] | _GENERATION
+        if pointer.owner not in (None, TreeId.TREE_RELOC):  # that one borrows the blocks of another tree
+            row["owner"], row["known"] = _owner_class(pointer.owner), row["known"] | _OWNER
+        if pointer.first_key is not None:
+            parts = zip(pointer.first_key, (8, 1, 8), strict=True)
+            row["key"], row["known"] = b"".join(n.to_bytes(size, "big") for n, size in parts), row["known"] | _FIRST_KEY
+    return table
+
+
+def _pointer(promise: np.void, level: int) -> Pointer:
+    known, key = int(promise["known"]), promise["key"].ljust(KEY_BYTES.itemsize, b"\0")
+    return Pointer(
+        int(promise["logical"]),
+        level,
+        int(promise["generation"]) if known & _GENERATION else None,
+        int(promise["owner"]) if known & _OWNER else None,
+        Key(*(int.from_bytes(part, "big") for part in (key[:8], key[8:9], key[9:]))) if known & _FIRST_KEY else None,
+    )
+
+
+class BatchReader:
+    """Reads the blocks of many promises; those of which no copy is good are told to *bad*."""
+
+    def __init__(self, blocks: BlockReader, bad: Report) -> None:
+        self._blocks, self._volume, self._bad = blocks, blocks.volume, bad
+        self._nodesize = blocks.volume.nodesize
+        self._places = PlaceMap(blocks.volume.chunk_map)
+
+    def unique(self, pointers: Structs) -> tuple[Structs, Ints]:
+        """Return the different promises in order of device offset, and the number of each pointer's among them."""
+        whole = np.ascontiguousarray(pointers).view(f"S{PROMISE.itemsize}")
+        _, index, inverse = np.unique(whole, return_index=True, return_inverse=True)
+        promises = pointers[index]
+        places = self._places.locate(promises["logical"].astype(np.uint64))
+        order = np.lexsort((places.physical[0], places.devid[0]))
+        number = np.empty(len(order), np.int64)
+        number[order] = np.arange(len(order))
+        return promises[order], number[inverse]
+
+    def read(self, promises: Structs, level: int) -> Iterator[BlockBatch]:
+        """Yield the blocks of *promises*, all of one *level*, in batches of bounded memory."""
+        step = max(1, BATCH_BYTES // self._nodesize)
+
+        def load(start: int, buffer: NDArray[np.uint8]) -> BlockBatch:
+            return self._load(start, promises[start : start + step], level, buffer)
+
+        def new_buffer() -> NDArray[np.uint8]:
+            return np.empty((min(step, len(promises)), self._nodesize), np.uint8)
+
+        for start, batch in ahead(load, range(0, len(promises), step), new_buffer):
+            self._blocks.blocks_read += len(batch.rows)
+            if batch.good.all():
+                yield batch
+            else:
+                yield self._repair(batch, promises[start : start + step], level)
+
+    def _load(self, first: int, promises: Structs, level: int, buffer: NDArray[np.uint8]) -> BlockBatch:
+        """Read the blocks of *promises* into *buffer*, what lies side by side at once, and judge them."""
+        rows = buffer[: len(promises)]
+        places = self._places.locate(promises["logical"].astype(np.uint64))
+        devid, physical = places.devid[0], places.physical[0]
+        readable = places.contiguous >= self._nodesize
+        follows = (devid[1:] == devid[:-1]) & (physical[1:] == physical[:-1] + self._nodesize)
+        breaks = np.flatnonzero(~(follows & readable[1:] & readable[:-1])) + 1
+        for start, end in pairwise([0, *breaks.tolist(), len(rows)]):
+            device = self._volume.devices.get(int(devid[start]))
+            if device is None or not readable[start]:
+                readable[start:end] = False
+                continue
+            try:
+                device.pread_into(rows[start:end].data, int(physical[start]))
+            except DeviceError:
+                readable[start:end] = False
+        return self._judge(first, rows, promises, level, readable)
+
+    def _judge(
+        self, first: int, rows: NDArray[np.uint8], promises: Structs, level: int, readable: Truths
+    ) -> BlockBatch:
+        """Judge blocks as ``BlockReader.accept`` does, but for their end keys, which depend on the tree."""
+        heads = _heads(rows)
+        good = readable & self._sealed(rows, heads)
+        good &= heads["bytenr"] == promises["logical"]
+        good &= heads["level"] == level
+        capacity = (self._nodesize - Header.SIZE) // (KeyPtr if level else Item).SIZE
+        good &= (heads["nritems"] <= capacity) & (heads["nritems"] >= min(level, 1))
+        known = promises["known"]
+        good &= (heads["generation"] == promises["generation"]) | (known & _GENERATION == 0)
+        good &= (_owner_classes(heads["owner"]) == promises["owner"]) | (known & _OWNER == 0)
+        batch = _decode(first, rows, heads, level, good)
+        keys, ends = batch.slots["key"], np.cumsum(batch.counts)
+        unordered = np.flatnonzero(~_ascending(keys)) + 1
+        unordered = unordered[~np.isin(unordered, ends)]  # from one block to the next there is no order
+        good[np.searchsorted(ends, unordered, "right")] = False
+        full = np.flatnonzero(batch.counts)
+        first_keys = np.zeros(len(rows), KEY_BYTES)
+        first_keys[full] = _key_bytes(keys[(ends - batch.counts)[full]])
+        good &= (known & _FIRST_KEY == 0) | ((first_keys == promises["key"]) & (batch.counts > 0))
+        return batch
+
+    def _sealed(self, rows: NDArray[np.uint8], heads: Structs) -> Truths:
+        """Return which blocks have the right checksum and belong to the filesystem."""
+        size, digest = self._volume.csum.size, self._volume.csum.digest
+        computed = b"".join(map(digest, rows[:, 32:]))
+        stored = rows[:, :size].tobytes()
+        ours = np.fromiter(map(self._volume.fsids.__contains__, heads["fsid"].tolist()), np.bool_, len(rows))
+        sealed: Truths = ours & (np.frombuffer(computed, f"V{size}") == np.frombuffer(stored, f"V{size}"))
+        return sealed
+
+    def _repair(self, batch: BlockBatch, promises: Structs, level: int) -> BlockBatch:
+        """Return *batch* with the blocks that are not good taken from other copies, where there are any."""
+        for number in np.flatnonzero(~batch.good).tolist():
+            try:
+                block = self._blocks.read(_pointer(promises[number], level))
+            except BlockError as error:
+                self._bad(error)
+            else:
+                batch.rows[number] = np.frombuffer(block.data, np.uint8)
+                batch.good[number] = True
+        return _decode(batch.first, batch.rows, _heads(batch.rows), level, batch.good)
+
+
+def _heads(rows: NDArray[np.uint8]) -> Structs:
+    return rows[:, : Header.SIZE].copy().view(Header.dtype())[:, 0]
+
+
+def _decode(first: int, rows: NDArray[np.uint8], heads: Structs, level: int, good: Truths) -> BlockBatch:
+    """Return the slots of the blocks that are *good* so far."""
+    counts = np.where(good, heads["nritems"], 0).astype(np.int64)
+    slot = KeyPtr if level else Item
+    starts = np.arange(len(rows)) * rows.shape[1] + Header.SIZE
+    number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    position = np.repeat(starts, counts) + number * slot.SIZE
+    return BlockBatch(first, rows, records_at(rows.reshape(-1), slot, position), counts, good)
+
+
+def _key_bytes(keys: Structs) -> Keys:
+    """Return disk keys as bytes that sort as the keys do."""
+    swapped = np.empty(len(keys), _SORTED_KEY)
+    for name in _SORTED_KEY.names or ():
+        swapped[name] = keys[name]
+    return swapped.view(KEY_BYTES)
+
+
+def _ascending(keys: Structs) -> Truths:
+    """Return for every key but the last whether the next one is greater."""
+    objectid, key_type, offset = keys["objectid"].copy(), keys["type"].copy(), keys["offset"].copy()
+    equal = objectid[:-1] == objectid[1:]
+    above: Truths = objectid[:-1] < objectid[1:]
+    above |= equal & (key_type[:-1] < key_type[1:])
+    above |= equal & (key_type[:-1] == key_type[1:]) & (offset[:-1] < offset[1:])
+    return above
+
+
+def _owner_classes(owners: NDArray[Any]) -> NDArray[np.uint64]:
+    """Return *owners* with one number for all trees of files, since these share blocks."""
+    return np.fromiter(map(_owner_class, owners.tolist()), np.uint64, len(owners))
+
+
+def _owner_class(owner: int | None) -> int:
+    return TreeId.FS_TREE if owner is None or is_subvolume(owner) else owner
