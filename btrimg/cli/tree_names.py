@@ -1,0 +1,75 @@
+"""Trees and keys as arguments: numbers, or the names that btrfs-progs gives them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from btrimg.ondisk.blocks import KEY_MAX, KEY_MIN, Key
+from btrimg.ondisk.constants import ItemType, TreeId
+
+# What btrfs-progs takes for -t (common/parse-utils.c); "-" may stand for "_", _TREE and _OBJECTID may follow.
+_TREES = {
+    "ROOT": TreeId.ROOT_TREE,
+    "EXTENT": TreeId.EXTENT_TREE,
+    "CHUNK": TreeId.CHUNK_TREE,
+    "DEVICE": TreeId.DEV_TREE,
+    "DEV": TreeId.DEV_TREE,
+    "FS": TreeId.FS_TREE,
+    "CSUM": TreeId.CSUM_TREE,
+    "CHECKSUM": TreeId.CSUM_TREE,
+    "QUOTA": TreeId.QUOTA_TREE,
+    "UUID": TreeId.UUID_TREE,
+    "FREE_SPACE": TreeId.FREE_SPACE_TREE,
+    "TREE_LOG_FIXUP": TreeId.TREE_LOG_FIXUP,
+    "TREE_LOG": TreeId.TREE_LOG,
+    "TREE_RELOC": TreeId.TREE_RELOC,
+    "DATA_RELOC": TreeId.DATA_RELOC_TREE,
+    "BLOCK_GROUP": TreeId.BLOCK_GROUP_TREE,
+    "RAID_STRIPE": TreeId.RAID_STRIPE_TREE,
+    "REMAP": TreeId.REMAP_TREE,
+}
+
+
+def tree_id(text: str) -> int:
+    """Return the id of the tree that *text* names or is the number of; negative as in the kernel's headers.
+
+    Raises ValueError.
+    """
+    name = text.upper().replace("-", "_").removeprefix("BTRFS_").removesuffix("_OBJECTID").removesuffix("_TREE")
+    if name in _TREES:
+        return int(_TREES[name])
+    return _number(text, f"none of {', '.join(_TREES).lower()}")
+
+
+def lowest_key(text: str) -> Key:
+    """Return the lowest key that *text*, OBJECTID[,TYPE[,OFFSET]] in numbers or names, stands for."""
+    return _key(text, KEY_MIN)
+
+
+def highest_key(text: str) -> Key:
+    """Return the highest key that *text*, OBJECTID[,TYPE[,OFFSET]] in numbers or names, stands for."""
+    return _key(text, KEY_MAX)
+
+
+def _key(text: str, rest: Key) -> Key:
+    parts = text.split(",")
+    if len(parts) > len(rest):
+        raise ValueError(f"{text!r} has more parts than OBJECTID,TYPE,OFFSET")
+    given = [read(part.strip()) for read, part in zip((tree_id, _item_type, _number), parts, strict=False)]
+    return Key(*given, *rest[len(given) :])
+
+
+def _item_type(text: str) -> int:
+    name = text.upper()
+    number = int(ItemType[name]) if name in ItemType.__members__ else _number(text, "no key type")
+    if number > KEY_MAX.type:
+        raise ValueError(f"{text!r} does not fit the 8 bits of a key type")
+    return number
+
+
+def _number(text: str, what_else: str = "no name") -> int:
+    with suppress(ValueError):
+        number = int(text, 0)
+        if -(1 << 63) <= number < 1 << 64:
+            return number % (1 << 64)
+    raise ValueError(f"{text!r} is no number and {what_else}")
