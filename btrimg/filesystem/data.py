@@ -1,0 +1,123 @@
+"""File data: verified, decompressed, from whichever copy is good."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from btrimg.errors import BtrimgError, ChecksumError, CorruptError, DeviceError
+from btrimg.filesystem.extents import file_extents
+from btrimg.units import MIB, round_down, round_up
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from btrimg.filesystem.extents import FileExtentRow
+    from btrimg.filesystem.image import Image
+    from btrimg.filesystem.inode import Inode
+
+READ_SIZE = MIB  #: bytes of one read of a large extent; larger ones leave the processor's cache before the checksum
+
+
+def read(inode: Inode, offset: int, length: int, *, verify: bool = True) -> bytes:
+    """Return file bytes [offset, offset + length), fewer at the end of the file; holes and prealloc are zeros.
+
+    With *verify* every sector is checked against its checksum and taken from the first copy that agrees. Raises
+    ChecksumError when no copy does, DeviceError when none can be read, CorruptError for extents that make no sense.
+    """
+    end = min(offset + length, inode.item.size)
+    parts: list[bytes] = []
+    cursor = offset
+    for at, piece in segments(inode, offset, end, verify=verify):
+        parts += (bytes(at - cursor), piece)
+        cursor = at + len(piece)
+    parts.append(bytes(max(end - cursor, 0)))
+    return b"".join(parts)
+
+
+def segments(inode: Inode, start: int, end: int, *, verify: bool = True) -> Iterator[tuple[int, bytes]]:
+    """Yield (file offset, bytes) of what is not a hole in [start, end), in order, at most READ_SIZE at once.
+
+    Errors are those of :func:`read`.
+    """
+    for row in file_extents(inode, start):
+        if row.offset >= end:
+            return
+        if row.kind in ("hole", "prealloc"):
+            continue
+        first, last = max(row.offset, start), min(row.end, end)
+        if row.kind == "regular":
+            for at in range(first, last, READ_SIZE):
+                yield at, _regular(inode, row, at, min(at + READ_SIZE, last), verify=verify)
+        elif first < last:
+            whole = _inline(inode, row) if row.kind == "inline" else _compressed(inode, row, verify=verify)
+            skip = first - row.offset
+            yield first, whole[skip : skip + last - first]
+
+
+def _inline(inode: Inode, row: FileExtentRow) -> bytes:
+    stored = row.inline or b""
+    if not row.compression:
+        return stored
+    from btrimg.ondisk.compression import decompress
+
+    return decompress(row.compression, stored, row.length, inode.image.volume.sectorsize, inline=True)
+
+
+def _compressed(inode: Inode, row: FileExtentRow, *, verify: bool) -> bytes:
+    """Return the part of a compressed extent that *row* uses."""
+    from btrimg.ondisk.compression import decompress
+
+    extent = row.extent
+    if extent is None:
+        raise CorruptError(f"inode {inode.ino}: compressed row at {row.offset} without an extent")
+    stored = read_logical(inode.image, extent.logical, extent.length, verify=verify and inode.checksummed)
+    plain = decompress(row.compression, stored, extent.ram_bytes, inode.image.volume.sectorsize)
+    return plain[extent.offset : extent.offset + row.length]
+
+
+def _regular(inode: Inode, row: FileExtentRow, first: int, last: int, *, verify: bool) -> bytes:
+    logical = (row.logical or 0) + first - row.offset
+    sectorsize = inode.image.volume.sectorsize
+    start, end = round_down(logical, sectorsize), round_up(logical + last - first, sectorsize)
+    whole = read_logical(inode.image, start, end - start, verify=verify and inode.checksummed)
+    return whole[logical - start : logical - start + last - first] if len(whole) != last - first else whole
+
+
+def read_logical(image: Image, logical: int, length: int, *, verify: bool) -> bytes:
+    """Return data bytes at *logical*, whole sectors; with *verify* each is what its checksum says."""
+    volume = image.volume
+    if not verify:
+        return volume.read(logical, length)
+    expected = image.csums.lookup(logical, length)
+    try:
+        data = volume.read(logical, length)
+    except DeviceError:
+        data = None  # some sector; each is tried on its own below
+    size = volume.csum.size
+    if data is not None and b"".join(map(volume.csum.digest, _sectors(data, volume.sectorsize))) == expected:
+        return data
+    return b"".join(
+        _good_sector(image, logical + at, expected[i * size : (i + 1) * size])
+        for i, at in enumerate(range(0, length, volume.sectorsize))
+    )
+
+
+def _sectors(data: bytes, sectorsize: int) -> Iterator[memoryview]:
+    view = memoryview(data)
+    return (view[at : at + sectorsize] for at in range(0, len(data), sectorsize))
+
+
+def _good_sector(image: Image, logical: int, expected: bytes) -> bytes:
+    volume = image.volume
+    fault: BtrimgError = DeviceError(f"data at logical {logical}: no device that holds it can be read")
+    for number, data in enumerate(volume.candidates(logical, volume.sectorsize)):
+        found = volume.csum.digest(data)
+        if found == expected:
+            if number:
+                volume.warn(f"data at logical {logical}: the first copy fails its checksum; another is good")
+            return data
+        fault = ChecksumError(
+            f"data at logical {logical} fails its checksum on every copy: found {found.hex()}, "
+            f"expected {expected.hex()}"
+        )
+    raise fault
