@@ -1,0 +1,5 @@
+"""``python -m btrimg``."""
+
+from btrimg.cli.main import main
+
+main()

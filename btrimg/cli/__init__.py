@@ -1,0 +1,1 @@
+"""Floor 8: arguments in, exit codes out."""

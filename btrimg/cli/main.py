@@ -1,0 +1,67 @@
+"""The ``btrimg`` program: a table of commands, each imported when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+from btrimg.errors import BtrimgError, CorruptError, NotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from btrimg.cli.command import Command
+
+COMMANDS = {  # words: (module and attribute, one line of help)
+    ("resolve",): ("resolve:resolve", "Show where a byte of a file lies on every device."),
+    ("extents",): ("extents:extents", "List file extents: of a file, a directory or the whole image."),
+    ("ls",): ("ls:ls", "List a directory."),
+    ("stat",): ("stat:stat", "Show all that an inode says."),
+    ("cat",): ("cat:cat", "Write a file's bytes, verified, to standard output."),
+    ("export",): ("export:export", "Copy files out of an image, to a directory or a tar archive."),
+    ("inspect", "dump-super"): ("dump_super:dump_super", "Show superblocks."),
+    ("inspect", "dump-tree"): ("dump_tree:dump_tree", "Show the items of trees."),
+    ("inspect", "list-chunks"): ("list_chunks:list_chunks", "Show where chunks lie, and how full they are."),
+}
+
+
+def load(words: tuple[str, ...]) -> Command:
+    """Import and return the command called by *words*."""
+    module, _, attribute = COMMANDS[words][0].partition(":")
+    command: Command = getattr(importlib.import_module(f"btrimg.cli.{module}"), attribute)
+    return command
+
+
+def run(words: Sequence[str]) -> int:
+    """Run the command that *words* say; return its exit code."""
+    for count in (1, 2):
+        name = tuple(words[:count])
+        if name in COMMANDS:
+            command = load(name)
+            arguments = command.parse(words[count:])
+            if arguments is not None:
+                return command.run(**arguments)
+    from btrimg.cli.click_group import run_with_click
+
+    return run_with_click(words)
+
+
+def main() -> NoReturn:
+    """Run the program; turn every expected failure into one sentence and an exit code."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's threads cost 50 ms on a busy machine, and are not used
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal may not be UTF-8
+    try:
+        code = run(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains again at exit
+        code = 141
+    except KeyboardInterrupt:
+        code = 130
+    except (BtrimgError, OSError, MemoryError) as error:
+        print(f"btrimg: {str(error) or 'out of memory'}", file=sys.stderr)
+        code = 1 if isinstance(error, NotFoundError | CorruptError) else 2
+    sys.exit(code)

@@ -1,0 +1,93 @@
+"""Parameters that commands share: naming an image and a file in it, how to open it, JSON."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+from btrimg.cli.command import Argument, Option
+from btrimg.errors import BtrimgError, CorruptError
+from btrimg.filesystem.image import open_image
+from btrimg.units import parse_size
+from btrimg.volume.superblocks import has_superblock
+
+if TYPE_CHECKING:
+    from btrimg.filesystem.image import Image
+    from btrimg.filesystem.inode import Inode
+
+TOP_LEVEL = 5
+
+
+class Target(NamedTuple):
+    """What an argument names: a filesystem and, maybe, a path in it."""
+
+    devices: tuple[str, ...]
+    path: bytes | None
+
+
+def parse_target(text: str) -> Target:
+    """Return what IMAGE, IMAGE:PATH (split at the first ``:/`` whose left side exists) or a mounted path names.
+
+    Raises ValueError when there is no such file, or it is neither an image nor on a mounted btrfs.
+    """
+    at = text.find(":/")
+    while at >= 0:
+        if os.path.exists(text[:at]):
+            return Target((text[:at],), os.fsencode(text[at + 1 :]))
+        at = text.find(":/", at + 1)
+    if not os.path.lexists(text):
+        raise ValueError(f"{text!a} does not exist; name a file in an image as IMAGE:/PATH")
+    if has_superblock(text):
+        return Target((text,), None)
+    from btrimg.volume.mounted import find_mounted
+
+    try:
+        found = find_mounted(os.fsencode(text))
+    except BtrimgError as error:
+        raise ValueError(f"{text!a} is no btrfs image, and no file on a mounted btrfs: {error}") from None
+    return Target(found.devices, found.path)
+
+
+TARGET = Argument("target", "IMAGE[:PATH]", parse_target)
+JSON = Option("as_json", ("--json",), "Write JSON; many results, one object a line.")
+SUBVOLUME = Option("subvolume", ("--subvolume",), "Start at this subvolume.", int, "ID", TOP_LEVEL)
+NO_VERIFY = Option("no_verify", ("--no-verify",), "Do not check checksums: rescue what a damaged image still holds.")
+OPENING = (
+    Option("device", ("-d", "--device"), "Further device of the filesystem; may be repeated.", str, "PATH", many=True),
+    Option("force", ("--force",), "Open in spite of unknown features."),
+    Option("replay_log", ("--replay-log",), "Show files as after a replay of the log tree."),
+)
+
+
+def size_option(name: str, flag: str, text: str, default: int | None = None) -> Option:
+    """Return an option that takes a number of bytes: 4096, 0x1000, 4K, 1MiB."""
+    return Option(name, (flag,), text, parse_size, "SIZE", default)
+
+
+def warn(message: str) -> None:
+    """Tell the person at the terminal what was bad and got by."""
+    print(f"btrimg: warning: {message}", file=sys.stderr)
+
+
+class CannotOpenError(BtrimgError):
+    """Report an image that is too damaged to open: exit code 2, where damage met later is 1."""
+
+
+def open_target(
+    target: Target, *, device: tuple[str, ...] = (), force: bool = False, replay_log: bool = False
+) -> Image:
+    """Open the filesystem that *target* names, with further devices; warnings go to stderr.
+
+    Raises CannotOpenError when it is too damaged, other BtrimgErrors as ``open_image`` does.
+    """
+    paths = (*target.devices, *device)
+    try:
+        return open_image(paths, force=force, replay_log=replay_log, warn=warn)
+    except CorruptError as error:
+        raise CannotOpenError(f"cannot open {', '.join(paths)}: {error}") from None
+
+
+def open_inode(image: Image, target: Target, subvolume: int, *, follow: bool = True) -> Inode:
+    """Return the inode that *target* names, the top directory without a path."""
+    return image.open(target.path or b"/", subvolume=subvolume, follow=follow)

@@ -1,0 +1,33 @@
+"""Progress on stderr for whatever may take over a second; nothing where stderr is no terminal."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how many files and bytes are done; call the result with what to add to each."""
+    if not sys.stderr.isatty():
+        yield lambda _files, _bytes: None
+        return
+    from rich.console import Console
+    from rich.filesize import decimal
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    files = size = 0
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what)
+
+        def add(more_files: int, more_bytes: int) -> None:
+            nonlocal files, size
+            files, size = files + more_files, size + more_bytes
+            progress.update(task, description=f"{what}: {files} files, {decimal(size)}")
+
+        yield add

@@ -1,0 +1,35 @@
+"""``btrimg stat``: all that an inode says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from btrimg.cli.command import Option, command
+from btrimg.cli.parameters import JSON, OPENING, SUBVOLUME, TARGET, open_inode, open_target
+
+if TYPE_CHECKING:
+    from btrimg.cli.parameters import Target
+
+
+@command(
+    TARGET,
+    Option("dereference", ("-L", "--dereference"), "Follow a symbolic link at the end of PATH."),
+    JSON,
+    SUBVOLUME,
+    *OPENING,
+)
+def stat(target: Target, dereference: bool, as_json: bool, subvolume: int, **opening: Any) -> int:
+    """Show all that an inode says: mode, owner, sizes, times, flags, names and extended attributes.
+
+    \b
+      btrimg stat disk.img:/etc/passwd
+      btrimg stat disk.img:/dev/sda --json
+
+    Times are UTC. In JSON, xattr values are hexadecimal, rdev is [major, minor].
+    """
+    from btrimg.render import answers, listing
+
+    with open_target(target, **opening) as image:
+        inode = open_inode(image, target, subvolume, follow=dereference)
+        print(answers.json_line(listing.stat_dict(inode)) if as_json else listing.stat_text(inode))
+    return 0

@@ -1,0 +1,1 @@
+"""Floor 7: text, JSON and pictures for people and programs."""

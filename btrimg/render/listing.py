@@ -1,0 +1,143 @@
+"""Inodes as lines of ``ls`` and pages of ``stat``."""
+
+from __future__ import annotations
+
+import stat
+from typing import TYPE_CHECKING, Any
+
+from btrimg.ondisk.constants import InodeFlag
+from btrimg.render import answers
+from btrimg.render.text import printable, utc
+
+if TYPE_CHECKING:
+    from btrimg.filesystem.inode import Inode
+    from btrimg.ondisk.inodes import Timespec
+
+TYPES = {
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "directory",
+    stat.S_IFLNK: "symlink",
+    stat.S_IFCHR: "character device",
+    stat.S_IFBLK: "block device",
+    stat.S_IFIFO: "fifo",
+    stat.S_IFSOCK: "socket",
+}
+
+
+def type_of(mode: int) -> str:
+    """Return the kind of file that *mode* says."""
+    return TYPES.get(stat.S_IFMT(mode), "unknown")
+
+
+def device_number(rdev: int) -> tuple[int, int]:
+    """Return (major, minor) of a special file; the disk holds the kernel's own dev_t (include/linux/kdev_t.h)."""
+    return rdev >> 20, rdev & 0xFFFFF
+
+
+def _shown(name: bytes, inode: Inode) -> str:
+    text = printable(name)
+    return f"{text} -> {printable(inode.target())}" if stat.S_ISLNK(inode.item.mode) else text
+
+
+def short_line(name: bytes, _inode: Inode) -> str:
+    """Return one line of ``ls``."""
+    return printable(name)
+
+
+def long_line(name: bytes, inode: Inode) -> str:
+    """Return one line of ``ls -l``: mode, links, uid, gid, size or device, mtime, subvolume, inode, name."""
+    item = inode.item
+    special = stat.S_ISCHR(item.mode) or stat.S_ISBLK(item.mode)
+    size = "{}, {}".format(*device_number(item.rdev)) if special else str(item.size)
+    return (
+        f"{stat.filemode(item.mode)} {item.nlink:>4} {item.uid:>5} {item.gid:>5} {size:>12} {utc(item.mtime)[:19]} "
+        f"{inode.subvolume.id:>5} {inode.ino:>7} {_shown(name, inode)}"
+    )
+
+
+def json_line(name: bytes, inode: Inode) -> str:
+    """Return one line of ``ls --json``."""
+    item = inode.item
+    return answers.json_line(
+        {
+            "name": answers.name(name),
+            "path": answers.name(inode.path),
+            "subvolume": inode.subvolume.id,
+            "inode": inode.ino,
+            "type": type_of(item.mode),
+            "mode": item.mode,
+            "nlink": item.nlink,
+            "uid": item.uid,
+            "gid": item.gid,
+            "size": item.size,
+            "mtime": _time(item.mtime),
+            "target": answers.name(inode.target()) if stat.S_ISLNK(item.mode) else None,
+        }
+    )
+
+
+def _time(time: Timespec) -> dict[str, int]:
+    return {"sec": time.sec, "nsec": time.nsec}
+
+
+def stat_dict(inode: Inode) -> dict[str, Any]:
+    """Return all that an inode says, for JSON; xattr values as hex."""
+    item = inode.item
+    return {
+        "path": answers.name(inode.path or b"/"),
+        "subvolume": inode.subvolume.id,
+        "inode": inode.ino,
+        "type": type_of(item.mode),
+        "mode": item.mode,
+        "nlink": item.nlink,
+        "uid": item.uid,
+        "gid": item.gid,
+        "size": item.size,
+        "nbytes": item.nbytes,
+        "rdev": list(device_number(item.rdev)),
+        "generation": item.generation,
+        "transid": item.transid,
+        "sequence": item.sequence,
+        "flags": item.flags,
+        "flag_names": flag_names(item.flags),
+        "atime": _time(item.atime),
+        "mtime": _time(item.mtime),
+        "ctime": _time(item.ctime),
+        "otime": _time(item.otime),
+        "target": answers.name(inode.target()) if stat.S_ISLNK(item.mode) else None,
+        "links": [{"parent": link.parent, "name": answers.name(link.name)} for link in inode.links()],
+        "xattrs": {answers.name(key): value.hex() for key, value in inode.xattrs().items()},
+    }
+
+
+def flag_names(flags: int) -> list[str]:
+    """Return the names of the inode flags that are set, unknown ones by bit."""
+    names = {int(flag): flag.name or "" for flag in InodeFlag}
+    return [names.get(1 << bit, f"bit {bit}") for bit in range(64) if flags >> bit & 1]
+
+
+def stat_text(inode: Inode) -> str:
+    """Return all that an inode says, for a person."""
+    item = inode.item
+    facts: list[tuple[str, object]] = [
+        ("path", _shown(inode.path or b"/", inode)),
+        ("inode", f"{inode.ino} of subvolume {inode.subvolume.id}"),
+        ("type", type_of(item.mode)),
+        ("mode", f"{stat.filemode(item.mode)} ({stat.S_IMODE(item.mode):04o})"),
+        ("links", item.nlink),
+        ("owner", f"{item.uid}:{item.gid}"),
+        ("size", f"{item.size} ({item.nbytes} in extents)"),
+    ]
+    if stat.S_ISCHR(item.mode) or stat.S_ISBLK(item.mode):
+        facts.append(("device", "{}, {}".format(*device_number(item.rdev))))
+    facts += [
+        ("accessed", utc(item.atime)),
+        ("modified", utc(item.mtime)),
+        ("changed", utc(item.ctime)),
+        ("created", utc(item.otime)),
+        ("generation", f"{item.generation}, changed in {item.transid}"),
+        ("flags", ", ".join(flag_names(item.flags)) or "none"),
+    ]
+    facts += [("name", f"{printable(link.name)} in inode {link.parent}") for link in inode.links()]
+    facts += [("xattr", f"{printable(key)} = {printable(value[:64])}") for key, value in inode.xattrs().items()]
+    return "\n".join(f"{label + ':':<12} {value}" for label, value in facts)
