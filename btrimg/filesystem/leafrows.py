@@ -1,0 +1,232 @@
+"""What the bulk path takes from leaves: rows of file extents, names, inodes and extents, each leaf's once."""
+
+from __future__ import annotations
+
+import stat
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+import numpy as np
+
+from btrimg.errors import BtrimgError, CorruptError
+from btrimg.filesystem import strings
+from btrimg.filesystem.columns import COMPRESSED, HOLE, INLINE, PREALLOC, REGULAR, ExtentColumns
+from btrimg.filesystem.extents import COMPRESSION_NAMES, OFFSET_MAX, row_of_item
+from btrimg.filesystem.strings import Strings
+from btrimg.ondisk.blocks import Key
+from btrimg.ondisk.constants import MAX_COMPRESSED, ExtentFlag, FileExtentType, ItemType
+from btrimg.ondisk.extents import ExtentItem, FileExtent, FileExtentInline
+from btrimg.ondisk.inodes import InodeExtref, InodeItem, InodeRef
+from btrimg.trees.batches import ranges
+from btrimg.trees.scan import no_items
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from btrimg.trees.scan import LeafBatch
+
+    Report = Callable[[CorruptError], None]
+    Ints = NDArray[np.int64]
+    Unsigned = NDArray[np.uint64]
+
+
+Rows = TypeVar("Rows", bound=tuple[Any, ...])
+
+
+class Names(NamedTuple):
+    """One name of an inode per row: the first of each INODE_REF and INODE_EXTREF."""
+
+    inode: Unsigned
+    parent: Unsigned  #: ino of the directory
+    name: Strings
+
+
+class Inodes(NamedTuple):
+    """Inodes, one per row."""
+
+    inode: Unsigned
+    size: Unsigned
+    mode: NDArray[np.uint32]
+
+
+class Extents(NamedTuple):
+    """Data extents as the extent tree knows them, one per row."""
+
+    logical: Unsigned
+    length: Unsigned
+    refs: Unsigned
+
+
+class LeafTable(Generic[Rows]):
+    """The rows that *take* makes of the items of all leaves, and which of them are whose."""
+
+    def __init__(self, take: Callable[[LeafBatch], tuple[LeafBatch, Rows]]) -> None:
+        self._take = take
+        self._parts = [take(no_items())[1]]
+        self._counts: list[Ints] = [np.zeros(1, np.int64)]
+
+    def add(self, batch: LeafBatch) -> None:
+        """Take the rows of a batch of leaves; batches come in order."""
+        items, rows = self._take(batch)
+        self._parts.append(rows)
+        self._counts.append(np.bincount(items.leaf - batch.first_leaf, minlength=batch.leaves))
+
+    def finish(self) -> None:
+        """Join the rows of all batches; before, there are none."""
+        self._bounds = np.cumsum(np.concatenate(self._counts))
+        self.rows = _concatenate(self._parts)
+        self._parts.clear()
+
+    def rows_of(self, leaves: Ints) -> Ints:
+        """Return the numbers of the rows of *leaves*, in this order."""
+        return ranges(self._bounds[leaves], self._bounds[leaves + 1] - self._bounds[leaves])
+
+    def replace(self, rows: Rows, counts: Ints) -> None:
+        """Put *rows* in the place of those there are: ``counts[i]`` for row i."""
+        self.rows = rows
+        self._bounds = np.append(0, np.cumsum(counts))[self._bounds]
+
+
+def _concatenate(parts: Sequence[Rows]) -> Rows:
+    joined = (
+        strings.concatenate(column) if isinstance(column[0], Strings) else np.concatenate(column, axis=-1)
+        for column in zip(*parts, strict=True)
+    )
+    return type(parts[0])(*joined)
+
+
+def file_extents(batch: LeafBatch, bad: Report) -> tuple[LeafBatch, ExtentColumns]:
+    """Return the EXTENT_DATA items of *batch* that make sense, and their rows without place and refs.
+
+    What makes sense is for ``row_of_item`` to say; an item that does not is told to *bad*.
+    """
+    items = batch.of_type(ItemType.EXTENT_DATA)
+    kind_at = FileExtentInline.SIZE - 1
+    has_kind = items.size > kind_at
+    inline = has_kind & (items.data[np.where(has_kind, items.position + kind_at, 0)] == FileExtentType.INLINE)
+    whole = inline | (items.size >= FileExtent.SIZE)
+    items, inline = _sound(items, whole, bad), inline[whole]
+    record = np.zeros(len(inline), FileExtent.dtype())
+    head = items.records(FileExtentInline)
+    for name in head.dtype.names or ():
+        record[name] = head[name]
+    record[~inline] = items.take(~inline).records(FileExtent)
+    sound = _makes_sense(items, record, inline)
+    if not sound.all():
+        items, record, inline = _sound(items, sound, bad), record[sound], inline[sound]
+    return items, _rows(items, record, inline)
+
+
+def _sound(items: LeafBatch, sound: NDArray[np.bool_], bad: Report) -> LeafBatch:
+    """Return the items that are *sound*; tell *bad* about the others."""
+    if sound.all():
+        return items
+    for item in np.flatnonzero(~sound).tolist():
+        key = Key(int(items.objectid[item]), int(items.key_type[item]), int(items.offset[item]))
+        start = items.position[item]
+        try:
+            row_of_item(key, items.data[start : start + items.size[item]].tobytes())
+        except BtrimgError as error:
+            bad(CorruptError(str(error)))
+        else:
+            bad(CorruptError(f"file extent at {key.offset} of inode {key.objectid}: addresses above 2**63"))
+    return items.take(sound)
+
+
+def _signed(record: NDArray[np.void], name: str) -> Ints:
+    return record[name].astype(np.int64)
+
+
+def _makes_sense(items: LeafBatch, record: NDArray[np.void], inline: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return for every item whether ``row_of_item`` accepts it; an int64 must hold its numbers, too."""
+    start = items.offset.view(np.int64)
+    disk, disk_length = _signed(record, "disk_bytenr"), _signed(record, "disk_num_bytes")
+    skipped, length, ram = _signed(record, "offset"), _signed(record, "num_bytes"), _signed(record, "ram_bytes")
+    known: NDArray[np.bool_] = (record["encryption"] == 0) & (record["other_encoding"] == 0)
+    known &= record["compression"] < len(COMPRESSION_NAMES)
+    prealloc = record["type"] == FileExtentType.PREALLOC
+    fits = (length > 0) & (start >= 0) & (start <= OFFSET_MAX - np.maximum(length, 0))
+    fits &= prealloc | (record["type"] == FileExtentType.REGULAR)
+    packed = ~prealloc & (record["compression"] != 0)
+    used = (disk >= 0) & (skipped >= 0) & (ram >= length) & (skipped <= ram - length) & (disk_length >= 0)
+    used &= np.where(packed, np.maximum(ram, disk_length) <= MAX_COMPRESSED, ram <= disk_length)
+    known &= np.where(inline, (ram >= 0) & (ram <= MAX_COMPRESSED), fits & ((disk == 0) | used))
+    return known
+
+
+def _rows(items: LeafBatch, record: NDArray[np.void], inline: NDArray[np.bool_]) -> ExtentColumns:
+    disk, ram = _signed(record, "disk_bytenr"), _signed(record, "ram_bytes")
+    allocated = disk != 0
+    skipped = np.where(allocated, _signed(record, "offset"), 0)
+    compression = np.where(inline | allocated, record["compression"], 0).astype(np.uint8)
+    data_kind = np.where(
+        record["type"] == FileExtentType.PREALLOC, PREALLOC, np.where(compression != 0, COMPRESSED, REGULAR)
+    )
+    kind = np.where(inline, INLINE, np.where(allocated, data_kind, HOLE)).astype(np.uint8)
+    stored = items.size - FileExtentInline.SIZE
+    count = len(kind)
+    return ExtentColumns(
+        subvolume=np.zeros(count, np.uint64),
+        inode=items.objectid,
+        path=np.full(count, -1, np.int64),
+        offset=items.offset.view(np.int64),
+        length=np.where(inline, np.where(compression != 0, ram, stored), _signed(record, "num_bytes")),
+        kind=kind,
+        compression=compression,
+        logical=np.where(kind == COMPRESSED, disk, disk + skipped),
+        extent_logical=disk,
+        extent_length=np.where(allocated, _signed(record, "disk_num_bytes"), 0),
+        extent_offset=skipped,
+        ram_bytes=np.where(allocated, ram, 0),
+        generation=np.where(allocated, record["generation"], 0),
+        refs=np.zeros(count, np.int64),
+        copies=np.zeros(count, np.uint8),
+        devid=np.zeros((0, count), np.uint64),
+        physical=np.zeros((0, count), np.int64),
+        paths=strings.EMPTY,
+    )
+
+
+def names(batch: LeafBatch, bad: Report) -> tuple[LeafBatch, Names]:
+    """Return the items of *batch* that name an inode, and the first name of each; tell *bad* of those cut short."""
+    items = batch.of_type(ItemType.INODE_REF, ItemType.INODE_EXTREF)
+    extended = items.key_type == ItemType.INODE_EXTREF
+    head = np.where(extended, InodeExtref.SIZE, InodeRef.SIZE)
+    whole = items.size > head
+    length_at = np.where(whole, items.position + head - 2, 0)
+    length = items.data[length_at] + (items.data[length_at + 1].astype(np.int64) << 8)
+    whole &= (length > 0) & (head + length <= items.size)
+    if not whole.all():
+        for item in np.flatnonzero(~whole).tolist():
+            bad(
+                CorruptError(
+                    f"inode {items.objectid[item]}: a name in its item of type {items.key_type[item]} is cut short"
+                )
+            )
+        items, extended, head, length = items.take(whole), extended[whole], head[whole], length[whole]
+    parent = items.offset.copy()
+    parent[extended] = items.take(extended).records(InodeExtref)["parent_objectid"]
+    return items, Names(items.objectid, parent, strings.cut(items.data, items.position + head, length))
+
+
+def inodes(batch: LeafBatch, *, regular: bool) -> tuple[LeafBatch, Inodes]:
+    """Return the inode items of *batch* of inodes that are no regular files; with *regular* those of all inodes."""
+    items = batch.of_type(ItemType.INODE_ITEM)
+    items = items.take(items.size >= InodeItem.SIZE)
+    record = items.records(InodeItem)
+    mode = record["mode"].copy()
+    if not regular:
+        kept = mode & 0o170000 != stat.S_IFREG
+        items, record, mode = items.take(kept), record[kept], mode[kept]
+    return items, Inodes(items.objectid, record["size"].copy(), mode)
+
+
+def data_extents(batch: LeafBatch) -> tuple[LeafBatch, Extents]:
+    """Return the items of data extents of *batch*."""
+    items = batch.of_type(ItemType.EXTENT_ITEM)
+    items = items.take(items.size >= ExtentItem.SIZE)
+    record = items.records(ExtentItem)
+    kept = record["flags"] & int(ExtentFlag.DATA) != 0
+    items = items.take(kept)
+    return items, Extents(items.objectid, items.offset, record["refs"][kept])

@@ -1,0 +1,102 @@
+"""Many byte strings in one buffer: names and paths of a whole image, joined without a loop over them."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    Bytes = NDArray[np.uint8]
+    Ints = NDArray[np.int64]
+
+LENGTH_MAX = (1 << 16) - 1  #: bytes of one string; paths that are longer stand in no Strings
+
+
+class Strings(NamedTuple):
+    """A column of byte strings as in Arrow's large binary layout: string i is ``data[offsets[i]:offsets[i + 1]]``."""
+
+    offsets: Ints  #: one more than there are strings
+    data: Bytes
+
+    @property
+    def rows(self) -> int:
+        """Return how many strings there are."""
+        return len(self.offsets) - 1
+
+    def decode(self, number: int) -> bytes:
+        """Return one string."""
+        return self.data[self.offsets[number] : self.offsets[number + 1]].tobytes()
+
+    def to_list(self) -> list[bytes]:
+        """Return all strings."""
+        whole = self.data.tobytes()
+        return [whole[start:end] for start, end in pairwise(self.offsets.tolist())]
+
+
+EMPTY = Strings(np.zeros(1, np.int64), np.empty(0, np.uint8))
+
+
+def of_list(values: Sequence[bytes]) -> Strings:
+    """Return *values* as a column."""
+    return Strings(np.cumsum([0, *map(len, values)]), np.frombuffer(b"".join(values), np.uint8))
+
+
+def cut(data: Bytes, start: Ints, length: Ints) -> Strings:
+    """Return the byte ranges of *data* given by *start* and *length* as a column of their own."""
+    offsets = _offsets(length)
+    out = np.empty(offsets[-1], np.uint8)
+    _copy(out, offsets[:-1], data, start, length)
+    return Strings(offsets, out)
+
+
+def concatenate(columns: Sequence[Strings]) -> Strings:
+    """Return all strings of *columns*, one column after the other."""
+    ends = np.cumsum([0, *(len(column.data) for column in columns)])
+    offsets = [column.offsets[1:] + end for column, end in zip(columns, ends[:-1].tolist(), strict=True)]
+    return Strings(np.concatenate([ends[:1], *offsets]), np.concatenate([EMPTY.data, *(c.data for c in columns)]))
+
+
+def join(left: Strings, left_index: NDArray[Any], right: Strings, right_index: NDArray[Any]) -> Strings:
+    """Return ``left[i] + b"/" + right[j]`` for every i of *left_index* and j of *right_index*."""
+    left_start, right_start = left.offsets[left_index], right.offsets[right_index]
+    left_length = left.offsets[left_index + 1] - left_start
+    right_length = right.offsets[right_index + 1] - right_start
+    offsets = _offsets(left_length + 1 + right_length)
+    out = np.empty(offsets[-1], np.uint8)
+    slash = offsets[:-1] + left_length
+    _copy(out, offsets[:-1], left.data, left_start, left_length)
+    out[slash] = ord("/")
+    _copy(out, slash + 1, right.data, right_start, right_length)
+    return Strings(offsets, out)
+
+
+def _offsets(length: Ints) -> Ints:
+    offsets = np.zeros(len(length) + 1, np.int64)
+    np.cumsum(length, out=offsets[1:])
+    return offsets
+
+
+def _copy(target: Bytes, at: Ints, source: Bytes, start: Ints, length: Ints) -> None:
+    """Copy for every i ``source[start[i]:][:length[i]]`` to ``target[at[i]:]``.
+
+    All strings of one length are one assignment between arrays whose elements are that long and start at every byte. A
+    path column of 540,000 strings takes 40 ms so, and 400 ms byte by byte through an index of all bytes.
+    """
+    order = np.argsort(length.astype(np.uint16), kind="stable")  # 16 bits: a radix sort
+    ordered = length[order]
+    breaks = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
+    for first, end in pairwise([0, *breaks.tolist(), len(order)]):
+        size = int(ordered[first]) if end else 0
+        if size:
+            some = order[first:end]
+            _windows(target, size)[at[some]] = _windows(source, size)[start[some]]
+
+
+def _windows(data: Bytes, size: int) -> NDArray[np.void]:
+    return np.ndarray((len(data) - size + 1,), f"V{size}", data, strides=(1,))
