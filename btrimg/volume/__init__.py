@@ -1,0 +1,1 @@
+"""Floor 2: the devices as one logical address space."""

@@ -1,0 +1,142 @@
+"""The chunk map: where each logical byte lies on the devices."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import TYPE_CHECKING, NamedTuple
+
+from btrimg.errors import CorruptError
+from btrimg.ondisk.constants import STRIPE_LEN
+from btrimg.volume.profiles import Profile, data_columns, profile_of, row_and_column, stripe_index
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from btrimg.ondisk.chunks import Chunk, Stripe
+
+_END = 1 << 63  # addresses stay below, so that tables of int64 hold them; no device is larger (loff_t)
+
+
+class Location(NamedTuple):
+    """A byte of one device."""
+
+    devid: int
+    physical: int
+
+
+class Mapping(NamedTuple):
+    """Where one logical byte lies, and how many from there on lie side by side."""
+
+    copies: tuple[Location, ...]  #: in the order of mirrors
+    parity: tuple[tuple[str, Location], ...]  #: ("P", …) and ("Q", …) of its row
+    length: int  #: bytes from this one on that are contiguous on every copy and in the parity, at least 1
+
+
+class Row(NamedTuple):
+    """One byte of every element of a row of RAID5 or RAID6."""
+
+    column: int  #: the data column of the byte that was asked for
+    places: tuple[Location, ...]  #: of the data columns in order, then of P and Q
+
+
+class MappedChunk(NamedTuple):
+    """A chunk whose addresses can be computed: what ``ChunkMap`` has accepted."""
+
+    logical: int
+    length: int  #: logical bytes
+    type: int  #: BlockGroup
+    profile: Profile
+    stripes: tuple[Stripe, ...]
+
+    @property
+    def end(self) -> int:
+        """Logical address of the first byte after the chunk."""
+        return self.logical + self.length
+
+    def locate(self, logical: int) -> Mapping:
+        """Return where byte *logical* of this chunk lies."""
+        offset, width, profile = logical - self.logical, len(self.stripes), self.profile
+        row, column = row_and_column(offset, width, profile)
+        columns = data_columns(width, profile)
+        copies = tuple(self._place(row, column * profile.copies + copy, offset) for copy in range(profile.copies))
+        parity = tuple(("PQ"[i], self._place(row, columns + i, offset)) for i in range(profile.parity))
+        length = self.end - logical
+        if columns > 1 or profile.turns:
+            length = min(length, STRIPE_LEN - offset % STRIPE_LEN)
+        return Mapping(copies, parity, length)
+
+    def row(self, logical: int) -> Row:
+        """Return every place of the row that holds byte *logical*, at the same byte of each element."""
+        offset, width, profile = logical - self.logical, len(self.stripes), self.profile
+        row, column = row_and_column(offset, width, profile)
+        return Row(column, tuple(self._place(row, position, offset) for position in range(width)))
+
+    def _place(self, row: int, position: int, offset: int) -> Location:
+        stripe = self.stripes[stripe_index(row, position, len(self.stripes), self.profile)]
+        return Location(stripe.devid, stripe.offset + row * STRIPE_LEN + offset % STRIPE_LEN)
+
+
+class ChunkMap:
+    """The chunks of a filesystem, none overlapping another, in logical order.
+
+    A chunk of which addresses cannot be computed is left out and told to *warn*, so that the rest stays readable. Of
+    two that overlap the shorter stays: a length that is wrong must not hide the chunks behind it. What else the kernel
+    asks of a chunk (btrfs_check_chunk_valid in fs/btrfs/tree-checker.c) no reader needs.
+    """
+
+    def __init__(self, chunks: Iterable[tuple[int, Chunk]], warn: Callable[[str], None]) -> None:
+        self._chunks: list[MappedChunk] = []
+        self._starts: list[int] = []
+        accepted = []
+        for logical, chunk in chunks:
+            try:
+                accepted.append(_accept(logical, chunk))
+            except CorruptError as error:
+                warn(f"{error}; what lies in it cannot be read")
+        for mapped in sorted(accepted, key=lambda mapped: (mapped.length, mapped.logical)):
+            at = bisect_right(self._starts, mapped.logical)
+            for other in self._chunks[max(at - 1, 0) : at + 1]:
+                if other.logical < mapped.end and mapped.logical < other.end:
+                    warn(f"chunk {mapped.logical} of {mapped.length} bytes overlaps {other.logical} and is left out")
+                    break
+            else:
+                self._chunks.insert(at, mapped)
+                self._starts.insert(at, mapped.logical)
+
+    def __len__(self) -> int:
+        return len(self._chunks)
+
+    def __iter__(self) -> Iterator[MappedChunk]:
+        return iter(self._chunks)
+
+    def find(self, logical: int) -> MappedChunk:
+        """Return the chunk that holds byte *logical*; raise CorruptError when none does."""
+        at = bisect_right(self._starts, logical) - 1
+        if at < 0 or logical >= self._chunks[at].end:
+            raise CorruptError(f"logical address {logical} lies in no chunk")
+        return self._chunks[at]
+
+    def locate(self, logical: int) -> Mapping:
+        """Return where byte *logical* lies; raise CorruptError when it lies in no chunk."""
+        return self.find(logical).locate(logical)
+
+
+def _accept(logical: int, chunk: Chunk) -> MappedChunk:
+    what = f"chunk {logical}"
+    try:
+        profile = profile_of(chunk.type)
+    except CorruptError as error:
+        raise CorruptError(f"{what}: {error}") from None
+    if chunk.stripe_len != STRIPE_LEN:
+        raise CorruptError(f"{what} has a stripe length of {chunk.stripe_len}, not {STRIPE_LEN}")
+    width = len(chunk.stripes)
+    if not profile.min_stripes <= width <= profile.max_stripes or (width - profile.parity) % profile.copies:
+        raise CorruptError(f"{what} is {profile.name} of {width} stripes, which cannot be")
+    if chunk.length == 0 or logical + chunk.length > _END:
+        raise CorruptError(f"{what} is of {chunk.length} bytes")
+    last_row, _ = row_and_column(chunk.length - 1, width, profile)
+    footprint = (last_row + 1) * STRIPE_LEN
+    for stripe in chunk.stripes:
+        if stripe.offset + footprint > _END:
+            raise CorruptError(f"{what} lies at {stripe.offset} of device {stripe.devid}, which cannot be")
+    return MappedChunk(logical, chunk.length, chunk.type, profile, chunk.stripes)

@@ -1,0 +1,88 @@
+"""One image file or block device, read by explicit offsets."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Self
+
+from btrimg.errors import DeviceError
+
+
+class Device:
+    """An open image file or block device; one descriptor, closed by ``close`` or at the end of the ``with``.
+
+    Reading is safe from several threads: no position is kept. Raises DeviceError when *path* cannot be opened or
+    is neither a regular file nor a block device.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        try:
+            # Without O_NONBLOCK the open of a FIFO waits for its writer; files and block devices ignore it.
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise DeviceError(f"cannot open {path}: {reason}") from None
+        status = os.fstat(self._fd)
+        if stat.S_ISBLK(status.st_mode):
+            # btrfs writes around the page cache of its block devices: what is cached may be older than the disk.
+            os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            self.identity = (0, status.st_rdev)  #: equal for two names of one file or device
+        elif stat.S_ISREG(status.st_mode):
+            self.identity = (status.st_dev, status.st_ino)
+        else:
+            self.close()
+            raise DeviceError(f"{path} is neither a regular file nor a block device")
+        self.size = os.lseek(self._fd, 0, os.SEEK_END)  #: bytes; fstat says 0 for block devices
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the descriptor; a second call does nothing."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def fileno(self) -> int:
+        """Return the descriptor, for mmap and for reads of many blocks; its position means nothing."""
+        return self._fd
+
+    def pread(self, length: int, offset: int) -> bytes:
+        """Return exactly *length* bytes from physical *offset*.
+
+        Raises DeviceError when the device ends before, or cannot be read there.
+        """
+        if offset + length > self.size:
+            raise DeviceError(f"{self.path} ends at {self.size}: no {length} bytes at {offset}")
+        try:
+            data = os.pread(self._fd, length, offset)
+            while len(data) < length:  # Linux gives at most 0x7ffff000 bytes a call
+                more = os.pread(self._fd, length - len(data), offset + len(data))
+                if not more:
+                    raise DeviceError(f"{self.path} was cut while open: no {length} bytes at {offset}")
+                data += more
+        except OSError as error:
+            raise DeviceError(f"cannot read {length} bytes at {offset} of {self.path}: {error.strerror}") from None
+        return data
+
+    def pread_into(self, buffer: memoryview, offset: int) -> None:
+        """Fill *buffer* from physical *offset*; for readers of many blocks that keep one buffer.
+
+        Raises DeviceError when the device ends before, or cannot be read there.
+        """
+        left = buffer.cast("B")
+        while left:
+            try:
+                count = os.preadv(self._fd, [left], offset)
+            except OSError as error:
+                raise DeviceError(
+                    f"cannot read {len(left)} bytes at {offset} of {self.path}: {error.strerror}"
+                ) from None
+            if not count:
+                raise DeviceError(f"{self.path} ends at {self.size}: no {len(left)} bytes at {offset}")
+            left, offset = left[count:], offset + count

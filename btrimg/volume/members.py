@@ -1,0 +1,136 @@
+"""Which files are the devices of one filesystem: members, the filesystem on top of its seeds, and devids."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from btrimg.errors import DeviceError
+from btrimg.ondisk.constants import DEV_REPLACE_DEVID, SuperFlag
+from btrimg.volume.device import Device
+from btrimg.volume.superblocks import choose, metadata_fsid, uuid_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from btrimg.ondisk.superblock import Superblock
+
+
+class Member(NamedTuple):
+    """An opened file or block device and its superblock."""
+
+    device: Device
+    superblock: Superblock
+
+    @property
+    def devid(self) -> int:
+        """The devid that the superblock claims."""
+        devid: int = self.superblock.dev_item.devid
+        return devid
+
+    @property
+    def uuid(self) -> bytes:
+        """Return the uuid of the device."""
+        uuid: bytes = self.superblock.dev_item.uuid
+        return uuid
+
+    @property
+    def fsid(self) -> bytes:
+        """Return what is common to all devices of one filesystem, also while its fsid is being changed."""
+        return metadata_fsid(self.superblock)
+
+    @property
+    def generation(self) -> int:
+        """Return the generation of the superblock."""
+        generation: int = self.superblock.generation
+        return generation
+
+
+def open_members(paths: Sequence[str], warn: Callable[[str], None]) -> list[Member]:
+    """Open every path; the caller closes the devices.
+
+    Raises DeviceError when one cannot be opened or is there twice, CorruptError when one has no sound superblock.
+    """
+    devices: list[Device] = []
+    try:
+        for path in paths:
+            devices.append(Device(path))
+            _refuse_same_file(devices)
+        return [Member(device, choose(device, warn)) for device in devices]
+    except BaseException:
+        for device in devices:
+            device.close()
+        raise
+
+
+def _refuse_same_file(devices: Sequence[Device]) -> None:
+    *before, last = devices
+    for device in before:
+        if device.identity == last.identity:
+            raise DeviceError(f"{device.path} and {last.path} are one file: give every device once")
+
+
+def drop_doubles(members: Sequence[Member], warn: Callable[[str], None]) -> list[Member]:
+    """Return *members* without the older of two copies of a device and the target of an unfinished replacement, closed.
+
+    Raises DeviceError when two are copies of one device and equally new.
+    """
+    newest: dict[tuple[bytes, bytes], Member] = {}
+    for member in members:
+        if member.devid == DEV_REPLACE_DEVID:
+            warn(f"{member.device.path} is the target of an unfinished device replacement: ignored")
+            member.device.close()
+            continue
+        other = newest.setdefault((member.fsid, member.uuid), member)
+        if other is member:
+            continue
+        old, new = sorted((other, member), key=lambda each: each.generation)
+        if old.generation == new.generation:
+            raise DeviceError(
+                f"{other.device.path} and {member.device.path} are both device {member.devid},"
+                f" {uuid_text(member.uuid)}, of generation {member.generation}: give one of them"
+            )
+        warn(
+            f"{old.device.path} (generation {old.generation}) is an older copy of {new.device.path}"
+            f" (generation {new.generation}): ignored"
+        )
+        old.device.close()
+        newest[member.fsid, member.uuid] = new
+    if not newest:
+        raise DeviceError("none of the files is a device of a filesystem")
+    return list(newest.values())
+
+
+def newest_of_each(members: Sequence[Member]) -> dict[bytes, Member]:
+    """Return the newest member of every filesystem, by fsid."""
+    return {member.fsid: member for member in sorted(members, key=lambda member: member.generation)}
+
+
+def top_of(members: Sequence[Member]) -> Member:
+    """Return the newest member of the filesystem that *members* hold, or of the one on top of its seeds.
+
+    The top one lacks the SEEDING flag; where all have it, it is the newest. Raises DeviceError when there are
+    several that are no seeds.
+    """
+    newest = newest_of_each(members).values()
+    tops = [member for member in newest if not member.superblock.flags & SuperFlag.SEEDING]
+    if len(tops) > 1:
+        raise DeviceError(
+            "the files belong to different filesystems: "
+            + ", ".join(f"{member.device.path} to {uuid_text(member.superblock.fsid)}" for member in tops)
+        )
+    return tops[0] if tops else max(newest, key=lambda member: member.generation)
+
+
+def assign_devids(members: Sequence[Member], top: bytes, uuids: Mapping[int, bytes]) -> dict[int, Member]:
+    """Return which member is which devid; *uuids* are the devices that the filesystem says it has.
+
+    Where no member has the uuid, one of the filesystem *top* that claims the devid is taken: a restored image
+    can have lost the uuid. Others stay out.
+    """
+    by_uuid = {member.uuid: member for member in members}
+    assigned = {devid: by_uuid[uuid] for devid, uuid in uuids.items() if uuid in by_uuid}
+    taken = {member.uuid for member in assigned.values()}
+    for member in members:
+        if member.fsid == top and member.uuid not in taken and member.devid in uuids:
+            assigned.setdefault(member.devid, member)
+    return assigned
