@@ -26,7 +26,8 @@ def all_records() -> list[type[Record]]:
     """Return every Record of the ondisk package, by module and order of declaration."""
     for module in sorted(info.name for info in pkgutil.iter_modules(btrimg.ondisk.__path__)):
         importlib.import_module(f"btrimg.ondisk.{module}")
-    return [cls for cls in Record.__subclasses__() if cls.__module__.startswith("btrimg.ondisk.")]
+    ours = (cls for cls in Record.__subclasses__() if cls.__module__.startswith("btrimg.ondisk."))
+    return sorted(ours, key=lambda cls: cls.__module__)
 
 
 def source() -> str:

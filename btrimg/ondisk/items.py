@@ -130,7 +130,8 @@ ITEM_KINDS: dict[int, ItemKind] = dict(
         _kind(ItemType.INODE_REF, _INODES, _several, inodes.InodeRef),
         _kind(ItemType.INODE_EXTREF, _FILES, _several, inodes.InodeExtref),
         _kind(ItemType.XATTR_ITEM, _FILES, _several, inodes.DirItem),
-        _kind(ItemType.VERITY_DESC_ITEM, _FILES),  # a VerityDescriptor where the key's offset is 0
+        # Which payload is a VerityDescriptor only the key's offset tells: it is 0.
+        _kind(ItemType.VERITY_DESC_ITEM, _FILES, _opaque, inodes.VerityDescriptor),
         _kind(ItemType.VERITY_MERKLE_ITEM, _FILES),
         _kind(ItemType.ORPHAN_ITEM, (TreeId.FS_TREE, TreeId.ROOT_TREE)),
         _kind(ItemType.DIR_LOG_ITEM, _LOG, _one, inodes.DirLogItem),
