@@ -47,15 +47,15 @@ def export(target: Target, output: str, as_tar: bool, no_verify: bool, subvolume
         return 1 if image.faults else 0
 
 
-def _each(top: Inode, writer: Any, progress: Any) -> None:
-    """Hand *top*, or all that is below it, to *writer*; what fails is reported and left out."""
+def _each(top: Inode, writer: Any, progress: Any, spared: tuple[type[Exception], ...] = (BtrimgError,)) -> None:
+    """Hand *top*, or all that is below it, to *writer*; a file that fails with a *spared* error is left out."""
     from btrimg.filesystem.walk import walk
 
     skip = len(top.path) + 1 if top.is_directory else len(top.path.rpartition(b"/")[0]) + 1
     for inode in walk(top) if top.is_directory else [top]:
         try:
             writer.add(inode.path[skip:], inode)
-        except (BtrimgError, OSError) as error:
+        except spared as error:
             inode.image.report(CorruptError(f"{inode.path.decode('utf-8', 'surrogateescape')!a} is left out: {error}"))
         else:
             progress(1, inode.item.nbytes)
@@ -68,7 +68,7 @@ def _to_directory(top: Inode, output: str, progress: Any, *, verify: bool) -> No
     if os.listdir(output):
         raise BtrimgError(f"{output!a} is not empty")
     with DirectoryWriter(output, top, verify=verify) as writer:
-        _each(top, writer, progress)
+        _each(top, writer, progress, (BtrimgError, OSError))  # the host may refuse one file, and take the next
 
 
 def _to_tar(top: Inode, output: str, progress: Any, *, verify: bool) -> None:
