@@ -1,0 +1,1 @@
+"""Races against named peers; each prints ratios and asserts nothing. See peers.py."""

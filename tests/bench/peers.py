@@ -1,0 +1,91 @@
+"""Run a command of ours beside its peer, in turns, and print how long ours takes as a multiple of the peer's.
+
+Absolute times say more of the machine than of the code, so a bench prints ratios within one run, and asserts
+nothing. Run with ``PYTHONPATH=tests python -m bench.NAME``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from statistics import median
+from typing import TYPE_CHECKING, NamedTuple
+
+from support import kernel
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+class Ratio(NamedTuple):
+    """The outcome of one comparison; seconds of wall time, medians over the rounds."""
+
+    ours: float
+    peer: float
+    ratio: float  # median of the rounds' own ratios, so that a drift of the machine cancels out
+
+
+def compare(name: str, ours: Sequence[str], peer_name: str, peer: Sequence[str], rounds: int = 9) -> Ratio:
+    """Run both commands once to warm up, then *rounds* times in turns; print and return the ratio."""
+    seconds(ours)
+    seconds(peer)
+    pairs = [(seconds(ours), seconds(peer)) for _ in range(rounds)]
+    found = Ratio(
+        median(mine for mine, _ in pairs),
+        median(theirs for _, theirs in pairs),
+        median(mine / theirs for mine, theirs in pairs),
+    )
+    print(
+        f"{name}: {found.ratio:.3f}x {peer_name} ({_time(found.ours)} against {_time(found.peer)}, median of {rounds})",
+        flush=True,
+    )
+    return found
+
+
+def seconds(command: Sequence[str]) -> float:
+    """Return how long *command* takes from start to exit, its output thrown away.
+
+    Raises CalledProcessError when it fails: a peer that stops early is fast.
+    """
+    start = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
+def _time(value: float) -> str:
+    return f"{value:.2f} s" if value >= 1 else f"{value * 1000:.1f} ms"
+
+
+def mounted(image: str) -> AbstractContextManager[str]:
+    """Mount a corpus read-only for the length of a with block; give the directory."""
+    return kernel.mount([image], read_only=True)
+
+
+def fiemap_loop(directory: str) -> str:
+    """Compile the C peer into *directory*; give the program's path."""
+    program = os.path.join(directory, "fiemap_loop")
+    kernel.run("cc", "-O2", "-o", program, os.path.join(_HERE, "fiemap_loop.c"))
+    return program
+
+
+def dump_tree(image: str) -> list[str]:
+    """Return the command that prints every tree block of *image*."""
+    return ["btrfs", "inspect-internal", "dump-tree", image]
+
+
+def dissect(image: str, path: str) -> list[str] | None:
+    """Return the command that lists the extents of *path* by dissect.btrfs, None where it is not installed.
+
+    BTRIMG_DISSECT_PYTHON names the interpreter that has it: it is kept out of our own environment.
+    """
+    python = os.environ.get("BTRIMG_DISSECT_PYTHON", sys.executable)
+    probe = [python, "-c", "import dissect.btrfs"]
+    if not shutil.which(python) or subprocess.run(probe, capture_output=True, check=False).returncode:
+        return None
+    return [python, os.path.join(_HERE, "dissect_extents.py"), image, path]
