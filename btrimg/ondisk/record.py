@@ -113,13 +113,15 @@ class Record(_Tuple):
         if end > len(data):
             left = max(len(data) - offset, 0)
             raise CorruptError(f"{cls.__name__} takes {cls.SIZE} bytes, {left} are left at offset {offset}")
-        record: Self = cls._nest(cls.STRUCT.unpack_from(data, offset))
+        flat = cls.STRUCT.unpack_from(data, offset)
+        record: Self = cls._nest(flat) if cls._PARTS else _new(cls, flat)
         if cls._TAIL:
             record = _new(cls, (*record, *cls._unpack_tail(record, data, end)))
         return record
 
     @classmethod
-    def _nest(cls, flat: tuple[Any, ...]) -> Any:  # Self but for _TAIL
+    def _nest(cls, flat: tuple[Any, ...]) -> Any:
+        """Return the fixed part: a whole record where no tail follows."""
         if not cls._PARTS:
             return _new(cls, flat)
         values: list[Any] = []
