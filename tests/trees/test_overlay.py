@@ -1,0 +1,128 @@
+"""Changes laid over a tree, against a dict that has had the same done to it."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from btrimg.errors import CorruptError, NotFoundError
+from btrimg.ondisk.blocks import KEY_MAX, KEY_MIN, Key
+from btrimg.trees.block import Pointer
+from btrimg.trees.overlay import OverlayTree
+from btrimg.trees.tree import Tree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from btrimg.trees.tree import Report
+
+# Few keys, so that changes hit items; at the edges of the three parts of a key, so that neighbours differ in all.
+EDGES = [
+    KEY_MIN,
+    Key(0, 0, 1),
+    Key(0, 255, (1 << 64) - 1),
+    Key(1, 0, 0),
+    Key(1, 84, (1 << 64) - 1),
+    Key(1, 85, 0),
+    KEY_MAX,
+]
+KEYS = st.sampled_from(EDGES)
+ITEMS = st.dictionaries(KEYS, st.binary(max_size=2))
+CHANGES = st.lists(st.tuples(KEYS, st.none() | st.binary(max_size=2)))
+
+
+class ListedTree(Tree):
+    """A tree of items in memory, one of which cannot be read."""
+
+    def __init__(self, items: dict[Key, bytes], unreadable: Key | None = None) -> None:
+        super().__init__(None, Pointer(4096, 0, owner=5))  # type: ignore[arg-type]  # has no blocks
+        self._sorted, self._unreadable = sorted(items.items()), unreadable
+
+    def items(
+        self, first: Key = KEY_MIN, last: Key = KEY_MAX, *, bad: Report | None = None
+    ) -> Iterator[tuple[Key, bytes]]:
+        for key, payload in self._sorted:
+            if key == self._unreadable and bad:
+                bad(CorruptError(f"item {tuple(key)}"))
+            elif first <= key <= last:
+                yield key, payload
+
+    def floor(self, key: Key) -> tuple[Key, bytes] | None:
+        below = bisect_right(self._sorted, key, key=lambda item: item[0])
+        return self._sorted[below - 1] if below else None
+
+
+def changed(items: dict[Key, bytes], changes: list[tuple[Key, bytes | None]]) -> tuple[OverlayTree, dict[Key, bytes]]:
+    """Return a tree with *changes* laid over *items*, and what it should hold."""
+    tree, expected = OverlayTree(ListedTree(items)), dict(items)
+    for key, payload in changes:
+        if payload is None:
+            tree.delete(key)
+            expected.pop(key, None)
+        else:
+            tree.put(key, payload)
+            expected[key] = payload
+    return tree, expected
+
+
+@given(ITEMS, CHANGES, KEYS, KEYS)
+def test_items_are_those_of_both_in_order(
+    items: dict[Key, bytes], changes: list[tuple[Key, bytes | None]], first: Key, last: Key
+) -> None:
+    tree, expected = changed(items, changes)
+    assert list(tree.items()) == sorted(expected.items())
+    assert list(tree.items(first, last)) == sorted(item for item in expected.items() if first <= item[0] <= last)
+
+
+@given(ITEMS, CHANGES, KEYS)
+def test_get_gives_the_newest_payload(
+    items: dict[Key, bytes], changes: list[tuple[Key, bytes | None]], key: Key
+) -> None:
+    tree, expected = changed(items, changes)
+    if key in expected:
+        assert tree.get(key) == expected[key]
+    else:
+        with pytest.raises(NotFoundError, match="no item"):
+            tree.get(key)
+
+
+@given(ITEMS, CHANGES, KEYS)
+def test_floor_skips_what_is_deleted(
+    items: dict[Key, bytes], changes: list[tuple[Key, bytes | None]], key: Key
+) -> None:
+    tree, expected = changed(items, changes)
+    assert tree.floor(key) == max((item for item in expected.items() if item[0] <= key), default=None)
+
+
+@given(ITEMS, CHANGES, CHANGES)
+def test_overlays_stack_and_leave_their_base_alone(
+    items: dict[Key, bytes], lower: list[tuple[Key, bytes | None]], upper: list[tuple[Key, bytes | None]]
+) -> None:
+    base, expected = changed(items, lower)
+    top = OverlayTree(base)
+    for key, payload in upper:
+        top.put(key, payload) if payload is not None else top.delete(key)
+    assert dict(base.items()) == expected
+    _, expected = changed(expected, upper)
+    assert dict(top.items()) == expected
+
+
+def test_a_loop_may_change_the_tree_it_reads() -> None:
+    tree = OverlayTree(ListedTree({Key(1, 1, offset): b"old" for offset in range(4)}))
+    tree.put(Key(1, 1, 9), b"new")
+    for key, payload in tree.items():
+        tree.delete(key)
+        tree.put(key._replace(objectid=2), payload)
+    assert [tuple(key) for key, _ in tree.items()] == [(2, 1, offset) for offset in (0, 1, 2, 3, 9)]
+
+
+def test_what_the_base_cannot_read_is_told() -> None:
+    tree = OverlayTree(ListedTree({Key(1, 1, 0): b"a", Key(1, 1, 1): b"b"}, unreadable=Key(1, 1, 0)))
+    tree.put(Key(1, 1, 2), b"c")
+    faults: list[CorruptError] = []
+    assert [payload for _, payload in tree.items(bad=faults.append)] == [b"b", b"c"]
+    assert [str(fault) for fault in faults] == ["item (1, 1, 0)"]
