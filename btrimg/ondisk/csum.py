@@ -109,7 +109,7 @@ _ALGORITHMS: dict[int, tuple[str, int, Callable[[], Callable[[Buffer], bytes]]]]
     CsumType.CRC32C: ("crc32c", 4, _crc32c),
     CsumType.XXHASH64: ("xxhash64", 8, _xxhash64),
     CsumType.SHA256: ("sha256", 32, _sha256),
-    CsumType.BLAKE2B: ("blake2", 32, _blake2b),
+    CsumType.BLAKE2B: ("blake2b", 32, _blake2b),
 }
 
 #: Bytes of one checksum on disk, by csum type number.
