@@ -1,0 +1,50 @@
+"""Run every ``$ btrimg …`` line of README.md and docs/cli.md, and put its output below it: ``python docs/consoles.py``.
+
+The commands work on the image of ``make demo``, from the root of the repository; tests/test_docs.py finds stale pages.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+PAGES = ("README.md", "docs/cli.md")
+_CONSOLE = re.compile(r"^\$ (btrimg .*)\n(?:(?!\$ |# |```).*\n)*", re.MULTILINE)
+
+
+def output_of(command: str) -> str:
+    """Return what *command* prints in a shell, standard error after standard output.
+
+    Raises RuntimeError when it crashes: no page shall show that.
+    """
+    path = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
+    environment = os.environ | {"PATH": path, "TZ": "UTC", "COLUMNS": "100", "LC_ALL": "C.UTF-8"}
+    done = subprocess.run(  # noqa: S602 (the pages are ours, and use pipes)
+        command, shell=True, cwd=ROOT, env=environment, capture_output=True, check=False
+    )
+    output = (done.stdout + done.stderr).decode("utf-8", "backslashreplace")
+    if "Traceback" in output:
+        raise RuntimeError(f"{command}\n{output}")
+    return output
+
+
+def refresh(text: str) -> str:
+    """Return the page *text* with the output of each command as it is now."""
+    return _CONSOLE.sub(lambda found: f"$ {found[1]}\n{output_of(found[1])}", text)
+
+
+def main() -> None:
+    """Refresh all pages."""
+    for page in PAGES:
+        path = os.path.join(ROOT, page)
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(refresh(text))
+
+
+if __name__ == "__main__":
+    main()
