@@ -63,11 +63,11 @@ def _write_some(top: Inode, *, holes: bool, pieces: bool, as_json: bool) -> None
     for inode in _files(top):
         try:
             rows = list(inode.extents(holes=holes, pieces=pieces))
-            if as_json:
-                for row in rows:
-                    print(answers.json_line(answers.extent_row(inode, row, *_where(inode.image, row))))
+            placed = [(row, *_where(inode.image, row)) for row in rows]
+            if as_json and rows:
+                print("\n".join(answers.json_line(answers.extent_row(inode, *each)) for each in placed))
             elif rows:
-                print(answers.extents_text(inode, [(row, *_where(inode.image, row)) for row in rows]))
+                print(answers.extents_text(inode, placed))
         except BtrimgError as error:
             inode.image.report(CorruptError(f"{inode.path.decode('utf-8', 'surrogateescape')!a}: {error}"))
 

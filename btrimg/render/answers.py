@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def json_line(value: Any) -> str:
     """Return *value* on one line; bytes that are not UTF-8 stand as surrogate escapes (``\\udcXX``)."""
-    return json.dumps(value, separators=(", ", ": "))
+    return json.dumps(value)
 
 
 def name(value: bytes) -> str:

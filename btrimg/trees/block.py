@@ -34,8 +34,8 @@ class Pointer(NamedTuple):
     level: int
     generation: int | None = None
     owner: int | None = None
-    first_key: Key | None = None
-    end_key: Key | None = None  #: first key of the right neighbour: all keys are below it
+    first_key: tuple[int, ...] | None = None  #: as a slot holds it, compares with Key
+    end_key: tuple[int, ...] | None = None  #: first key of the right neighbour: all keys are below it
 
 
 def is_subvolume(tree_id: int) -> bool:
@@ -76,9 +76,9 @@ class Block:
 
     def child(self, slot: int, parent: Pointer) -> Pointer:
         """Return what the node promises of the child in *slot*; *parent* is the promise this node was read by."""
-        *_, logical, generation = self.slots[slot]
-        end = self.key(slot + 1) if slot + 1 < len(self.slots) else parent.end_key
-        return Pointer(logical, self.header.level - 1, generation, parent.owner, self.key(slot), end)
+        here = self.slots[slot]
+        end = self.slots[slot + 1][:3] if slot + 1 < len(self.slots) else parent.end_key
+        return Pointer(here[3], self.header.level - 1, here[4], parent.owner, here[:3], end)
 
 
 class BlockReader:
@@ -86,7 +86,7 @@ class BlockReader:
 
     def __init__(self, volume: Volume, fsids: Container[bytes]) -> None:
         self.volume, self._fsids = volume, fsids
-        self._cache: dict[int, Block] = {}
+        self._cache: dict[int, tuple[Pointer, Block]] = {}
         self.blocks_read = 0  #: tree blocks that came from a device, good or bad
 
     def read(self, promise: Pointer) -> Block:
@@ -95,13 +95,13 @@ class BlockReader:
         Raises BlockError when no copy does.
         """
         cached = self._cache.pop(promise.logical, None)
-        if cached is not None and fault_of_promise(cached, promise) is None:
+        if cached is not None and (cached[0] == promise or fault_of_promise(cached[1], promise) is None):
             self._cache[promise.logical] = cached  # moved to the young end
-            return cached
+            return cached[1]
         block = self._read(promise)
         if len(self._cache) >= CACHED_BLOCKS:
             del self._cache[next(iter(self._cache))]
-        self._cache[promise.logical] = block
+        self._cache[promise.logical] = (promise, block)
         return block
 
     def _read(self, promise: Pointer) -> Block:

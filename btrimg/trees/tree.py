@@ -32,9 +32,10 @@ class Tree:
 
         Raises NotFoundError when there is none, BlockError when a block on the way is bad.
         """
-        for _, payload in self.items(key, key):
-            return payload
-        raise NotFoundError(f"no item {tuple(key)} in tree {self.root.owner}")
+        found = self.floor(key)
+        if found is None or found[0] != key:
+            raise NotFoundError(f"no item {tuple(key)} in tree {self.root.owner}")
+        return found[1]
 
     def items(
         self, first: Key = KEY_MIN, last: Key = KEY_MAX, *, bad: Report | None = None
