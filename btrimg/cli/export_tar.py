@@ -46,9 +46,12 @@ class TarWriter:
     def add(self, path: bytes, inode: Inode) -> None:
         """Append *inode* as *path*, a further name of an inode as a hard link.
 
-        Raises CorruptError for what tar cannot hold, BtrimgError when data cannot be read. A stream cannot take back a
-        file of which a later part turns out bad: it is filled with zeros and reported.
+        What tar cannot hold is warned of. Raises BtrimgError when the extents cannot be read. A stream takes back nothing:
+        a file of which a later part turns out bad is filled with zeros and reported.
         """
+        if stat.S_IFMT(inode.item.mode) not in _TYPES:
+            inode.image.volume.warn(f"{path.decode('utf-8', 'surrogateescape')!a} is left out: tar has no sockets")
+            return
         info = self._header(path, inode)
         identity = (inode.subvolume.id, inode.ino)
         if inode.item.nlink > 1 and not inode.is_directory:
@@ -65,11 +68,9 @@ class TarWriter:
 
     def _header(self, path: bytes, inode: Inode) -> tarfile.TarInfo:
         item = inode.item
-        kind = _TYPES.get(stat.S_IFMT(item.mode))
-        if kind is None:
-            raise CorruptError(f"tar has no way to hold a file of mode {item.mode:o}")
         info = tarfile.TarInfo(path.decode("utf-8", "surrogateescape"))
-        info.type, info.mode, info.uid, info.gid = kind, stat.S_IMODE(item.mode), item.uid, item.gid
+        info.type, info.mode = _TYPES[stat.S_IFMT(item.mode)], stat.S_IMODE(item.mode)
+        info.uid, info.gid = item.uid, item.gid
         info.mtime = item.mtime.sec
         info.devmajor, info.devminor = device_number(item.rdev)
         headers = {"mtime": _time(item.mtime), "atime": _time(item.atime), "ctime": _time(item.ctime)}
@@ -77,7 +78,10 @@ class TarWriter:
         if stat.S_ISLNK(item.mode):
             info.linkname = inode.target().decode("utf-8", "surrogateescape")
         for key, value in inode.xattrs().items():
-            name = key.decode("utf-8", "surrogateescape")
+            name = key.decode("utf-8", "surrogateescape").replace("%", "%25").replace("=", "%3D")  # as GNU tar does
+            if not name.isprintable():
+                inode.image.volume.warn(f"the extended attribute {name!a} is left out: tar cannot hold its name")
+                continue
             headers[f"SCHILY.xattr.{name}"] = value.decode("utf-8", "surrogateescape")
         info.pax_headers = headers
         return info
