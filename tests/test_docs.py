@@ -51,6 +51,14 @@ def test_every_command_is_in_the_manual_with_its_help(words: tuple[str, ...]) ->
     assert f"$ btrimg {' '.join(words)} --help\nUsage: btrimg {' '.join(words)} " in read("docs/cli.md")
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/architecture.md", "docs/verification.md", "docs/dependencies.md"])
+def test_files_that_a_page_names_are_there(page: str) -> None:
+    folder = os.path.dirname(page)
+    linked = [os.path.join(folder, path) for path in re.findall(r"\]\(([^)#:]+)\)", read(page))]
+    named = re.findall(r"\b(?:tests|docs|btrimg|fixtures)/[\w/]+\.\w+", read(page))
+    assert [path for path in linked + named if not os.path.exists(os.path.join(ROOT, path))] == []
+
+
 def test_an_output_is_replaced_up_to_the_next_command_remark_or_fence() -> None:
     page = "$ btrimg --version\nold\nolder\n# remark\n$ btrimg --version\n```\nprose\n"
     line = consoles.output_of("btrimg --version")

@@ -1,0 +1,171 @@
+"""The house is as drawn: docs/architecture.md against the imports and the words of every module."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parent.parent
+HEAVY = {"construct", "dataclasses", "logging", "numpy", "pathlib"}
+FACE = {"btrimg", "btrimg.__main__"}  # on no floor: they name everything, and run it
+
+
+class Room(NamedTuple):
+    floor: int
+    point_path: bool
+
+
+@cache
+def rooms() -> dict[str, Room]:
+    """Read the table: module name -> its floor, and whether it is on the point path."""
+    table = re.findall(r"^\| (\S+)/ \| (\d) \| [^|]+ \| ([^|]+) \|$", (ROOT / "docs/architecture.md").read_text(), re.M)
+    drawn = {}
+    for folder, floor, names in table:
+        package = "btrimg" if folder == "." else f"btrimg.{folder}"
+        if folder != ".":
+            drawn[package] = Room(int(floor), point_path=True)
+        for name in names.split(" · "):
+            drawn[f"{package}.{name.strip('*')}"] = Room(int(floor), point_path=name.startswith("**"))
+    return drawn
+
+
+@cache
+def sources() -> dict[str, ast.Module]:
+    """Parse every file: module name -> syntax tree."""
+    files = sorted((ROOT / "btrimg").rglob("*.py"))
+    return {module_name(file): ast.parse(file.read_bytes(), file) for file in files}
+
+
+def module_name(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def package_of(module: str) -> str:
+    return ".".join(module.split(".")[:2])
+
+
+def imports(nodes: Iterator[ast.AST]) -> Iterator[str]:
+    """Yield the modules that import statements among *nodes* name; of ``from package import module``, the module."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "imports are absolute"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in sources() else str(node.module)
+
+
+def run_on_import(body: list[ast.stmt]) -> Iterator[ast.AST]:
+    """Yield the nodes that importing a module evaluates: not functions, not what only type checkers see."""
+    for node in body:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            yield from run_on_import(node.orelse)
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+            blocks = (getattr(node, name, []) for name in ("body", "orelse", "finalbody"))
+            handlers = (handler.body for handler in getattr(node, "handlers", []))
+            for block in (*blocks, *handlers):
+                yield from run_on_import(block)
+
+
+def words(module: str) -> Iterator[str]:
+    """Yield every name and dotted name that a module's code uses."""
+    for node in ast.walk(sources()[module]):
+        if isinstance(node, ast.Attribute | ast.Name):
+            yield ast.unparse(node)
+
+
+def modules_below(floor: int) -> list[str]:
+    return [module for module, room in rooms().items() if room.floor < floor]
+
+
+def test_the_table_names_every_module_and_nothing_else() -> None:
+    assert set(sources()) - FACE == set(rooms())
+
+
+@pytest.mark.parametrize("module", sorted(rooms()))
+def test_imports_go_down(module: str) -> None:
+    for imported in imports(ast.walk(sources()[module])):
+        if imported.partition(".")[0] == "btrimg":
+            below = rooms()[imported].floor < rooms()[module].floor
+            assert below or package_of(imported) == package_of(module), f"imports {imported}"
+
+
+def test_only_ondisk_imports_construct() -> None:
+    users = {
+        package_of(module)
+        for module, tree in sources().items()
+        if any(name.partition(".")[0] == "construct" for name in imports(ast.walk(tree)))
+    }
+    assert users == {"btrimg.ondisk"}
+
+
+@pytest.mark.parametrize("module", modules_below(7))
+def test_below_floor_7_nothing_prints(module: str) -> None:
+    assert {"print", "click.echo", "sys.stdout", "sys.stderr"}.isdisjoint(words(module))
+
+
+@pytest.mark.parametrize("module", modules_below(8))
+def test_below_floor_8_nothing_reads_the_environment_or_exits(module: str) -> None:
+    assert {"os.environ", "os.getenv", "sys.argv", "sys.exit", "os._exit", "SystemExit"}.isdisjoint(words(module))
+
+
+@pytest.mark.parametrize(
+    "package", sorted({package_of(module) for module in rooms()} - {"btrimg.errors", "btrimg.units"})
+)
+def test_an_init_holds_no_code(package: str) -> None:
+    docstring, *rest = sources()[package].body
+    assert isinstance(docstring, ast.Expr)
+    assert all(
+        isinstance(node, ast.Import | ast.ImportFrom)
+        or (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__")
+        for node in rest
+    )
+
+
+@pytest.mark.parametrize("module", [module for module, room in rooms().items() if room.point_path])
+def test_a_module_on_the_point_path_imports_nothing_heavy_and_nobody_off_it(module: str) -> None:
+    for imported in imports(run_on_import(sources()[module].body)):
+        assert imported.partition(".")[0] not in HEAVY
+        assert imported not in rooms() or rooms()[imported].point_path, f"imports {imported}"
+
+
+RESOLVE_BY_LIBRARY = """
+import btrimg
+with btrimg.open({image!r}) as fs:
+    file = fs.open(b"/vm/disk.raw")
+    assert file.resolve(1064960).kind == "regular"
+    assert len(file.read(0, 1 << 20)) == 1 << 20
+    assert len(list(fs.open(b"/files").entries())) > 5
+"""
+RESOLVE_BY_CLI = """
+import sys
+from btrimg.cli.main import main
+sys.argv = ["btrimg", "resolve", "{image}:/vm/disk.raw", "1064960"]
+try:
+    main()
+except SystemExit as done:
+    assert done.code == 0
+"""
+
+
+@pytest.mark.parametrize("code", [RESOLVE_BY_LIBRARY, RESOLVE_BY_CLI], ids=["library", "cli"])
+def test_the_point_path_loads_bold_rooms_only(demo_image: str, code: str) -> None:
+    report = "\nimport sys; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code.format(image=demo_image) + report], check=True, capture_output=True, text=True
+    )
+    loaded = done.stdout.splitlines()[-1].split()
+    assert HEAVY.isdisjoint(loaded)
+    assert [module for module in loaded if module in rooms() and not rooms()[module].point_path] == []
