@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -29,7 +29,7 @@ from btrimg.ondisk.superblock import Superblock
 from btrimg.volume.volume import Volume, open_volume
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from btrimg.ondisk.chunks import Chunk
@@ -47,13 +47,28 @@ def array_of(profile: int, directory: Path, width: int = WIDTH) -> tuple[list[st
     return [make_device(directory, Spec(f"dev{devid}", devid), chunks) for devid in range(1, width + 1)], chunks
 
 
+class Chunks(NamedTuple):
+    """A chunk tree that was read; remembers what was asked for."""
+
+    chunks: dict[int, Chunk]
+    asked: list[int]
+
+    def find(self, logical: int) -> tuple[int, Chunk] | None:
+        self.asked.append(logical)
+        start = max((start for start in self.chunks if start <= logical), default=None)
+        return None if start is None else (start, self.chunks[start])
+
+    def all(self) -> Iterable[tuple[int, Chunk]]:
+        return self.chunks.items()
+
+
 def opened(
     paths: Sequence[str], chunks: dict[int, Chunk], items: Any = ITEMS, **options: Any
 ) -> tuple[Volume, list[str]]:
     said: list[str] = []
     volume = open_volume(paths, warn=said.append, **options)
     try:
-        volume.adopt(chunks.items(), items)
+        volume.adopt(Chunks(chunks, []), items)
     except BaseException:
         volume.close()
         raise
@@ -178,10 +193,11 @@ def test_a_device_that_was_away_is_read_last(tmp_path: Path) -> None:
         assert said == [f"{paths[0]} is of generation 5, its filesystem of 10: the device was away, and is read last"]
 
 
-def test_a_column_that_was_away_is_rebuilt_first(tmp_path: Path) -> None:
+@pytest.mark.parametrize("other", [1, 2, 3, 4], ids=["data", "data", "P", "Q"])
+def test_a_column_that_was_away_is_rebuilt_first(tmp_path: Path, other: int) -> None:
     paths, chunks = array_of(BlockGroup.RAID6, tmp_path)
     data = fill_row(paths, 0, 2, 1, LENGTH)
-    for n in (0, 4):  # column 0, and Q
+    for n in (0, other):
         write_superblock(paths[n], superblock(Spec(f"dev{n + 1}", n + 1), chunks, generation=5))
         overwrite(paths[n], (n + 1) * MIB, b"stale")
     with opened(paths, chunks)[0] as volume:
@@ -263,6 +279,8 @@ def test_a_stack_of_seeds(tmp_path: Path, top_flags: int) -> None:
             assert sorted(volume.devices) == [1, 2, 3]
             assert volume.fsids == {uuid("low"), uuid("middle"), uuid("top")}
         assert said == []
+    with opened(paths[2:], chunks, items)[0] as volume:
+        assert volume.fsids == {uuid("low"), uuid("middle"), uuid("top")}, "the device items name the seeds"
 
 
 def test_a_seed_that_belongs_to_another_sprout(tmp_path: Path) -> None:
@@ -332,6 +350,7 @@ def test_features_are_those_of_the_top(tmp_path: Path) -> None:
 def test_nothing_stays_open_after_a_refusal(tmp_path: Path) -> None:
     paths, chunks = seed_stack(tmp_path, 1)
     make_device(tmp_path, Spec("dev1", 1, "low", 4, SEEDING), chunks)
+    make_device(tmp_path, Spec("target", 0), chunks)
     before = os.listdir("/proc/self/fd")
     for wrong in ([*paths, "/nonexistent"], [*paths, paths[0]], [*paths, str(tmp_path)]):
         with pytest.raises(DeviceError):
