@@ -5,16 +5,15 @@ Two judges: what the kernel says of its own mount (``support.truth``), and the b
 
 from __future__ import annotations
 
-import itertools
 import os
 import stat
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
 from support.kernel import FIEMAP_ENCODED, FIEMAP_INLINE, FIEMAP_LAST, FIEMAP_SHARED, FIEMAP_UNWRITTEN, FiemapRow
+from support.matrix import name_of, options_of, variants
 
 from btrimg.filesystem.image import Image, open_image
-from btrimg.units import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -28,44 +27,12 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.kernel, pytest.mark.progs]
 
-PROFILES = ("single", "dup", "raid0", "raid1", "raid1c3", "raid1c4", "raid10", "raid5", "raid6")
-NODESIZES = (4096, 16384, 65536)
-CSUMS = ("crc32c", "xxhash", "sha256", "blake2")
-COMPRESSIONS = ("zlib", "lzo", "zstd")
 BILLION = 10**9
 
 
-class Variant(NamedTuple):
-    """One cell of the matrix."""
-
-    profile: str
-    nodesize: int
-    csum: str
-    compression: str
-
-
-def variants() -> list[Variant]:
-    """Return cells in which every pair of values of two dimensions meets; all 324 with BTRIMG_FULL_MATRIX=1."""
-    everything = [Variant(*cell) for cell in itertools.product(PROFILES, NODESIZES, CSUMS, COMPRESSIONS)]
-    if os.environ.get("BTRIMG_FULL_MATRIX") == "1":
-        return everything
-    chosen: list[Variant] = []
-    uncovered = {pair for cell in everything for pair in _pairs(cell)}
-    while uncovered:
-        best = max(everything, key=lambda cell: len(uncovered & _pairs(cell)))
-        chosen.append(best)
-        uncovered -= _pairs(best)
-    return chosen
-
-
-def _pairs(cell: Variant) -> set[tuple[object, ...]]:
-    return set(itertools.combinations(enumerate(cell), 2))
-
-
-@pytest.fixture(params=variants(), ids=lambda cell: "-".join(map(str, cell)))
+@pytest.fixture(params=variants(), ids=name_of)
 def written(request: pytest.FixtureRequest, kernel_image: Callable[..., KernelImage]) -> KernelImage:
-    room = 512 * MIB if request.param.nodesize == 65536 else 256 * MIB  # sparse; large nodes take more metadata
-    return kernel_image(**request.param._asdict(), size=room)
+    return kernel_image(**options_of(request.param))
 
 
 def test_everything_the_kernel_shows_is_read_back(written: KernelImage) -> None:

@@ -6,11 +6,12 @@ import itertools
 import re
 import subprocess
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from support import kernel, odd
 from support.dump_text import our_fields, progs_version, run_progs, their_fields
+from support.matrix import name_of, options_of, variants
 
 from btrimg.cli.dump_super import dump_super
 from btrimg.cli.dump_tree import dump_tree
@@ -26,19 +27,15 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.kernel, pytest.mark.progs]
 
-#: Every profile, checksum and node size; further trees and flags with them.
-WRITTEN: dict[str, dict[str, object]] = {
-    "single": {"profile": "single", "compression": "zstd"},
-    "dup": {"profile": "dup", "nodesize": 65536, "csum": "blake2", "size": 512 << 20},
-    "raid0": {"profile": "raid0", "nodesize": 4096, "csum": "sha256"},
-    "raid1c3": {"profile": "raid1c3", "csum": "xxhash"},
-    "raid10": {"profile": "raid10", "nodesize": 4096},
-    "block-group-tree": {"profile": "raid1c4", "features": ("block-group-tree",)},
-    "raid5": {"profile": "raid5", "csum": "xxhash", "compression": "lzo"},
-    "raid6": {"profile": "raid6", "metadata_profile": "raid1c4", "csum": "blake2"},
+RAID10: dict[str, Any] = {"profile": "raid10", "nodesize": 4096}
+#: What the matrix does not vary: kinds of items and trees.
+FURTHER: dict[str, dict[str, Any]] = {
+    "deep": RAID10,
     "mixed": {"profile": "dup", "nodesize": 4096, "mkfs_options": ("--mixed",)},
     "old": {"profile": "raid1", "features": ("^no-holes", "^skinny-metadata")},
+    "block-group-tree": {"profile": "raid1c4", "features": ("block-group-tree",)},
 }
+WRITTEN = {name_of(cell): options_of(cell) for cell in variants()} | FURTHER
 ODD = {"quotas": odd.quotas, "received": odd.received, "replaced": odd.replaced, "paused": odd.paused}
 
 
@@ -161,14 +158,14 @@ def test_log_trees_and_orphans_after_a_power_cut(
 def test_every_flag_shows_the_same(
     flags: list[str], kernel_image: Callable[..., KernelImage], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    devices = kernel_image(**WRITTEN["raid10"]).devices
+    devices = kernel_image(**RAID10).devices
     assert len(assert_same_tree(capsys, devices, *flags)) > 5
 
 
 def test_single_blocks_show_the_same(
     kernel_image: Callable[..., KernelImage], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    devices = kernel_image(**WRITTEN["raid10"]).devices
+    devices = kernel_image(**RAID10).devices
     roots = [line.split() for line in ours(capsys, dump_tree, "-r", *devices).lines if " level " in line]
     (level_2, *_), (level_1, *_) = ([words[-3] for words in roots if words[-1] == level] for level in "21")
     lines = assert_same_tree(capsys, devices, *(word for block in sorted((level_1, level_2)) for word in ("-b", block)))
@@ -177,7 +174,7 @@ def test_single_blocks_show_the_same(
 
 
 def test_hidden_names_stay_hidden(kernel_image: Callable[..., KernelImage], capsys: pytest.CaptureFixture[str]) -> None:
-    devices = kernel_image(**WRITTEN["single"]).devices
+    devices = kernel_image(profile="single").devices
     lines = ours(capsys, dump_tree, "--hide-names", *devices).lines
     named = [line for line in lines if re.search(r"\bname:? |^\t\tdata ", line)]
     assert len(named) > 4000
