@@ -76,9 +76,8 @@ def _offsets(device: Device, every: bool, mirror: int | None, bytenr: int | None
 def _show(device: Device, offset: int, *, full: bool, force: bool, as_json: bool) -> bool:
     """Write one superblock, and return whether it could be."""
     from btrimg.ondisk.superblock import Superblock
+    from btrimg.render import answers
     from btrimg.render import dump_super as render
-    from btrimg.render.dump_json import json_line
-    from btrimg.render.names import text_of
 
     try:
         superblock = Superblock.unpack(device.pread(SUPERBLOCK_SIZE, offset))
@@ -89,8 +88,8 @@ def _show(device: Device, offset: int, *, full: bool, force: bool, as_json: bool
         print(f"btrimg: {device.path}: no btrfs magic at {offset} (--force shows what is there)", file=sys.stderr)
         return False
     if as_json:
-        head = {"device": text_of(os.fsencode(device.path)), "offset": offset}
-        print(json_line(head | render.as_dict(superblock)))
+        head = {"device": answers.name(os.fsencode(device.path)), "offset": offset}
+        print(answers.json_line(head | render.as_dict(superblock)))
     else:
         print(*render.heading(offset, device.path), *render.lines(superblock, full=full), "", sep="\n")
     return True

@@ -87,7 +87,8 @@ def dump_tree(targets: tuple[Target, ...], force: bool, **options: Any) -> int:
     the block is bad), "header", then "pointers" (of a node: "slot", "key", "blockptr", "generation") or "items" (of a
     leaf: "slot", "key", "type", "offset", "size", "records", "tail"). "records" are the structures in the item, each
     with the fields it has on disk and its name under "record"; "tail" is what follows them, in hexadecimal. Uuids are
-    uuids, names text, other bytes hexadecimal. With --roots, one object per tree: "tree", "root", "bytenr", "level".
+    uuids, names text, other bytes hexadecimal. With --roots, one object per tree: "tree", "root", "bytenr", "level";
+    with --backups then one per backup root, its "slot" and its fields.
     """
     paths = tuple(path for target in targets for path in target.devices)
     with open_target(Target(paths, None), force=force) as image:
@@ -196,6 +197,7 @@ def _dump_block(image: Image, at: Pointer, root: Key | None, form: Form) -> None
 
 def _show(image: Image, at: Pointer, found: Block | BlockError, root: Key | None, form: Form) -> None:
     from btrimg.render import dump_json, dump_tree
+    from btrimg.render.answers import json_line
     from btrimg.trees.salvage import fault_of
 
     fault = fault_of(found)
@@ -203,22 +205,24 @@ def _show(image: Image, at: Pointer, found: Block | BlockError, root: Key | None
         image.report(CorruptError(fault))
     if form.as_json:
         block = dump_json.block_object(at, found, root, form.first, form.last, hide_names=form.style.hide_names)
-        print(dump_json.json_line(block))
+        print(json_line(block))
     else:
         print("\n".join(dump_tree.found_lines(found, form.style, form.first, form.last)))
 
 
 def _list_roots(image: Image, choice: Choice, form: Form, *, backups: bool) -> None:
     from btrimg.render import dump_json, dump_tree
+    from btrimg.render.answers import json_line
 
     for root in _chosen(image, choice):
         if form.as_json:
-            print(dump_json.json_line(dump_json.root_object(root.id, root.key, root.at)))
+            print(json_line(dump_json.root_object(root.id, root.key, root.at)))
         else:
             print(dump_tree.root_line(root.id, root.key, root.at))
-    if form.as_json:
-        return
-    if backups:
+    if backups and form.as_json:
+        for slot, backup in enumerate(image.superblock.super_roots):
+            print(json_line({"slot": slot, **dump_json.record_object(backup)}))
+    elif backups:
         print("\n".join(dump_tree.backup_lines(image.superblock)))
-    if choice.totals:
+    if choice.totals and not form.as_json:
         print("\n".join(dump_tree.total_lines(image.superblock)))

@@ -63,7 +63,7 @@ def list_chunks(target: Target, sort: list[str] | None, as_json: bool, **options
     of the whole chunk in logical bytes; "used", of these, null when no block group item can be read.
     """
     from btrimg.render import chunks as render
-    from btrimg.render.dump_json import json_line
+    from btrimg.render.answers import json_line
 
     units = _units(**{name: options.pop(name) for name in _UNIT_OPTIONS})
     with open_target(target, **options) as image:

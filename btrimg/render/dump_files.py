@@ -14,7 +14,8 @@ from btrimg.ondisk.constants import (
     ItemType,
     RootFlag,
 )
-from btrimg.render.names import date_text, flags_text, key_text, uuid_text
+from btrimg.render.names import date_text, flags_text, key_text
+from btrimg.volume.superblocks import uuid_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from json import dumps
 from typing import TYPE_CHECKING, Any
 
 from btrimg.errors import BlockError, CorruptError
 from btrimg.ondisk.blocks import KEY_MAX, KEY_MIN, Key
 from btrimg.ondisk.items import parse
 from btrimg.ondisk.record import Record
-from btrimg.render.names import text_of, type_name, uuid_text
+from btrimg.render.answers import name as text_of
+from btrimg.render.names import type_name
 from btrimg.trees.salvage import fault_of, slots_between
+from btrimg.volume.superblocks import uuid_text
 
 if TYPE_CHECKING:
     from btrimg.ondisk.blocks import DiskKey
     from btrimg.trees.block import Block, Pointer
 
 HIDDEN = "HIDDEN"
-
-
-def json_line(value: dict[str, Any]) -> str:
-    r"""Return *value* on one line; bytes that are not UTF-8 stand as surrogate escapes (``\udcXX``)."""
-    return dumps(value, separators=(", ", ": "))
 
 
 def record_object(record: Record, *, hide_names: bool = False) -> dict[str, Any]:

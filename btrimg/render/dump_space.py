@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from btrimg.ondisk import chunks, roots
 from btrimg.ondisk.constants import DEV_STATS_OBJECTID, QgroupStatusFlag, TreeId
-from btrimg.render.names import block_group_text, date_text, key_text, uuid_text
+from btrimg.render.names import block_group_text, date_text, key_text
+from btrimg.volume.superblocks import uuid_text
 
 if TYPE_CHECKING:
     from btrimg.ondisk.blocks import Key

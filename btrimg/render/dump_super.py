@@ -8,10 +8,12 @@ from btrimg.errors import CorruptError
 from btrimg.ondisk.chunks import sys_chunks
 from btrimg.ondisk.constants import MAGIC, CompatRo, Incompat, ItemType, SuperFlag
 from btrimg.ondisk.csum import CSUM_SIZES, algorithm
+from btrimg.render.answers import name as text_of
 from btrimg.render.dump_json import key_object, record_object
 from btrimg.render.dump_space import chunk_lines
-from btrimg.render.names import dotted, flag_names, key_text, printable, text_of, uuid_text
+from btrimg.render.names import dotted, flag_names, key_text, printable
 from btrimg.render.text import printable as safe
+from btrimg.volume.superblocks import uuid_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

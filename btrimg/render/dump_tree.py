@@ -8,8 +8,9 @@ from btrimg.errors import BlockError, CorruptError
 from btrimg.ondisk.blocks import KEY_MAX, KEY_MIN, Header, Item, Key, KeyPtr
 from btrimg.ondisk.constants import BACKREF_REV_SHIFT, HeaderFlag, TreeId
 from btrimg.render.dump_items import body_lines
-from btrimg.render.names import flags_text, key_text, objectid_name, uuid_text
+from btrimg.render.names import flags_text, key_text, objectid_name
 from btrimg.trees.salvage import fault_of, slots_between
+from btrimg.volume.superblocks import uuid_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -60,11 +60,6 @@ def escape(name: bytes) -> str:
     return "".join([_ESCAPED[byte] for byte in name])
 
 
-def text_of(name: bytes) -> str:
-    """Return *name* for JSON: UTF-8, other bytes as surrogate escapes."""
-    return name.decode("utf-8", "surrogateescape")
-
-
 def printable(text: bytes) -> str:
     """Return *text* up to its first NUL with a dot for whatever is not printable ASCII."""
     return dotted(text.partition(b"\0")[0])
@@ -73,12 +68,6 @@ def printable(text: bytes) -> str:
 def dotted(text: bytes) -> str:
     """Return *text* with a dot for whatever is not printable ASCII."""
     return "".join(chr(byte) if 32 <= byte < 127 else "." for byte in text)
-
-
-def uuid_text(uuid: bytes) -> str:
-    """Return the usual form of a uuid of 16 bytes."""
-    digits = uuid.hex()
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def date_text(seconds: int) -> str:

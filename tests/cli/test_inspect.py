@@ -91,6 +91,16 @@ def test_several_trees_and_a_key_range(demo_image: str) -> None:
     assert keys[-1] < (258, 2, 0)
 
 
+def test_roots_and_backups_as_objects(demo_image: str) -> None:
+    objects = inspect("dump-tree", "-R", "--json", demo_image).objects
+    roots, backups = objects[:-4], objects[-4:]
+    assert [root["root"] and root["root"]["objectid"] for root in roots[:3]] == [None, None, 2]
+    assert {root["tree"] for root in roots} >= {1, 2, 3, 4, 5, 7, 9, 10, 256, 257}
+    assert all(root["bytenr"] == root_of(demo_image, root["tree"]) for root in roots)
+    assert [backup["slot"] for backup in backups] == [0, 1, 2, 3]
+    assert max((backup["tree_root_gen"], backup["tree_root"]) for backup in backups)[1] == roots[0]["bytenr"]
+
+
 def test_a_tree_that_is_not_there_is_exit_code_1_and_the_others_are_shown(demo_image: str) -> None:
     ran = inspect("dump-tree", "-t", "9999", "-t", "fs", demo_image)
     assert ran.code == 1

@@ -14,7 +14,8 @@ from btrimg.ondisk.blocks import KEY_MAX, KEY_MIN, DiskKey, Header, Item, Key, K
 from btrimg.ondisk.constants import ItemType
 from btrimg.ondisk.csum import algorithm
 from btrimg.ondisk.inodes import InodeRef
-from btrimg.render.dump_json import block_object, json_line
+from btrimg.render.answers import json_line
+from btrimg.render.dump_json import block_object
 from btrimg.render.dump_tree import found_lines, root_line, tree_heading
 from btrimg.render.style import Style
 from btrimg.trees.block import Block, BlockReader, Pointer

@@ -15,7 +15,6 @@ from btrimg.render.names import (
     key_text,
     objectid_name,
     printable,
-    uuid_text,
 )
 
 U64 = st.integers(0, U64_MAX)
@@ -89,7 +88,3 @@ def test_dates_are_in_utc_of_any_year() -> None:
     assert date_text(-1) == "1969-12-31 23:59:59"
     assert date_text(1 << 33) == "2242-03-16 12:56:32"
     assert date_text((1 << 63) - 1).startswith("292277026596-12-04")
-
-
-def test_uuids_have_the_usual_form() -> None:
-    assert uuid_text(bytes(range(16))) == "00010203-0405-0607-0809-0a0b0c0d0e0f"
