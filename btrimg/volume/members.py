@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from btrimg.errors import DeviceError
+from btrimg.errors import CorruptError, DeviceError
 from btrimg.ondisk.constants import DEV_REPLACE_DEVID, SuperFlag
 from btrimg.volume.device import Device
 from btrimg.volume.superblocks import choose, metadata_fsid, uuid_text
@@ -48,18 +48,32 @@ class Member(NamedTuple):
 def open_members(paths: Sequence[str], warn: Callable[[str], None]) -> list[Member]:
     """Open every path; the caller closes the devices.
 
-    Raises DeviceError when one cannot be opened or is there twice, CorruptError when one has no sound superblock.
+    A device without a sound superblock is left out and told to *warn* as long as there is another one: to a RAID it is
+    only missing. Raises DeviceError when one cannot be opened or is there twice, CorruptError when none has a sound
+    superblock.
     """
     devices: list[Device] = []
+    members: list[Member] = []
+    unsound: list[CorruptError] = []
     try:
         for path in paths:
             devices.append(Device(path))
             _refuse_same_file(devices)
-        return [Member(device, choose(device, warn)) for device in devices]
+        for device in devices:
+            try:
+                members.append(Member(device, choose(device, warn)))
+            except CorruptError as error:
+                device.close()
+                unsound.append(error)
+        if unsound and not members:
+            raise unsound[0]
     except BaseException:
         for device in devices:
             device.close()
         raise
+    for reason in unsound:
+        warn(f"{reason}: it is left out")
+    return members
 
 
 def _refuse_same_file(devices: Sequence[Device]) -> None:
