@@ -36,6 +36,20 @@ def quotas(directory: str) -> Sequence[str]:
     return devices
 
 
+def simple_quotas(directory: str) -> Sequence[str]:
+    """Make simple quotas, for which extents name the subvolume that wrote them; needs btrfs-progs 6.7."""
+    devices = images.new_devices(directory, 1, 256 * images.MIB)
+    images.mkfs(devices, "dup")
+    with kernel.mount(devices) as top:
+        fill = Filler(top)
+        kernel.run("btrfs", "quota", "enable", "--simple", top)
+        kernel.create_subvolume(fill.path(b"one"))
+        fill.write(b"one/file", fill.noise(100_000))
+        kernel.create_snapshot(fill.path(b"one"), fill.path(b"snapshot"), read_only=False)
+        fill.write(b"snapshot/file", fill.noise(5 * BLOCK), 3 * BLOCK)
+    return devices
+
+
 def received(directory: str) -> Sequence[str]:
     """Send a snapshot and receive it again; keep the v1 space cache; have a metadata uuid."""
     # The kernel caches free space of no block group below 100 MiB: mkfs made smaller ones, which must be filled first.
