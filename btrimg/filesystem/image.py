@@ -13,7 +13,6 @@ from btrimg.ondisk.constants import (
     DEV_ITEMS_OBJECTID,
     FIRST_CHUNK_TREE_OBJECTID,
     U64_MAX,
-    CompatRo,
     ItemType,
     RootFlag,
     TreeId,
@@ -66,6 +65,33 @@ class Subvolume(NamedTuple):
         return self.root.generation_v2 == self.root.generation
 
 
+class ChunkTree:
+    """The chunks of the chunk tree, one by one or all; a ``ChunkSource``."""
+
+    def __init__(self, tree: Tree, bad: Callable[[CorruptError], None]) -> None:
+        self._tree, self._bad = tree, bad
+
+    def find(self, logical: int) -> tuple[int, Chunk] | None:
+        """Return the last chunk that starts at or before *logical*.
+
+        Raises CorruptError when the tree cannot be read there.
+        """
+        key = Key(FIRST_CHUNK_TREE_OBJECTID, ItemType.CHUNK_ITEM, logical)
+        found = self._tree.floor(key)
+        if found is None or found[0][:2] != key[:2]:
+            return None
+        return found[0].offset, Chunk.unpack(found[1])
+
+    def all(self) -> Iterator[tuple[int, Chunk]]:
+        """Yield all that can be read; what cannot is reported."""
+        first = Key(FIRST_CHUNK_TREE_OBJECTID, ItemType.CHUNK_ITEM, 0)
+        for key, payload in self._tree.items(first, first._replace(offset=U64_MAX), bad=self._bad):
+            try:
+                yield key.offset, Chunk.unpack(payload)
+            except CorruptError as error:
+                self._bad(error)
+
+
 class Image:
     """An opened filesystem (context manager); *warn* of :func:`open_image` hears what was bad and got by."""
 
@@ -81,18 +107,16 @@ class Image:
         self._csums: Csums | None = None
 
     def _bootstrap(self) -> None:
-        """Read the chunk tree through the superblock's sys_chunk_array, and take over its map of all chunks."""
-        chunks: list[tuple[int, Chunk]] = []
+        """Find the devices and chunks by the chunk tree, which the superblock's sys_chunk_array leads to."""
+        tree = Tree(self.blocks, chunk_tree_pointer(self.volume))
         devices: list[DevItem] = []
-        for key, payload in Tree(self.blocks, chunk_tree_pointer(self.volume)).items(bad=self.report):
+        first = Key(DEV_ITEMS_OBJECTID, ItemType.DEV_ITEM, 0)
+        for _, payload in tree.items(first, first._replace(offset=U64_MAX), bad=self.report):
             try:
-                if key.type == ItemType.CHUNK_ITEM and key.objectid == FIRST_CHUNK_TREE_OBJECTID:
-                    chunks.append((key.offset, Chunk.unpack(payload)))
-                elif key.type == ItemType.DEV_ITEM and key.objectid == DEV_ITEMS_OBJECTID:
-                    devices.append(DevItem.unpack(payload))
+                devices.append(DevItem.unpack(payload))
             except CorruptError as error:
                 self.report(error)
-        self.volume.adopt(chunks, devices)
+        self.volume.adopt(ChunkTree(tree, self.report), devices)
 
     def __enter__(self) -> Self:
         return self
@@ -162,6 +186,12 @@ class Image:
             self._subvolumes[subvolume_id] = Subvolume(subvolume_id, items[-1][1], tree)
         return self._subvolumes[subvolume_id]
 
+    def lay_over(self, tree_id: int, tree: Tree) -> None:
+        """Read *tree* from now on where the tree with that id is asked for: it has the log replayed."""
+        self._trees[tree_id] = tree
+        if is_subvolume(tree_id):
+            self._subvolumes[tree_id] = self.subvolume(tree_id)._replace(tree=tree)
+
     def subvolumes(self) -> list[Subvolume]:
         """Return every subvolume in order of id, also those being deleted (``root.refs`` is 0); report bad ones."""
         first, last = Key(TreeId.FS_TREE, ItemType.ROOT_ITEM, 0), Key(TreeId.LAST_FREE, ItemType.ROOT_ITEM, U64_MAX)
@@ -195,10 +225,6 @@ class Image:
         except NotFoundError:
             return TreeId.FS_TREE
         return next((entry.location.objectid for entry in entries if entry.name == b"default"), TreeId.FS_TREE)
-
-    def has_free_space_tree(self) -> bool:
-        """Return whether a valid free space tree exists."""
-        return bool(self.superblock.compat_ro_flags & CompatRo.FREE_SPACE_TREE_VALID)
 
     def open(self, path: bytes, *, subvolume: int = TreeId.FS_TREE, follow: bool = True) -> Inode:
         """Return the inode at *path*, absolute from the top directory of *subvolume*; crosses into subvolumes.

@@ -11,8 +11,19 @@ from btrimg.volume.profiles import Profile, data_columns, profile_of, row_and_co
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from typing import Protocol
 
     from btrimg.ondisk.chunks import Chunk, Stripe
+
+    class ChunkSource(Protocol):
+        """Where further chunks come from, as (logical, chunk): the chunk tree."""
+
+        def find(self, logical: int) -> tuple[int, Chunk] | None:
+            """Return the last chunk that starts at or before *logical*; may raise CorruptError."""
+
+        def all(self) -> Iterable[tuple[int, Chunk]]:
+            """Return all that can be read."""
+
 
 _END = 1 << 63  # addresses stay below, so that tables of int64 hold them; no device is larger (loff_t)
 
@@ -77,44 +88,72 @@ class MappedChunk(NamedTuple):
 
 
 class ChunkMap:
-    """The chunks of a filesystem, none overlapping another, in logical order.
+    """The chunks of a filesystem, none overlapping another; iteration is in logical order.
+
+    Further chunks come from *source* when an address needs them: a filesystem of many terabytes has more leaves of
+    chunks than all that a question about one file should read. Iteration takes all that *source* has.
 
     A chunk of which addresses cannot be computed is left out and told to *warn*, so that the rest stays readable. Of
     two that overlap the shorter stays: a length that is wrong must not hide the chunks behind it. What else the kernel
     asks of a chunk (btrfs_check_chunk_valid in fs/btrfs/tree-checker.c) no reader needs.
     """
 
-    def __init__(self, chunks: Iterable[tuple[int, Chunk]], warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, chunks: Iterable[tuple[int, Chunk]], warn: Callable[[str], None], source: ChunkSource | None = None
+    ) -> None:
         self._chunks: list[MappedChunk] = []
         self._starts: list[int] = []
+        self._warn, self._source = warn, source
+        self._add(chunks)
+
+    def _add(self, chunks: Iterable[tuple[int, Chunk]]) -> None:
         accepted = []
         for logical, chunk in chunks:
             try:
                 accepted.append(_accept(logical, chunk))
             except CorruptError as error:
-                warn(f"{error}; what lies in it cannot be read")
+                self._warn(f"{error}; what lies in it cannot be read")
         for mapped in sorted(accepted, key=lambda mapped: (mapped.length, mapped.logical)):
             at = bisect_right(self._starts, mapped.logical)
-            for other in self._chunks[max(at - 1, 0) : at + 1]:
-                if other.logical < mapped.end and mapped.logical < other.end:
-                    warn(f"chunk {mapped.logical} of {mapped.length} bytes overlaps {other.logical} and is left out")
-                    break
-            else:
+            neighbours = self._chunks[max(at - 1, 0) : at + 1]
+            other = next((o for o in neighbours if o.logical < mapped.end and mapped.logical < o.end), None)
+            if other is None:
                 self._chunks.insert(at, mapped)
                 self._starts.insert(at, mapped.logical)
+            elif other.logical != mapped.logical or other.length != mapped.length:  # else it is here already
+                self._warn(f"chunk {mapped.logical} of {mapped.length} bytes overlaps {other.logical} and is left out")
+
+    def _complete(self) -> list[MappedChunk]:
+        source, self._source = self._source, None
+        if source:
+            self._add(source.all())
+        return self._chunks
 
     def __len__(self) -> int:
-        return len(self._chunks)
+        return len(self._complete())
 
     def __iter__(self) -> Iterator[MappedChunk]:
-        return iter(self._chunks)
+        return iter(self._complete())
 
     def find(self, logical: int) -> MappedChunk:
         """Return the chunk that holds byte *logical*; raise CorruptError when none does."""
-        at = bisect_right(self._starts, logical) - 1
-        if at < 0 or logical >= self._chunks[at].end:
+        mapped = self._known(logical)
+        if mapped is None and self._source:
+            # Without the source for the while: a chunk tree that needs itself to be found must not be searched for ever.
+            source, self._source = self._source, None
+            try:
+                found = source.find(logical)
+            finally:
+                self._source = source
+            self._add([found] if found else [])
+            mapped = self._known(logical)
+        if mapped is None:
             raise CorruptError(f"logical address {logical} lies in no chunk")
-        return self._chunks[at]
+        return mapped
+
+    def _known(self, logical: int) -> MappedChunk | None:
+        at = bisect_right(self._starts, logical) - 1
+        return self._chunks[at] if at >= 0 and logical < self._chunks[at].end else None
 
     def locate(self, logical: int) -> Mapping:
         """Return where byte *logical* lies; raise CorruptError when it lies in no chunk."""

@@ -16,8 +16,8 @@ from btrimg.volume.superblocks import check_features, metadata_fsid, uuid_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from btrimg.ondisk.chunks import Chunk, DevItem
-    from btrimg.volume.chunkmap import Location, MappedChunk
+    from btrimg.ondisk.chunks import DevItem
+    from btrimg.volume.chunkmap import ChunkSource, Location, MappedChunk
     from btrimg.volume.device import Device
     from btrimg.volume.members import Member
 
@@ -68,15 +68,14 @@ class Volume:
         self._warned.add(message)
         self._warn(message if len(self._warned) <= _MAX_WARNINGS else "there are more warnings, which are not shown")
 
-    def adopt(self, chunks: Iterable[tuple[int, Chunk]], dev_items: Iterable[DevItem]) -> None:
-        """Take the (logical, chunk) pairs and device items of the chunk tree for the truth.
+    def adopt(self, chunks: ChunkSource, dev_items: Iterable[DevItem]) -> None:
+        """Take the chunks and device items of the chunk tree for the truth, beside the superblock's system chunks.
 
         Tells of missing devices and of files that are none of its devices. Raises DeviceError when such a file
         belongs to another filesystem.
         """
         items = list(dev_items)
-        # The superblock's copy of the system chunks stands in for those that a damaged chunk tree has lost.
-        self.chunk_map = ChunkMap({**self._system_chunks, **dict(chunks)}.items(), self.warn)
+        self.chunk_map = ChunkMap(self._system_chunks.items(), self.warn, chunks)
         self.fsids.update(item.fsid for item in items)
         assigned = self._assign({item.devid: item.uuid for item in items})
         for item in items:
@@ -92,7 +91,8 @@ class Volume:
         Without *uuids*, as long as the chunk tree is not read or when it has lost them, the members' claims count.
         """
         claims = {member.devid: member.uuid for member in self._members if member.fsid == self.metadata_fsid}
-        named = {stripe.devid: stripe.dev_uuid for chunk in self.chunk_map for stripe in chunk.stripes}
+        chunks = self._system_chunks.values() if uuids else self.chunk_map
+        named = {stripe.devid: stripe.dev_uuid for chunk in chunks for stripe in chunk.stripes}
         assigned = assign_devids(self._members, self.metadata_fsid, named | (uuids or claims))
         self.devices = {devid: member.device for devid, member in assigned.items()}
         self._stale = {devid for devid, member in assigned.items() if self._is_stale(member)}

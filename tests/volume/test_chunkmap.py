@@ -89,3 +89,43 @@ def test_a_length_that_is_wrong_hides_no_other_chunk() -> None:
     assert [mapped.logical // MIB for mapped in chunks] == [8, 16, 24, 32, 40]
     assert len(said) == 1
     assert "chunk 0 of 1125899906842624 bytes overlaps" in said[0]
+
+
+class Source:
+    """Chunks that are only found when they are asked for."""
+
+    def __init__(self, chunks: dict[int, Chunk]) -> None:
+        self.chunks, self.asked = chunks, list[int]()
+
+    def find(self, logical: int) -> tuple[int, Chunk] | None:
+        self.asked.append(logical)
+        start = max((start for start in self.chunks if start <= logical), default=None)
+        return None if start is None else (start, self.chunks[start])
+
+    def all(self) -> list[tuple[int, Chunk]]:
+        return list(self.chunks.items())
+
+
+def test_a_source_is_asked_once_for_each_chunk_and_for_all_only_by_iteration() -> None:
+    length = SINGLE.length
+    source = Source({start * length: SINGLE for start in range(1, 5)})
+    chunks = ChunkMap([(length, SINGLE)], pytest.fail, source)
+    assert chunks.find(length).logical == length
+    assert source.asked == []
+    for address in (3 * length, 4 * length - 1, 3 * length + 7):
+        assert chunks.find(address).logical == 3 * length
+    assert source.asked == [3 * length]
+    with pytest.raises(CorruptError, match="in no chunk"):
+        chunks.find(0)
+    assert [mapped.logical for mapped in chunks] == [start * length for start in range(1, 5)]
+
+
+def test_a_source_that_needs_the_map_itself_does_not_recurse() -> None:
+    class Circular(Source):
+        def find(self, logical: int) -> tuple[int, Chunk] | None:
+            chunks.find(logical)
+            return None
+
+    chunks = ChunkMap([], pytest.fail, Circular({}))
+    with pytest.raises(CorruptError, match="in no chunk"):
+        chunks.find(MIB)
