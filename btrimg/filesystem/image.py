@@ -215,6 +215,12 @@ class Image:
             return Parent(key.offset, ref.dirid, ref.name)
         return None
 
+    def path_of_subvolume(self, subvolume_id: int) -> bytes | None:
+        """Return the path of a subvolume from the top-level one (``b""``), None when it hangs nowhere."""
+        from btrimg.filesystem.namei import path_of_subvolume
+
+        return path_of_subvolume(self, subvolume_id)
+
     def default_subvolume(self) -> int:
         """Return the id of the subvolume that is mounted by default (the root tree directory's ``default``)."""
         from btrimg.ondisk.csum import name_hash

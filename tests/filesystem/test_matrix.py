@@ -1,123 +1,120 @@
-"""Everything that the kernel wrote, read back: all profiles, node sizes, checksums and compressions.
-
-Two judges: what the kernel says of its own mount (``support.truth``), and the bytes at every resolved device offset.
-"""
+"""Everything that the kernel wrote, read back: all profiles, node sizes, checksums, compressions and features."""
 
 from __future__ import annotations
 
-import os
-import stat
 from typing import TYPE_CHECKING
 
 import pytest
-from support.kernel import FIEMAP_ENCODED, FIEMAP_INLINE, FIEMAP_LAST, FIEMAP_SHARED, FIEMAP_UNWRITTEN, FiemapRow
+from support import kernel
+from support.compare import compare
+from support.images import make_image, mkfs, new_devices
 from support.matrix import name_of, options_of, variants
+from support.populate import populate
+from support.truth import record
 
-from btrimg.filesystem.image import Image, open_image
+from btrimg.filesystem.image import open_image
+from btrimg.units import MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
+    from pathlib import Path
+    from typing import Any
 
     from support.images import KernelImage
-    from support.truth import Entry
-
-    from btrimg.filesystem.extents import FileExtentRow
-    from btrimg.filesystem.inode import Inode
-    from btrimg.ondisk.inodes import Timespec
 
 pytestmark = [pytest.mark.kernel, pytest.mark.progs]
-
-BILLION = 10**9
-
-
-@pytest.fixture(params=variants(), ids=name_of)
-def written(request: pytest.FixtureRequest, kernel_image: Callable[..., KernelImage]) -> KernelImage:
-    return kernel_image(**options_of(request.param))
-
-
-def test_everything_the_kernel_shows_is_read_back(written: KernelImage) -> None:
-    with open_image(written.devices, warn=_fail) as image:
-        assert len(written.truth.entries) > 1400
-        for path, entry in written.truth.entries.items():
-            inode = image.open(path, follow=False)
-            assert inode.subvolume.id == entry.subvolume or entry.is_placeholder
-            _check_inode(inode, entry)
-            if entry.names is not None:
-                assert sorted(found.name for found, _ in inode.entries()) == sorted(entry.names)
-            if entry.target is not None:
-                assert inode.target() == entry.target
-            if entry.content is not None:
-                assert inode.read(0, len(entry.content) + 1) == entry.content
-            if stat.S_ISREG(entry.stat.mode):
-                _check_extents(image, inode, entry)
 
 
 def _fail(message: str) -> None:
     raise AssertionError(message)
 
 
-def _check_inode(inode: Inode, entry: Entry) -> None:
-    item, found = inode.item, entry.stat
-    assert inode.ino == found.ino
-    assert (item.mode, item.uid, item.gid) == (found.mode, found.uid, found.gid)
-    if entry.is_placeholder:
-        return  # the kernel makes up its times
-    assert item.nlink == found.nlink
-    assert item.size == found.size
-    assert tuple(map(_ns, (item.atime, item.mtime, item.ctime))) == (found.atime, found.mtime, found.ctime)
-    assert _ns(item.otime) == found.btime
-    assert inode.xattrs() == entry.xattrs
-    if stat.S_ISCHR(item.mode) or stat.S_ISBLK(item.mode):
-        assert (item.rdev >> 20, item.rdev & 0xFFFFF) == (os.major(found.rdev), os.minor(found.rdev))
+@pytest.mark.parametrize("cell", variants(), ids=name_of)
+def test_everything_the_kernel_shows_is_read_back(cell: Any, kernel_image: Callable[..., KernelImage]) -> None:
+    written = kernel_image(**options_of(cell))
+    with open_image(written.devices, warn=_fail) as image:
+        assert len(written.truth.entries) > 1400
+        compare(image, written.truth)
 
 
-def _ns(time: Timespec) -> int:
-    return time.sec * BILLION + time.nsec
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"mkfs_options": ("--mixed",), "nodesize": 4096, "profile": "dup"},
+        {"features": ("^no-holes",)},
+        {"features": ("^skinny-metadata",)},
+        {"mkfs_options": ("--runtime-features", "^free-space-tree")},
+        {"mkfs_options": ("--runtime-features", "quota")},
+        {"profile": "raid0", "metadata_profile": "raid1", "devices": 5},
+        {"profile": "dup", "metadata_profile": "raid1", "devices": 3},
+    ],
+    ids=["mixed", "holes", "old metadata", "space cache", "quota", "raid0+raid1", "dup+raid1"],
+)
+def test_every_feature_is_read_back(options: dict[str, Any], kernel_image: Callable[..., KernelImage]) -> None:
+    written = kernel_image(**options)
+    with open_image(written.devices, warn=_fail) as image:
+        compare(image, written.truth)
 
 
-def _check_extents(image: Image, inode: Inode, entry: Entry) -> None:
-    rows = list(inode.extents())
-    ours = joined(_as_fiemap(row, image.volume.sectorsize) for row in rows if row.kind != "hole")
-    theirs = joined(row._replace(flags=row.flags & ~(FIEMAP_SHARED | FIEMAP_LAST)) for row in entry.extents)
-    assert ours == theirs, entry.path
-    if entry.content is not None:
-        _check_places(image, inode, entry.content)
+def test_a_default_subvolume_is_found(kernel_image: Callable[..., KernelImage]) -> None:
+    name = next(s.path for s in kernel_image().truth.subvolumes.values() if s.path.count(b"/") == 1 and s.path != b"/")
+    written = kernel_image(default_subvolume=name[1:].decode())
+    with open_image(written.devices, warn=_fail) as image:
+        assert image.default_subvolume() == written.default_subvolume != kernel.TOP_LEVEL
+        compare(image, written.truth)
+    with open_image(kernel_image().devices, warn=_fail) as image:
+        assert image.default_subvolume() == kernel.TOP_LEVEL
 
 
-def _as_fiemap(row: FileExtentRow, sectorsize: int) -> FiemapRow:
-    """Return what FIEMAP says of a row: inline data fill a sector and lie nowhere, compressed ones at their start."""
-    if row.kind == "inline":
-        encoded = FIEMAP_ENCODED if row.compression else 0
-        return FiemapRow(row.offset, 0, -(-row.length // sectorsize) * sectorsize, 0x100 | FIEMAP_INLINE | encoded)
-    flags = {"compressed": FIEMAP_ENCODED, "prealloc": FIEMAP_UNWRITTEN, "regular": 0}[row.kind]
-    assert row.logical is not None
-    return FiemapRow(row.offset, row.logical, row.length, flags)
+def test_subvolumes_have_the_kernels_ids_parents_uuids_times_and_flags(
+    kernel_image: Callable[..., KernelImage],
+) -> None:
+    written = kernel_image()
+    with open_image(written.devices, warn=_fail) as image:
+        found = {subvolume.id: subvolume for subvolume in image.subvolumes() if subvolume.root.refs}
+        assert set(found) == set(written.truth.subvolumes)
+        for number, (path, info) in written.truth.subvolumes.items():
+            root = found[number].root
+            parent = image.parent_of(number)
+            assert (image.path_of_subvolume(number) or b"/") == path
+            assert (parent.subvolume, parent.name) == (info.parent, info.name) if parent else info.parent == 0
+            assert (root.uuid, root.parent_uuid, root.received_uuid) == (
+                info.uuid,
+                info.parent_uuid,
+                info.received_uuid,
+            )
+            assert (root.generation, root.flags & 1, found[number].read_only) == (
+                info.generation,
+                info.flags & 1,
+                bool(info.flags & 1),
+            )
+            assert (root.ctransid, root.otransid, root.stransid, root.rtransid) == info[9:13]
+            assert tuple(t.sec * 10**9 + t.nsec for t in (root.ctime, root.otime, root.stime, root.rtime)) == info[13:]
 
 
-def joined(rows: Iterable[FiemapRow]) -> list[FiemapRow]:
-    """Join neighbours as the kernel does (fs/btrfs/extent_io.c ``emit_fiemap_extent``), whatever SHARED says."""
-    out: list[FiemapRow] = []
-    for row in rows:
-        last = out[-1] if out else None
-        follows = last and last.offset + last.length == row.offset and last.logical + last.length == row.logical
-        if last and follows and last.flags == row.flags:
-            out[-1] = last._replace(length=last.length + row.length)
-        else:
-            out.append(row)
-    return out
+def test_a_new_metadata_uuid_and_profiles_converted_halfway_are_read_back(tmp_path: Path) -> None:
+    """``btrfstune -m`` sets METADATA_UUID; a balance that stops halfway leaves several profiles in one filesystem."""
+    images = new_devices(str(tmp_path), 4, 256 * MIB)
+    mkfs(images, "raid0", "raid1")
+    with kernel.mount(images) as top:
+        populate(top)
+        kernel.run("btrfs", "balance", "start", "-dconvert=raid10,limit=1", "-mconvert=raid1c3", "--force", top)
+    with kernel.loop_devices(images) as devices:
+        kernel.run("btrfstune", "-m", devices[0])
+    with kernel.mount(images, read_only=True) as top:
+        truth = record(top)
+    with open_image(images[::-1], warn=_fail) as image:
+        assert image.superblock.metadata_uuid != image.superblock.fsid
+        assert len({chunk.profile.name for chunk in image.volume.chunk_map}) >= 3
+        compare(image, truth)
 
 
-def _check_places(image: Image, inode: Inode, content: bytes) -> None:
-    """Compare the file with the bytes at every copy of every resolved place, from the first byte to the last."""
-    offset = 0
-    while offset < len(content):
-        answer = inode.resolve(offset)
-        assert answer.length > 0
-        if answer.kind == "regular":
-            for copy in answer.copies:
-                stored = image.volume.devices[copy.devid].pread(answer.length, copy.physical)
-                assert stored == content[offset : offset + answer.length], (inode.path, answer, copy)
-        elif answer.kind in ("hole", "prealloc"):
-            assert not any(content[offset : offset + answer.length])
-        offset += answer.length
-    assert offset == len(content)
+def test_devices_that_grew_are_read_in_any_order(tmp_path: Path) -> None:
+    written = make_image(str(tmp_path / "image"), profile="raid1c3")
+    for device in written.devices:
+        with open(device, "ab") as file:
+            file.truncate(file.tell() + 64 * MIB)
+    with open_image(
+        [written.devices[2], written.devices[0], written.devices[3], written.devices[1]], warn=_fail
+    ) as image:
+        compare(image, written.truth)
