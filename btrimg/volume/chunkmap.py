@@ -91,7 +91,8 @@ class ChunkMap:
     """The chunks of a filesystem, none overlapping another; iteration is in logical order.
 
     Further chunks come from *source* when an address needs them: a filesystem of many terabytes has more leaves of
-    chunks than all that a question about one file should read. Iteration takes all that *source* has.
+    chunks than all that a question about one file should read. Iteration takes all that *source* has. Beside a source,
+    *chunks* are what it is itself read by, and of what it lacks: a copy in a superblock must not hide the original.
 
     A chunk of which addresses cannot be computed is left out and told to *warn*, so that the rest stays readable. Of
     two that overlap the shorter stays: a length that is wrong must not hide the chunks behind it. What else the kernel
@@ -104,7 +105,10 @@ class ChunkMap:
         self._chunks: list[MappedChunk] = []
         self._starts: list[int] = []
         self._warn, self._source = warn, source
-        self._add(chunks)
+        self._given = dict(chunks)
+        self._bootstrap = ChunkMap(self._given.items(), warn) if source else None
+        if not source:
+            self._add(self._given.items())
 
     def _add(self, chunks: Iterable[tuple[int, Chunk]]) -> None:
         accepted = []
@@ -127,6 +131,7 @@ class ChunkMap:
         source, self._source = self._source, None
         if source:
             self._add(source.all())
+            self._add(self._given.items())
         return self._chunks
 
     def __len__(self) -> int:
@@ -137,19 +142,27 @@ class ChunkMap:
 
     def find(self, logical: int) -> MappedChunk:
         """Return the chunk that holds byte *logical*; raise CorruptError when none does."""
-        mapped = self._known(logical)
-        if mapped is None and self._source:
-            # Without the source for the while: a chunk tree that needs itself to be found must not be searched for ever.
-            source, self._source = self._source, None
-            try:
-                found = source.find(logical)
-            finally:
-                self._source = source
-            self._add([found] if found else [])
-            mapped = self._known(logical)
+        mapped = self._known(logical) or self._ask(logical)
+        if mapped is None and self._bootstrap:
+            return self._bootstrap.find(logical)
         if mapped is None:
             raise CorruptError(f"logical address {logical} lies in no chunk")
         return mapped
+
+    def _ask(self, logical: int) -> MappedChunk | None:
+        source, self._source = self._source, None  # a chunk tree that needs itself must not be searched for ever
+        if source is None:
+            return None
+        try:
+            found = source.find(logical)
+        except CorruptError:
+            if self._bootstrap is None or self._bootstrap._known(logical) is None:
+                raise
+            found = None
+        finally:
+            self._source = source
+        self._add([found] if found else [])
+        return self._known(logical)
 
     def _known(self, logical: int) -> MappedChunk | None:
         at = bisect_right(self._starts, logical) - 1

@@ -111,10 +111,10 @@ def test_a_source_is_asked_once_for_each_chunk_and_for_all_only_by_iteration() -
     source = Source({start * length: SINGLE for start in range(1, 5)})
     chunks = ChunkMap([(length, SINGLE)], pytest.fail, source)
     assert chunks.find(length).logical == length
-    assert source.asked == []
+    assert source.asked == [length]
     for address in (3 * length, 4 * length - 1, 3 * length + 7):
         assert chunks.find(address).logical == 3 * length
-    assert source.asked == [3 * length]
+    assert source.asked == [length, 3 * length]
     with pytest.raises(CorruptError, match="in no chunk"):
         chunks.find(0)
     assert [mapped.logical for mapped in chunks] == [start * length for start in range(1, 5)]
@@ -129,3 +129,26 @@ def test_a_source_that_needs_the_map_itself_does_not_recurse() -> None:
     chunks = ChunkMap([], pytest.fail, Circular({}))
     with pytest.raises(CorruptError, match="in no chunk"):
         chunks.find(MIB)
+
+
+def test_a_source_outdoes_the_chunks_that_it_is_read_by_but_may_lack_them() -> None:
+    said: list[str] = []
+    endless = SINGLE.replace(length=1 << 60)
+    chunks = ChunkMap([(2 * MIB, endless), (0, SINGLE.replace(length=MIB))], said.append, Source({4 * MIB: SINGLE}))
+    assert chunks.find(5 * MIB).length == SINGLE.length
+    assert chunks.find(3 * MIB).length == 1 << 60
+    assert chunks.find(7).length == MIB
+    assert [mapped.logical for mapped in chunks] == [0, 4 * MIB]
+    assert len(said) == 1
+    assert f"chunk {2 * MIB} of {1 << 60} bytes overlaps" in said[0]
+
+
+def test_where_a_source_is_broken_the_chunks_that_it_is_read_by_stand_in() -> None:
+    class Broken(Source):
+        def find(self, logical: int) -> tuple[int, Chunk] | None:
+            raise CorruptError(f"no block for {logical}")
+
+    chunks = ChunkMap([(0, SINGLE)], pytest.fail, Broken({}))
+    assert chunks.find(7).logical == 0
+    with pytest.raises(CorruptError, match=f"no block for {SINGLE.length}"):
+        chunks.find(SINGLE.length)
