@@ -81,7 +81,7 @@ KNOWN_DIFFERENCES = (
     Difference(
         "device replacements have no body", _before(6, 9), _same, _drop("src devid", "state", "start time", "stop time")
     ),
-    Difference("metadata_uuid is fsid where there is none", _before(6, 11), *[_drop("metadata_uuid")] * 2),
+    Difference("metadata_uuid is fsid where there is none", _before(6, 5), *[_drop("metadata_uuid")] * 2),
 )
 
 
