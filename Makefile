@@ -7,6 +7,8 @@ IMAGE := build/demo.img
 
 # mkfs.btrfs and losetup live in sbin, which is not on everybody's PATH.
 export PATH := $(PATH):/usr/sbin:/sbin
+# The tests' images fill some GiB; /tmp may lie in memory.
+export TMPDIR ?= /var/tmp
 # Give root's apt nothing to ask.
 export DEBIAN_FRONTEND := noninteractive
 

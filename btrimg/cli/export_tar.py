@@ -46,8 +46,8 @@ class TarWriter:
     def add(self, path: bytes, inode: Inode) -> None:
         """Append *inode* as *path*, a further name of an inode as a hard link.
 
-        What tar cannot hold is warned of. Raises BtrimgError when the extents cannot be read. A stream takes back nothing:
-        a file of which a later part turns out bad is filled with zeros and reported.
+        What tar cannot hold is warned of. Raises BtrimgError when the extents cannot be read. A stream takes back
+        nothing: a file of which a later part turns out bad is filled with zeros and reported.
         """
         if stat.S_IFMT(inode.item.mode) not in _TYPES:
             inode.image.volume.warn(f"{path.decode('utf-8', 'surrogateescape')!a} is left out: tar has no sockets")

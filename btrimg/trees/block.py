@@ -1,9 +1,9 @@
 """Tree blocks: read from any good copy, and verified against what the parent promised.
 
 Reading is verifying, as the kernel does it (fs/btrfs/disk-io.c ``btrfs_validate_extent_buffer`` and
-``btrfs_verify_level_key``, fs/btrfs/tree-checker.c ``btrfs_check_eb_owner``). Beyond the kernel, the keys of a block must
-stay below its right neighbour's first key, so that a hostile tree cannot reach one block twice and
-the time of a walk is bounded by the blocks there are.
+``btrfs_verify_level_key``, fs/btrfs/tree-checker.c ``btrfs_check_eb_owner``). Beyond the kernel, the keys of a block
+must stay below its right neighbour's first key, so that a hostile tree cannot reach one block twice and the time of a
+walk is bounded by the blocks there are.
 """
 
 from __future__ import annotations
