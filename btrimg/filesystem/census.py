@@ -49,9 +49,9 @@ def all_extents(image: Image, *, holes: bool = False, pieces: bool = False) -> E
 def extents_by_subvolume(image: Image, *, holes: bool = False, pieces: bool = False) -> Iterator[ExtentColumns]:
     """Yield the rows of :func:`all_extents` subvolume by subvolume, in order of id; at least once.
 
-    A subvolume that is being deleted and partly is already is left out; one that hangs nowhere has files without paths.
+    A subvolume whose deletion has begun to free blocks is left out; one that hangs nowhere has files without paths.
     """
-    subvolumes = [subvolume for subvolume in image.subvolumes() if not subvolume.root.drop_progress.objectid]
+    subvolumes = [each for each in image.subvolumes() if each.root.refs or not each.root.drop_progress.objectid]
     census = _Census(image, subvolumes, holes=holes, pieces=pieces)
     yield census.no_rows()
     for number in range(len(subvolumes)):
