@@ -145,12 +145,12 @@ def _chosen(image: Image, choice: Choice) -> Iterable[Root]:
         if choice.superblock_roots or (wanted and root.id in wanted):
             missing.discard(root.id)
             yield root
-    for root in item_roots(image):
+    for root in item_roots(image, bad=None if choice.superblock_roots else image.report):
         if wanted is None or (root.id in wanted and root.id not in _BY_SUPERBLOCK):
             missing.discard(root.id)
             yield root
     for tree in sorted(missing):
-        image.report(CorruptError(f"there is no tree {tree}"))
+        image.report(CorruptError(f"found no tree {tree}"))
 
 
 def _dump_trees(image: Image, choice: Choice, form: Form) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from btrimg.errors import BlockError, CorruptError
 from btrimg.filesystem.image import chunk_tree_pointer, log_root_pointer, root_item, root_pointer, root_tree_pointer
 from btrimg.ondisk.constants import ItemType, TreeId
-from btrimg.trees.salvage import walk
+from btrimg.trees.salvage import fault_of, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from btrimg.filesystem.image import Image
     from btrimg.ondisk.blocks import Key
     from btrimg.trees.block import Block, Pointer
+    from btrimg.trees.tree import Report
 
 
 class Root(NamedTuple):
@@ -33,15 +34,18 @@ def superblock_roots(image: Image) -> Iterator[Root]:
         yield Root(TreeId.TREE_LOG, None, log_root_pointer(image.volume))
 
 
-def item_roots(image: Image) -> Iterator[Root]:
+def item_roots(image: Image, bad: Report | None = None) -> Iterator[Root]:
     """Yield the trees that root items lead to, by key: those of the root tree, then log trees.
 
-    Reads broken blocks of these two trees as well, and reports root items that make no sense.
+    Reads broken blocks of these two trees as well, and tells *bad* of them. Root items that make no sense are reported.
     """
     for root in superblock_roots(image):
         if root.id == TreeId.CHUNK_TREE:
             continue
         for _, found in walk(image.blocks, root.at, depth_first=True):
+            fault = fault_of(found)
+            if fault and bad:
+                bad(CorruptError(fault))
             if not isinstance(found, BlockError) and not found.header.level:
                 yield from _roots_in(image, found)
 

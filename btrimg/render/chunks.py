@@ -127,5 +127,5 @@ def _cells(row: ChunkRow, size: Callable[[int], str]) -> tuple[str, ...]:
         size(row.physical + row.stripe_length),
         str(row.logical_number),
         size(row.logical),
-        f"{row.usage:6.2f}",
+        "-" if row.used is None else f"{row.usage:6.2f}",
     )

@@ -104,7 +104,7 @@ def test_roots_and_backups_as_objects(demo_image: str) -> None:
 def test_a_tree_that_is_not_there_is_exit_code_1_and_the_others_are_shown(demo_image: str) -> None:
     ran = inspect("dump-tree", "-t", "9999", "-t", "fs", demo_image)
     assert ran.code == 1
-    assert "there is no tree 9999" in ran.err
+    assert "found no tree 9999" in ran.err
     assert "fs tree key (FS_TREE ROOT_ITEM 0) " in ran.out
 
 
@@ -150,6 +150,9 @@ def test_without_the_root_tree_what_the_superblock_leads_to_is_shown(broken: str
     assert "chunk tree" in ran.out
     assert any("FIRST_CHUNK_TREE CHUNK_ITEM" in line for line in ran.out)
     assert ran.out[-3].startswith("total bytes ")
+    named = inspect("dump-tree", "-t", "fs", broken)
+    assert named.code == 1
+    assert named.err.index(f"tree block {root}: ") < named.err.index("found no tree 5")
 
 
 def test_trees_are_found_through_a_root_tree_with_a_bad_checksum(demo_image: str, broken: str) -> None:
@@ -169,6 +172,7 @@ def test_chunks_are_listed_without_their_use_when_no_block_group_can_be_read(bro
     lost = inspect("list-chunks", "--json", broken)
     assert lost.code == 1
     assert [row | {"used": None} for row in whole.objects] == lost.objects
+    assert {line.split()[-1] for line in inspect("list-chunks", broken).out[2:]} == {"-"}
 
 
 def test_every_superblock_copy_is_shown(demo_image: str) -> None:
