@@ -13,7 +13,7 @@ from btrimg.render.dump_json import key_object, record_object
 from btrimg.render.dump_space import chunk_lines
 from btrimg.render.names import dotted, flag_names, key_text, printable
 from btrimg.render.text import printable as safe
-from btrimg.volume.superblocks import uuid_text
+from btrimg.volume.superblocks import metadata_fsid, uuid_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,11 +60,11 @@ def csum_matches(superblock: Superblock) -> bool | None:
 
 def fsid_matches(superblock: Superblock) -> bool:
     """Return whether the device item belongs to the filesystem that the superblock names."""
-    stays = superblock.incompat_flags & Incompat.METADATA_UUID
-    return bool(superblock.dev_item.fsid == (superblock.metadata_uuid if stays else superblock.fsid))
+    return superblock.dev_item.fsid == metadata_fsid(superblock)
 
 
 def _label(name: str) -> str:
+    """Return *name* and the tabs that put its value into column 24, or one tab if it is too long for that."""
     return f"{name}\t" if len(name) >= 16 else name + "\t" * (3 - len(name) // 8)
 
 
@@ -74,10 +74,9 @@ def _match(good: bool) -> str:
 
 def _flags(name: str, flags: int, kind: type[IntFlag]) -> tuple[str, ...]:
     names = flag_names(flags, kind, _UNKNOWN_FLAG)
-    listed = " |\n".join(names).split("\n") if names else []
-    margins = ("\t\t\t( ", *["\t\t\t  "] * len(names))
-    more = [margin + text for margin, text in zip(margins, listed, strict=False)]
-    return (name, f"0x{flags:x}", *more[:-1], *(f"{last} )" for last in more[-1:]))
+    begins, ends = ["(", *" " * len(names)], [*"|" * (len(names) - 1), ")"]
+    more = [f"\t\t\t{begin} {flag} {end}" for begin, flag, end in zip(begins, names, ends, strict=False)]
+    return name, f"0x{flags:x}", *more
 
 
 def _rows(sb: Superblock) -> Iterator[tuple[str, ...]]:

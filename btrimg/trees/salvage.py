@@ -57,10 +57,7 @@ def read_anyway(blocks: BlockReader, promise: Pointer) -> Block:
 
 
 def claim_of(blocks: BlockReader, logical: int) -> Pointer:
-    """Return a promise that a block at *logical* keeps if it is intact, whatever tree it belongs to.
-
-    Raises BlockError when no copy can be read at all.
-    """
+    """Return a promise that the block at *logical* keeps if it is intact, whatever tree it belongs to."""
     for data in _copies(blocks, logical):
         header = Header.unpack(data)
         if header.bytenr == logical:
@@ -100,8 +97,7 @@ def walk(
 ) -> Iterator[Found]:
     """Yield the blocks from *root* down that lead to items with first <= key <= last, level by level or depth first.
 
-    A block that cannot be read at all comes as its error. Below a BadBlock every block comes once:
-    so the walk ends.
+    A block that cannot be read at all comes as its error. Below a BadBlock every block comes once, so the walk ends.
     """
     walker = _Walk(blocks, first, last)
     return walker.down(root, False) if depth_first else walker.levels(root)
@@ -116,14 +112,14 @@ class _Walk:
 
     def visit(self, at: Pointer, below_bad: bool) -> tuple[Block | BlockError, list[Pointer], bool] | None:
         """Return what is at *at*, its children, and whether they are below a bad block; None for one met before."""
+        if below_bad and at.logical in self.met:
+            return None
         try:
             block = read_anyway(self.blocks, at)
         except BlockError as error:
             return error, [], True
         below_bad = below_bad or isinstance(block, BadBlock)
         if below_bad:
-            if at.logical in self.met:
-                return None
             self.met.add(at.logical)
         return block, list(self._children(block, at)), below_bad
 
