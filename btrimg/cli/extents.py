@@ -58,14 +58,14 @@ def _write_all(image: Image, *, holes: bool, pieces: bool, as_json: bool) -> Non
 
 def _write_some(top: Inode, *, holes: bool, pieces: bool, as_json: bool) -> None:
     """Write the extents of one file or of the files below a directory, by the point path."""
-    from btrimg.render import answers
+    from btrimg.render import answers, extent_json
 
     for inode in _files(top):
         try:
             rows = list(inode.extents(holes=holes, pieces=pieces))
             placed = [(row, *_where(inode.image, row)) for row in rows]
             if as_json and rows:
-                print("\n".join(answers.json_line(answers.extent_row(inode, *each)) for each in placed))
+                sys.stdout.write("".join(extent_json.lines(inode, placed)))
             elif rows:
                 print(answers.extents_text(inode, placed))
         except BtrimgError as error:

@@ -54,23 +54,6 @@ def resolution(answer: Resolution) -> dict[str, Any]:
     }
 
 
-def extent_row(inode: Inode, row: FileExtentRow, copies: Sequence[Copy], refs: int | None) -> dict[str, Any]:
-    """Return one row of ``extents``."""
-    return {
-        "subvolume": inode.subvolume.id,
-        "inode": inode.ino,
-        "path": name(inode.path),
-        "offset": row.offset,
-        "length": row.length,
-        "kind": row.kind,
-        "compression": COMPRESSION_NAMES[row.compression],
-        "logical": row.logical,
-        "extent": _extent(row.extent),
-        "copies": _copies(copies),
-        "refs": refs,
-    }
-
-
 def resolution_text(answer: Resolution) -> str:
     """Return what ``resolve`` found for a person."""
     kind = answer.kind if answer.kind != "compressed" else f"compressed ({answer.compression})"

@@ -1,4 +1,4 @@
-"""All file extents of an image as lines: JSON equal to that of ``answers.extent_row``, or a table.
+"""All file extents of an image as lines: JSON as of :mod:`extent_json`, or a table.
 
 The rows of a slice that look alike (kind, compression, number of copies) share one ``%`` template, which ``map`` fills
 in from the columns: no statement of Python runs per row.
@@ -7,13 +7,13 @@ in from the columns: no statement of Python runs per row.
 from __future__ import annotations
 
 from functools import cache
-from json.encoder import encode_basestring_ascii
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from btrimg.filesystem.columns import HOLE, INLINE, KINDS
 from btrimg.filesystem.extents import COMPRESSION_NAMES
+from btrimg.render import extent_json
 from btrimg.render.text import printable
 
 if TYPE_CHECKING:
@@ -46,40 +46,19 @@ def json_chunks(columns: ExtentColumns, image: Image) -> Iterator[bytes]:
 
     def cells(rows: ExtentColumns, name: str) -> NDArray[Any]:
         if name == "path":
-            return _paths(rows, _json_path, "null")
+            return _paths(rows, extent_json.text, "null")
         part, copy = name[:-1], int(name[-1])
-        return _mapped(rows.devid[copy], _before_physical if part == "before" else after_physical)
+        return _mapped(rows.devid[copy], lambda devid: around(devid, part))
 
-    def after_physical(devid: int) -> str:
+    def around(devid: int, part: str) -> str:
         device = image.volume.devices.get(devid)
-        path = encode_basestring_ascii(device.path) if device else "null"
-        return f', "device": {path}, '
+        before, after = extent_json.around_physical(devid, device.path if device else None)
+        return before if part == "before" else after
 
-    return _chunks(columns, _json_template, cells)
+    def template(like: Likeness) -> Template:
+        return extent_json.template(KINDS[like.kind], _COMPRESSIONS[like.compression], like.copies, like.counted)
 
-
-def _json_path(path: bytes) -> str:
-    return encode_basestring_ascii(path.decode("utf-8", "surrogateescape"))
-
-
-def _before_physical(devid: int) -> str:
-    return f'{{"devid": {devid}, "physical": '
-
-
-def _json_template(like: Likeness) -> Template:
-    row = '{"subvolume": %d, "inode": %d, "path": %s, "offset": %d, "length": %d, '
-    row += f'"kind": "{KINDS[like.kind]}", "compression": "{_COMPRESSIONS[like.compression]}", '
-    names: tuple[str, ...] = ("subvolume", "inode", "path", "offset", "length")
-    if like.kind in (INLINE, HOLE):
-        return row + '"logical": null, "extent": null, "copies": [], "refs": null}\n', names
-    row += '"logical": %d, "extent": {"logical": %d, "length": %d, "offset": %d, "ram_bytes": %d, "generation": %d}, '
-    names += ("logical", "extent_logical", "extent_length", "extent_offset", "ram_bytes", "generation")
-    roles = ["data"] if like.copies == 1 else [f"mirror {copy + 1}" for copy in range(like.copies)]
-    row += '"copies": [' + ", ".join(f'%s%d%s"role": "{role}"}}' for role in roles) + "], "
-    names += tuple(f"{part}{copy}" for copy in range(like.copies) for part in ("before", "physical", "after"))
-    if like.counted:
-        return row + '"refs": %d}\n', (*names, "refs")
-    return row + '"refs": null}\n', names
+    return _chunks(columns, template, cells)
 
 
 _NUMBERS = ("subvolume", "inode", "offset", "length", "logical", "refs")

@@ -7,19 +7,41 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from btrimg.filesystem.extents import reference_count
+from btrimg.filesystem.extents import COMPRESSION_NAMES, reference_count
 from btrimg.filesystem.image import open_image
 from btrimg.filesystem.translate import copies_at
 from btrimg.filesystem.walk import walk
-from btrimg.render import answers, extent_lines
+from btrimg.render import extent_json, extent_lines
 from btrimg.render.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from support.images import KernelImage
 
+    from btrimg.filesystem.extents import FileExtentRow
+    from btrimg.filesystem.inode import Inode
+    from btrimg.filesystem.translate import Copy
+
 pytestmark = [pytest.mark.kernel, pytest.mark.progs]
+
+
+def extent_row(inode: Inode, row: FileExtentRow, copies: Sequence[Copy], refs: int | None) -> str:
+    """Return a row of ``extents`` by json.dumps: the reference of the templates."""
+    fields = {
+        "subvolume": inode.subvolume.id,
+        "inode": inode.ino,
+        "path": inode.path.decode("utf-8", "surrogateescape"),
+        "offset": row.offset,
+        "length": row.length,
+        "kind": row.kind,
+        "compression": COMPRESSION_NAMES[row.compression],
+        "logical": row.logical,
+        "extent": None if row.extent is None else row.extent._asdict(),
+        "copies": [copy._asdict() for copy in copies],
+        "refs": refs,
+    }
+    return json.dumps(fields)
 
 
 @pytest.fixture(params=["raid1c3", "raid0"])
@@ -39,7 +61,9 @@ def test_json_lines_equal_those_of_each_file(written: KernelImage, monkeypatch: 
                 for row in inode.extents(holes=True):
                     copies = () if row.logical is None else copies_at(image, row.logical)[0]
                     refs = None if row.extent is None else reference_count(image, row.extent)
-                    per_name[-1].append(answers.json_line(answers.extent_row(inode, row, copies, refs)))
+                    line = extent_row(inode, row, copies, refs)
+                    assert list(extent_json.lines(inode, [(row, copies, refs)])) == [line + "\n"]
+                    per_name[-1].append(line)
     ours: dict[tuple[int, int], list[str]] = {}
     for line in lines:
         fields = json.loads(line)
