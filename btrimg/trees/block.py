@@ -80,6 +80,11 @@ class Block:
         end = self.slots[slot + 1][:3] if slot + 1 < len(self.slots) else parent.end_key
         return Pointer(here[3], self.header.level - 1, here[4], parent.owner, here[:3], end)
 
+    def children(self, slots: range, parent: Pointer) -> Iterator[Pointer]:
+        """Yield what the node promises of the children in *slots*."""
+        for slot in slots:
+            yield self.child(slot, parent)
+
 
 class BlockReader:
     """Reads and verifies tree blocks of a volume, with a small cache; *fsids* are those that blocks may carry."""

@@ -45,26 +45,29 @@ class Tree:
         Blocks and items that cannot be read raise BlockError or CorruptError; with *bad* they are handed to it and
         skipped.
         """
-        return self._walk(self.root, first, _after(last), bad)
-
-    def _walk(
-        self, at: Pointer, first: Key, end: tuple[int, int, int], bad: Report | None
-    ) -> Iterator[tuple[Key, bytes]]:
-        try:
-            block = self.blocks.read(at)
-        except BlockError as error:
-            if bad is None:
-                raise
-            bad(error)
-            return
-        stop = bisect_left(block.slots, end)
-        if block.header.level == 0:
-            yield from self._leaf(block, bisect_left(block.slots, first), stop, bad)
-            return
-        # *first* may lie inside the child whose own first key is smaller: start one pointer early.
-        start = bisect_left(block.slots, _after(first)) - 1
-        for slot in range(max(start, 0), stop):
-            yield from self._walk(block.child(slot, at), first, end, bad)
+        end = _after(last)
+        pending: list[Iterator[Pointer]] = [
+            iter((self.root,))
+        ]  # one a level; recursion would pass items up through all
+        while pending:
+            at = next(pending[-1], None)
+            if at is None:
+                pending.pop()
+                continue
+            try:
+                block = self.blocks.read(at)
+            except BlockError as error:
+                if bad is None:
+                    raise
+                bad(error)
+                continue
+            stop = bisect_left(block.slots, end)
+            if block.header.level == 0:
+                yield from self._leaf(block, bisect_left(block.slots, first), stop, bad)
+            else:
+                # *first* may lie inside the child whose own first key is smaller: start one pointer early.
+                start = bisect_left(block.slots, _after(first)) - 1
+                pending.append(block.children(range(max(start, 0), stop), at))
 
     @staticmethod
     def _leaf(block: Block, start: int, stop: int, bad: Report | None) -> Iterator[tuple[Key, bytes]]:
