@@ -30,7 +30,7 @@ format: $(READY)  ## Let ruff repair style
 	$(BIN)/ruff format
 
 bench: $(READY)  ## Race the named peers; needs root and a kernel with btrfs
-	$(BIN)/python -m tests.bench
+	PYTHONPATH=tests CORPUS="$(CORPUS)" $(BIN)/python -m bench
 
 generate: $(READY) $(IMAGE)  ## Write what is derived from the declarations, and outputs of commands in the docs
 	$(BIN)/python -m btrimg.ondisk.generate
