@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from btrimg.cli.command import Argument
 from btrimg.cli.main import COMMANDS, load
@@ -45,8 +46,8 @@ The image need not be mounted, nor be sound: what is broken is shown as far as i
 class _Converted(click.ParamType[Any]):
     """A value converted by a function of ours, whose ValueError is the message."""
 
-    def __init__(self, convert: Callable[[str], Any], metavar: str) -> None:
-        self.name, self._convert = metavar, convert
+    def __init__(self, convert: Callable[[str], Any], metavar: str, is_path: bool) -> None:
+        self.name, self._convert, self._is_path = metavar, convert, is_path
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the converted value; defaults are converted already."""
@@ -57,12 +58,16 @@ class _Converted(click.ParamType[Any]):
         except ValueError as error:
             self.fail(str(error), param, ctx)
 
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Let the shell complete names of files where they are meant."""
+        return [CompletionItem(incomplete, type="file")] if self._is_path else []
+
 
 def _parameter(parameter: Argument | Option) -> click.Parameter:
     if isinstance(parameter, Argument):
         return click.Argument(
             [parameter.name],
-            type=_Converted(parameter.convert, parameter.metavar),
+            type=_Converted(parameter.convert, parameter.metavar, parameter.is_path),
             metavar=parameter.metavar,
             nargs=-1 if parameter.many else 1,
             required=True,
@@ -72,7 +77,7 @@ def _parameter(parameter: Argument | Option) -> click.Parameter:
         return click.Option(names, is_flag=True, help=parameter.help)
     return click.Option(
         names,
-        type=_Converted(parameter.convert, parameter.metavar),
+        type=_Converted(parameter.convert, parameter.metavar, parameter.is_path),
         metavar=parameter.metavar,
         default=parameter.default,
         show_default=parameter.default is not None,

@@ -19,6 +19,7 @@ class Argument(NamedTuple):
     metavar: str
     convert: Callable[[str], Any]
     many: bool = False  #: one or more, given as a tuple
+    is_path: bool = False  #: whether the shell completes names of files
 
 
 class Option(NamedTuple):
@@ -31,6 +32,7 @@ class Option(NamedTuple):
     metavar: str = ""
     default: Any = None
     many: bool = False  #: may be repeated, given as a tuple
+    is_path: bool = False  #: whether the shell completes names of files
 
 
 class Command(NamedTuple):

@@ -25,7 +25,7 @@ def mirror_number(text: str) -> int:
 
 
 @command(
-    Argument("devices", "DEVICE...", str, many=True),
+    Argument("devices", "DEVICE...", str, many=True, is_path=True),
     Option("full", ("-f", "--full"), "Show system chunks and backup roots too."),
     Option("every", ("-a", "--all"), "Show all copies that lie within the device."),
     Option("mirror", ("-s", "--super"), "Show this copy.", mirror_number, "0|1|2"),

@@ -46,7 +46,7 @@ class Form(NamedTuple):
 
 
 @command(
-    Argument("targets", "DEVICE...", parse_target, many=True),
+    Argument("targets", "DEVICE...", parse_target, many=True, is_path=True),
     Option("extents", ("-e", "--extents"), "Show the leaves of extent tree and device tree only."),
     Option("device", ("-d", "--device"), "Show root tree, chunk tree and device tree only."),
     Option("roots", ("-r", "--roots"), "Show where the root of each tree is, one line each."),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @command(
     TARGET,
-    Argument("output", "OUTPUT", str),
+    Argument("output", "OUTPUT", str, is_path=True),
     Option("as_tar", ("--tar",), "Write a tar archive; implied by a name that ends in .tar, and by -."),
     NO_VERIFY,
     SUBVOLUME,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from btrimg.cli.command import Option, command
 from btrimg.cli.parameters import JSON, OPENING, SUBVOLUME, TARGET, open_inode, open_target
-from btrimg.errors import CorruptError
+from btrimg.errors import BtrimgError, CorruptError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,8 +41,8 @@ def ls(target: Target, long: bool, recursive: bool, as_json: bool, subvolume: in
         for name, inode in _listed(top, recursive=recursive):
             try:
                 print(render(name, inode))
-            except CorruptError as error:
-                image.report(error)
+            except BtrimgError as error:
+                image.report(CorruptError(f"{inode.path.decode('utf-8', 'surrogateescape')!a}: {error}"))
         return 1 if image.faults else 0
 
 

@@ -223,6 +223,23 @@ def _compare(written: KernelImage, target: bytes, *, sockets: bool) -> None:
     shutil.rmtree(target)
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("btrimg re", "plain,resolve\n"),
+        ("btrimg inspect dump-s", "plain,dump-super\n"),
+        ("btrimg ls --rec", "plain,--recursive\n"),
+        ("btrimg ls dis", "file,dis\n"),
+        ("btrimg ls disk.img -d dis", "file,dis\n"),
+    ],
+)
+def test_the_shell_completes_commands_options_and_files(words: str, expected: str) -> None:
+    environment = {**os.environ, "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    environment["_BTRIMG_COMPLETE"] = "bash_complete"
+    program = [sys.executable, "-m", "btrimg"]
+    assert subprocess.run(program, env=environment, capture_output=True, text=True, check=True).stdout == expected
+
+
 def test_export_refuses_a_target_that_is_not_empty(demo_image: str, tmp_path: Path) -> None:
     (tmp_path / "there").write_text("precious")
     btrimg("export", demo_image, str(tmp_path), code=2)
