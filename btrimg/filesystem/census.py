@@ -147,9 +147,13 @@ def _address(rows: ExtentColumns) -> NDArray[np.uint64]:
 
 
 def _cut(rows: ExtentColumns, places: PlaceMap) -> tuple[Ints, ExtentColumns]:
-    """Return how many pieces each row becomes, and the pieces."""
+    """Return how many pieces each row becomes, and the pieces.
+
+    A row that reaches out of its chunk stays whole: there is no telling into how many pieces it would fall.
+    """
     first = places.locate(_address(rows)).contiguous
     cuttable = (first > 0) & (first < rows.length) & ((rows.kind == REGULAR) | (rows.kind == PREALLOC))
+    cuttable &= rows.length <= places.ends(_address(rows)) - rows.logical
     counts = np.where(cuttable, 1 - (first - rows.length) // STRIPE_LEN, 1)
     number = ranges(np.zeros(len(counts), np.int64), counts)
     whole = np.repeat(np.arange(len(counts)), counts)

@@ -62,6 +62,15 @@ class PlaceMap:
                 self._locate(places, number, here, chunk[here], address[here])
         return places
 
+    def ends(self, logical: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Return where the chunk of each of the addresses *logical* ends, 0 where no chunk maps it."""
+        if not len(self._end):
+            return np.zeros(len(logical), np.int64)
+        address = logical.view(np.int64)
+        chunk = np.maximum(np.searchsorted(self._start, address, "right") - 1, 0)
+        mapped = (address >= self._start[chunk]) & (address < self._end[chunk])
+        return np.where(mapped, self._end[chunk], 0)
+
     def _locate(
         self, places: Places, shape: int, here: NDArray[np.intp], chunk: NDArray[np.intp], address: NDArray[np.int64]
     ) -> None:
