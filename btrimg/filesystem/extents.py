@@ -72,6 +72,8 @@ def row_of_item(key: Key, payload: bytes) -> FileExtentRow:
     if item.compression not in COMPRESSION_NAMES:
         raise UnsupportedError(f"{where}: compression {item.compression} is not known")
     if isinstance(item, FileExtentInline):
+        if key.offset:
+            raise CorruptError(f"{where}: inline data stand at the start of a file only")
         if item.ram_bytes > MAX_COMPRESSED:
             raise CorruptError(f"{where}: inline data of {item.ram_bytes} bytes")
         length = item.ram_bytes if item.compression else len(item.data)

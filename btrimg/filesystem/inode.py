@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from btrimg.errors import CorruptError, NotFoundError
 from btrimg.ondisk.blocks import Key
-from btrimg.ondisk.constants import EMPTY_SUBVOL_DIR_OBJECTID, U64_MAX, InodeFlag, ItemType
+from btrimg.ondisk.constants import EMPTY_SUBVOL_DIR_OBJECTID, U64_MAX, FileType, InodeFlag, ItemType
 from btrimg.ondisk.inodes import DirItem, InodeItem
 from btrimg.ondisk.items import records_of
 
@@ -23,12 +23,15 @@ PATH_MAX = 4096
 
 
 class Inode:
-    """An inode of a subvolume, reached by *path* (from where the lookup started)."""
+    """An inode of a subvolume, reached by *path* (from where the lookup started), where an entry says *entry_type*."""
 
-    __slots__ = ("_item", "image", "ino", "path", "subvolume")
+    __slots__ = ("_entry_type", "_item", "image", "ino", "path", "subvolume")
 
-    def __init__(self, image: Image, subvolume: Subvolume, ino: int, path: bytes) -> None:
+    def __init__(
+        self, image: Image, subvolume: Subvolume, ino: int, path: bytes, entry_type: int = FileType.UNKNOWN
+    ) -> None:
         self.image, self.subvolume, self.ino, self.path = image, subvolume, ino, path
+        self._entry_type = entry_type
         self._item: InodeItem | None = None
 
     @classmethod
@@ -72,8 +75,19 @@ class Inode:
 
     @property
     def is_directory(self) -> bool:
-        """Return whether this is a directory."""
-        return stat.S_ISDIR(self.item.mode)
+        """Return whether this is a directory; a subvolume's top one always is.
+
+        Where the inode item is lost, which is reported, the entry's word counts: what is below may be sound.
+        """
+        if self.ino == self.subvolume.root.root_dirid:
+            return True
+        try:
+            return stat.S_ISDIR(self.item.mode)
+        except CorruptError as error:
+            if self._entry_type != FileType.DIR:
+                raise
+            self.image.report(error)
+            return True
 
     @property
     def is_regular(self) -> bool:

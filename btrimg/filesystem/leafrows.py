@@ -151,7 +151,7 @@ def _makes_sense(items: LeafBatch, record: NDArray[np.void], inline: NDArray[np.
     packed = ~prealloc & (record["compression"] != 0)
     used = (disk >= 0) & (skipped >= 0) & (ram >= length) & (skipped <= ram - length) & (disk_length >= 0)
     used &= np.where(packed, np.maximum(ram, disk_length) <= MAX_COMPRESSED, ram <= disk_length)
-    known &= np.where(inline, (ram >= 0) & (ram <= MAX_COMPRESSED), fits & ((disk == 0) | used))
+    known &= np.where(inline, (start == 0) & (ram >= 0) & (ram <= MAX_COMPRESSED), fits & ((disk == 0) | used))
     return known
 
 

@@ -47,7 +47,7 @@ def lookup(image: Image, subvolume: Subvolume, path: bytes, *, follow: bool) -> 
         if not here.is_directory:
             raise NotFoundError(f"{_show(here.path)} is not a directory")
         child = child_of(here, name)
-        if stat.S_ISLNK(child.item.mode) and (follow or any(names)):
+        if not child.is_directory and stat.S_ISLNK(child.item.mode) and (follow or any(names)):
             symlinks += 1
             if symlinks > MAX_SYMLINKS:
                 raise NotFoundError(f"{_show(path)}: too many symbolic links")
@@ -86,7 +86,7 @@ def inode_of_entry(directory: Inode, entry: DirItem) -> Inode:
     path = directory.path + b"/" + entry.name
     where = entry.location
     if where.type == ItemType.INODE_ITEM:
-        return Inode(directory.image, directory.subvolume, where.objectid, path)
+        return Inode(directory.image, directory.subvolume, where.objectid, path, entry.type)
     if where.type != ItemType.ROOT_ITEM:
         raise CorruptError(f"{_show(path)} leads to a key of type {where.type}")
     if not _hangs_here(directory, where.objectid, entry.name):
@@ -108,15 +108,18 @@ def _hangs_here(directory: Inode, subvolume_id: int, name: bytes) -> bool:
 
 
 def entries(directory: Inode) -> Iterator[DirItem]:
-    """Yield the entries of *directory* in order of creation.
+    """Yield the entries of *directory* in order of creation, each name once: the first.
 
     What cannot be read is reported and skipped; then names that only the hash index still has follow.
     """
     faults: list[CorruptError] = []
     seen: set[bytes] = set()
     for entry in _entries(directory, ItemType.DIR_INDEX, faults):
-        seen.add(entry.name)
-        yield entry
+        if entry.name in seen:
+            faults.append(CorruptError(f"directory {directory.ino} has the name {entry.name!r} twice"))
+        else:
+            seen.add(entry.name)
+            yield entry
     for error in faults:
         directory.image.report(error)
     if faults:
