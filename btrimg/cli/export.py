@@ -47,7 +47,7 @@ def export(target: Target, output: str, as_tar: bool, no_verify: bool, subvolume
         return 1 if image.faults else 0
 
 
-def _each(top: Inode, writer: Any, progress: Any, spared: tuple[type[Exception], ...] = (BtrimgError,)) -> None:
+def _each(top: Inode, writer: Any, progress: Any, spared: tuple[type[Exception], ...]) -> None:
     """Hand *top*, or all that is below it, to *writer*; a file that fails with a *spared* error is left out."""
     from btrimg.filesystem.walk import walk
 
@@ -55,32 +55,32 @@ def _each(top: Inode, writer: Any, progress: Any, spared: tuple[type[Exception],
     for inode in walk(top) if top.is_directory else [top]:
         try:
             writer.add(inode.path[skip:], inode)
+            progress(1, inode.item.nbytes)
         except spared as error:
             inode.image.report(CorruptError(f"{inode.path.decode('utf-8', 'surrogateescape')!a} is left out: {error}"))
-        else:
-            progress(1, inode.item.nbytes)
 
 
 def _to_directory(top: Inode, output: str, progress: Any, *, verify: bool) -> None:
-    from btrimg.cli.export_directory import DirectoryWriter
+    from btrimg.cli.export_directory import HOST_REFUSES, DirectoryWriter
 
     os.makedirs(output, exist_ok=True)
     if os.listdir(output):
         raise BtrimgError(f"{output!a} is not empty")
     with DirectoryWriter(output, top, verify=verify) as writer:
-        _each(top, writer, progress, (BtrimgError, OSError))  # the host may refuse one file, and take the next
+        _each(top, writer, progress, (BtrimgError, *HOST_REFUSES))  # it may refuse one file, and take the next
 
 
 def _to_tar(top: Inode, output: str, progress: Any, *, verify: bool) -> None:
     from btrimg.cli.export_tar import TarWriter
 
+    spared = (BtrimgError, ValueError)  # tarfile's word for a number that no header can hold
     if output == "-":
         with TarWriter(sys.stdout.buffer, verify=verify) as writer:
-            _each(top, writer, progress)
+            _each(top, writer, progress, spared)
         return
     if os.path.lexists(output):
         raise BtrimgError(f"{output!a} exists")
     partial = f"{output}.partial"
     with open(partial, "wb") as stream, TarWriter(stream, verify=verify) as writer:
-        _each(top, writer, progress)
+        _each(top, writer, progress, spared)
     os.rename(partial, output)

@@ -7,14 +7,19 @@ import os
 import stat
 from typing import TYPE_CHECKING, Self
 
+from btrimg.errors import BtrimgError, CorruptError
 from btrimg.filesystem.data import segments
 from btrimg.render.listing import device_number
+from btrimg.render.text import printable
 
 if TYPE_CHECKING:
     from btrimg.filesystem.inode import Inode
     from btrimg.ondisk.inodes import Timespec
 
 BILLION = 1_000_000_000
+
+#: What os raises where the host cannot hold something: a NUL is a ValueError, a large number an OverflowError.
+HOST_REFUSES = (OSError, ValueError, OverflowError)
 
 
 class DirectoryWriter:
@@ -44,13 +49,16 @@ class DirectoryWriter:
         try:
             if path or inode.is_directory:
                 self._attributes(fd, inode)
+        except (BtrimgError, *HOST_REFUSES) as error:
+            shown = inode.path.decode("utf-8", "surrogateescape")
+            inode.image.report(CorruptError(f"{shown!a} is written without its attributes: {error}"))
         finally:
             os.close(fd)
 
     def add(self, path: bytes, inode: Inode) -> None:
         """Write *inode* at *path* (from the top of the export); its directory must have come before, and last.
 
-        Raises OSError when the host refuses, BtrimgError when the data cannot be read; nothing is then left of it.
+        Raises one of HOST_REFUSES, or BtrimgError when the data cannot be read; nothing is then left of it.
         """
         parent, _, name = path.rpartition(b"/")
         if all(parent != opened for opened, *_ in self._open):
@@ -58,7 +66,7 @@ class DirectoryWriter:
         while self._open[-1][0] != parent:
             self._finish_directory()
         at = self._open[-1][1]
-        if stat.S_ISDIR(inode.item.mode):
+        if inode.is_directory:
             os.mkdir(name, 0o700, dir_fd=at)
             fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
             self._open.append((path, fd, inode))
@@ -115,12 +123,9 @@ class DirectoryWriter:
         for key, value in inode.xattrs().items():
             try:
                 os.setxattr(fd, key, value)
-            except OSError as error:
-                if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EINVAL, errno.E2BIG, errno.ENOSPC):
-                    raise
-                inode.image.volume.warn(
-                    f"extended attributes like {key.partition(b'.')[0].decode()}.* cannot be kept here"
-                )
+            except HOST_REFUSES:
+                kind = printable(key.partition(b".")[0])
+                inode.image.volume.warn(f"extended attributes like {kind}.* cannot be kept here")
         os.fchmod(fd, stat.S_IMODE(inode.item.mode))
         os.utime(fd, ns=_times(inode))
 

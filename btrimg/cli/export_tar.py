@@ -6,7 +6,7 @@ import stat
 import tarfile
 from typing import TYPE_CHECKING, BinaryIO, Self
 
-from btrimg.errors import CorruptError
+from btrimg.errors import BtrimgError, CorruptError
 from btrimg.filesystem.data import segments
 from btrimg.filesystem.extents import file_extents
 from btrimg.render.listing import device_number
@@ -14,6 +14,7 @@ from btrimg.render.listing import device_number
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from btrimg.filesystem.extents import FileExtentRow
     from btrimg.filesystem.inode import Inode
     from btrimg.ondisk.inodes import Timespec
 
@@ -114,8 +115,8 @@ class TarWriter:
                     yield bytes(at - cursor)
                     yield piece
                     cursor = at + len(piece)
-            except CorruptError as error:
-                inode.image.report(error)
+            except BtrimgError as error:
+                inode.image.report(CorruptError(str(error)))
             yield from _zeros(end - cursor)
 
 
@@ -146,12 +147,16 @@ class _Reader:
 
 
 def _data_ranges(inode: Inode) -> Iterator[tuple[int, int]]:
-    """Yield (offset, length) of what is no hole below the end of the file, neighbours joined."""
+    """Yield (offset, length) of what is no hole below the end of the file, neighbours joined.
+
+    Raises CorruptError for an extent that reaches out of its chunk: what cannot be read would be zeros without end.
+    """
     size = inode.item.size
     start = end = 0
     for row in file_extents(inode):
         if row.kind in ("hole", "prealloc") or row.offset >= size:
             continue
+        _refuse_endless(inode, row)
         if row.offset != end:
             if end > start:
                 yield start, end - start
@@ -159,6 +164,13 @@ def _data_ranges(inode: Inode) -> Iterator[tuple[int, int]]:
         end = min(row.end, size)
     if end > start:
         yield start, end - start
+
+
+def _refuse_endless(inode: Inode, row: FileExtentRow) -> None:
+    if row.kind == "regular" and row.logical is not None:
+        chunk = inode.image.volume.chunk_map.find(row.logical)
+        if row.logical + row.length > chunk.end:
+            raise CorruptError(f"{row.length} bytes at logical {row.logical} reach out of their chunk, {chunk.logical}")
 
 
 def _sparse_map(ranges: list[tuple[int, int]], size: int) -> bytes:
