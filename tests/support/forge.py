@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from btrimg.errors import UnsupportedError
 from btrimg.filesystem.image import open_image
 from btrimg.ondisk.blocks import KEY_MIN, DiskKey, Header, Item, Key
 from btrimg.ondisk.constants import SUPERBLOCK_OFFSETS, SUPERBLOCK_SIZE
@@ -59,9 +60,16 @@ def edit_superblock(path: str, change: Callable[[Superblock], Superblock]) -> No
         for offset in SUPERBLOCK_OFFSETS:
             raw = os.pread(file.fileno(), SUPERBLOCK_SIZE, offset)
             if len(raw) == SUPERBLOCK_SIZE:
-                data = change(Superblock.unpack(raw)).pack()
-                csum = algorithm(Superblock.unpack(data).csum_type).digest(data[32:])
-                os.pwrite(file.fileno(), csum.ljust(32, b"\0") + data[32:], offset)
+                os.pwrite(file.fileno(), seal_superblock(change(Superblock.unpack(raw)).pack()), offset)
+
+
+def seal_superblock(data: bytes) -> bytes:
+    """Return the bytes of a superblock with its checksum made right, as it was if the type is not known."""
+    try:
+        csum = algorithm(Superblock.unpack(data).csum_type)
+    except UnsupportedError:
+        return data
+    return csum.digest(data[32:]).ljust(32, b"\0") + data[32:]
 
 
 def _ignore(_message: str) -> None:
