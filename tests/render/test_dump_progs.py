@@ -249,7 +249,7 @@ def test_chunk_table_is_that_of_btrfs_progs(
             try:
                 theirs = kernel.run("btrfs", "inspect-internal", "list-chunks", *flags, top)
             except RuntimeError as error:
-                pytest.skip(f"this btrfs-progs cannot list chunks: {error}")
+                pytest.skip(f"this btrfs-progs cannot list chunks: {str(error).splitlines()[0]}")
             assert ours(
                 capsys, list_chunks, *flags, image.devices[0], *_further(image.devices)
             ).lines == theirs.removesuffix("\n").split("\n")
