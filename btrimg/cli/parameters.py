@@ -81,7 +81,7 @@ class CannotOpenError(BtrimgError):
 
 
 def open_target(
-    target: Target, *, device: tuple[str, ...] = (), force: bool = False, replay_log: bool = False
+    target: Target, *, device: tuple[str, ...] = (), force: bool = False, replay_log: bool | None = None
 ) -> Image:
     """Open the filesystem that *target* names, with further devices; warnings go to stderr.
 

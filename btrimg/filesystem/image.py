@@ -284,14 +284,15 @@ def open_image(
     paths: Path | Sequence[Path],
     *,
     force: bool = False,
-    replay_log: bool = False,
+    replay_log: bool | None = False,
     warn: Callable[[str], None] | None = None,
 ) -> Image:
     """Open the filesystem on *paths*: an image file or block device, or all or some of its devices in any order.
 
     *force* opens in spite of unknown incompat bits. *replay_log* shows the files as the kernel would after replaying
-    the log tree. *warn* hears one sentence for each thing that was bad and could be got by, by default as a
-    BtrimgWarning. Raises DeviceError, UnsupportedError or CorruptError when it cannot be opened.
+    the log tree; False tells *warn* that there is one, None (for who looks at the disk as it is) does not. *warn* hears
+    one sentence for each thing that was bad and could be got by, by default as a BtrimgWarning.
+    Raises DeviceError, UnsupportedError or CorruptError when it cannot be opened.
     """
     several = [paths] if isinstance(paths, str | os.PathLike) else paths
     volume = open_volume([os.fspath(path) for path in several], force=force, warn=warn or _warn)
@@ -305,12 +306,12 @@ def open_image(
     return image
 
 
-def _handle_log(image: Image, *, replay: bool) -> None:
+def _handle_log(image: Image, *, replay: bool | None) -> None:
     if replay:
         from btrimg.filesystem.logtree import replay_log
 
         replay_log(image)
-    else:
+    elif replay is not None:
         image.volume.warn("a log tree holds changes made after the last commit; --replay-log shows them")
 
 

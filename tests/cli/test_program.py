@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from support.images import KernelImage
+    from support.powerloss import CutImage
     from support.truth import Entry
 
 RESOLVE_FIELDS = [
@@ -258,3 +259,17 @@ def test_a_tar_archive_is_a_stream_with_every_time_in_full(demo_image: str) -> N
     with open_image([demo_image]) as image:
         time = image.open(b"/files/compressed.txt").item.mtime
     assert members["compressed.txt"].pax_headers["mtime"] == f"{time.sec}.{time.nsec:09}"
+
+
+@pytest.mark.kernel
+@pytest.mark.progs
+def test_a_log_tree_is_spoken_of_where_files_are_shown(cut_image: Callable[..., CutImage]) -> None:
+    (device,) = cut_image().devices
+
+    def said(*words: str) -> bytes:
+        done = subprocess.run([sys.executable, "-m", "btrimg", *words], capture_output=True, check=True)
+        return done.stderr
+
+    assert b"--replay-log" in said("ls", device)
+    assert said("ls", device, "--replay-log") == b""
+    assert said("inspect", "dump-tree", "-t", "tree_log", device) == b""
