@@ -17,9 +17,11 @@ from btrimg.filesystem import columns, leafrows, namei
 from btrimg.filesystem.columns import INLINE, PREALLOC, REGULAR, ExtentColumns
 from btrimg.filesystem.leafrows import LeafTable
 from btrimg.filesystem.treepaths import find, paths_of
+from btrimg.ondisk.blocks import KEY_MAX, KEY_MIN
 from btrimg.ondisk.constants import STRIPE_LEN, TreeId
 from btrimg.trees.batches import ranges
-from btrimg.trees.scan import Forest
+from btrimg.trees.overlay import OverlayTree
+from btrimg.trees.scan import Forest, leaf_of
 from btrimg.volume.places import PlaceMap
 
 if TYPE_CHECKING:
@@ -28,9 +30,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from btrimg.filesystem.image import Image, Subvolume
-    from btrimg.filesystem.leafrows import Inodes
+    from btrimg.filesystem.leafrows import Inodes, Names
+    from btrimg.ondisk.blocks import Key
+    from btrimg.trees.scan import LeafBatch
+    from btrimg.trees.tree import Report
 
     Ints = NDArray[np.int64]
+    Unsigned = NDArray[np.uint64]
+    Table = LeafTable[ExtentColumns] | LeafTable[Names] | LeafTable[Inodes]
 
 
 _S_IFMT = 0o170000
@@ -67,6 +74,8 @@ class _Census:
         self._names = LeafTable(lambda batch: leafrows.names(batch, image.report))
         self._inodes = LeafTable(lambda batch: leafrows.inodes(batch, regular=holes))
         self._allocated = LeafTable(leafrows.data_extents)
+        # By subvolume, where the log was replayed: the inodes that it changed, and the number of a leaf of their items.
+        self._changed: dict[int, tuple[Unsigned, int]] = {}
         roots = [subvolume.tree.root for subvolume in subvolumes]
         try:
             roots.append(image.tree(TreeId.EXTENT_TREE).root)
@@ -79,11 +88,24 @@ class _Census:
 
     def _scan(self) -> None:
         tables = (self._extents, self._names, self._inodes, self._allocated)
-        for batch in self._forest.leaves():
+        for batch in self._batches():
             for table in tables:
                 table.add(batch)
         for table in tables:
             table.finish()
+
+    def _batches(self) -> Iterator[LeafBatch]:
+        """Yield the leaves of all trees, and behind them one for the changes of each replayed log."""
+        leaves = 0
+        for batch in self._forest.leaves():
+            leaves += batch.leaves
+            yield batch
+        for number, subvolume in enumerate(self._subvolumes):
+            if isinstance(subvolume.tree, OverlayTree):
+                changed = subvolume.tree.changed_objectids()
+                self._changed[number] = (np.array(changed, np.uint64), leaves)
+                yield leaf_of(_items_of(subvolume.tree, changed, self._image.report), leaves)
+                leaves += 1
 
     def _count_references(self) -> None:
         """Fill in the references that the extent tree counts."""
@@ -119,9 +141,9 @@ class _Census:
     def rows_of(self, number: int) -> ExtentColumns:
         """Return the rows of one subvolume."""
         leaves, subvolume = self._forest.leaves_of(number), self._subvolumes[number]
-        rows = self._extents.rows.take(self._extents.rows_of(leaves))
-        names = self._names.rows_of(leaves)
-        inodes = self._inodes.rows_of(leaves)
+        rows = self._extents.rows.take(self._row_numbers(self._extents, number, leaves))
+        names = self._row_numbers(self._names, number, leaves)
+        inodes = self._row_numbers(self._inodes, number, leaves)
         rows = _without_symlinks(rows, self._inodes.rows, inodes)
         if self._holes:
             rows = _with_holes(rows, self._inodes.rows, inodes, self._image.volume.sectorsize)
@@ -133,12 +155,30 @@ class _Census:
             rows = rows._replace(path=np.repeat(path, per_file), paths=paths)
         return rows._replace(subvolume=np.full(rows.rows, subvolume.id, np.uint64))
 
+    def _row_numbers(self, table: Table, number: int, leaves: Ints) -> Ints:
+        """Return the numbers of the rows of subvolume *number*, which has *leaves*, in order of inode.
+
+        Where the log was replayed, the inodes that it changed are not those of the leaves.
+        """
+        rows = table.rows_of(leaves)
+        if number not in self._changed:
+            return rows
+        changed, leaf = self._changed[number]
+        inode = table.rows.inode
+        rows = np.concatenate([rows[find(changed, inode[rows]) < 0], table.rows_of(np.array([leaf]))])
+        return rows[np.argsort(inode[rows], kind="stable")]
+
     def _path_of(self, subvolume: Subvolume) -> bytes | None:
         try:
             return namei.path_of_subvolume(self._image, subvolume.id)
         except CorruptError as error:
             self._image.report(error)
             return None
+
+
+def _items_of(tree: OverlayTree, objectids: list[int], bad: Report) -> Iterator[tuple[Key, bytes]]:
+    for objectid in objectids:
+        yield from tree.items(KEY_MIN._replace(objectid=objectid), KEY_MAX._replace(objectid=objectid), bad=bad)
 
 
 def _address(rows: ExtentColumns) -> NDArray[np.uint64]:

@@ -17,7 +17,7 @@ from btrimg.ondisk.constants import MAX_COMPRESSED, ExtentFlag, FileExtentType, 
 from btrimg.ondisk.extents import ExtentItem, FileExtent, FileExtentInline
 from btrimg.ondisk.inodes import InodeExtref, InodeItem, InodeRef
 from btrimg.trees.batches import ranges
-from btrimg.trees.scan import no_items
+from btrimg.trees.scan import leaf_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -63,7 +63,7 @@ class LeafTable(Generic[Rows]):
 
     def __init__(self, take: Callable[[LeafBatch], tuple[LeafBatch, Rows]]) -> None:
         self._take = take
-        self._parts = [take(no_items())[1]]
+        self._parts = [take(leaf_of([], 0))[1]]
         self._counts: list[Ints] = [np.zeros(1, np.int64)]
 
     def add(self, batch: LeafBatch) -> None:

@@ -43,6 +43,10 @@ class OverlayTree(Tree):
             insort(self._keys, key)
         self._changes[key] = payload
 
+    def changed_objectids(self) -> list[int]:
+        """Return the objectids of which an item was put or deleted, sorted."""
+        return sorted({key.objectid for key in self._keys})
+
     def get(self, key: Key) -> bytes:
         """Return the payload at exactly *key*; errors are those of ``Tree.get``."""
         if key not in self._changes:

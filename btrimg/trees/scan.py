@@ -16,10 +16,11 @@ from btrimg.ondisk.constants import MAX_LEVEL
 from btrimg.trees.batches import KEY_BYTES, PROMISE, BatchReader, promises_of, ranges, records_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
+    from btrimg.ondisk.blocks import Key
     from btrimg.ondisk.record import Record
     from btrimg.trees.batches import BlockBatch, Ints, Keys, Report, Structs
     from btrimg.trees.block import BlockReader, Pointer
@@ -54,11 +55,24 @@ class LeafBatch(NamedTuple):
         return records_at(self.data, record, self.position)
 
 
-def no_items() -> LeafBatch:
-    """Return a batch without leaves."""
-    none = np.empty(0, np.int64)
-    unsigned, octets = none.astype(np.uint64), none.astype(np.uint8)
-    return LeafBatch(0, 0, octets, none, unsigned, octets, unsigned, none, none)
+def leaf_of(items: Iterable[tuple[Key, bytes]], number: int) -> LeafBatch:
+    """Return a batch of one leaf, number *number*, that holds *items* and is on no disk."""
+    keys, payloads = [], []
+    for key, payload in items:
+        keys.append(key)
+        payloads.append(payload)
+    size = np.array([len(payload) for payload in payloads], np.int64)
+    return LeafBatch(
+        number,
+        1,
+        np.frombuffer(b"".join(payloads), np.uint8),
+        np.full(len(keys), number, np.int64),
+        np.array([key.objectid for key in keys], np.uint64),
+        np.array([key.type for key in keys], np.uint8),
+        np.array([key.offset for key in keys], np.uint64),
+        np.cumsum(size) - size,
+        size,
+    )
 
 
 class _Level(NamedTuple):

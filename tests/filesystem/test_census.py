@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from support.images import KernelImage
+    from support.powerloss import CutImage
 
     from btrimg.filesystem.columns import ExtentColumns
     from btrimg.filesystem.extents import FileExtentRow
@@ -63,6 +65,13 @@ def by_file(columns: ExtentColumns) -> Files:
     return files
 
 
+def by_path(columns: ExtentColumns) -> dict[bytes | None, list[tuple[Any, ...]]]:
+    """Return the rows of every file as tuples, by the path that the columns give it."""
+    identities = zip(columns.subvolume.tolist(), columns.inode.tolist(), strict=True)
+    paths = {identity: columns.path_of(row) for row, identity in enumerate(identities)}
+    return {paths[identity]: rows for identity, rows in by_file(columns).items()}
+
+
 def point_row(image: Image, row: FileExtentRow) -> tuple[Any, ...]:
     """Return a row of the point path in the form of ``by_file``."""
     extent, logical = row.extent, row.logical
@@ -94,17 +103,37 @@ def regular_files(image: Image) -> dict[tuple[int, int], list[Inode]]:
 def test_columns_equal_the_point_path(written: KernelImage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("btrimg.trees.batches.BATCH_BYTES", 1 << 18)  # so that leaves come in several batches
     with open_image(written.devices, warn=refuse) as image:
-        files = regular_files(image)
-        assert len(files) > 1000
-        seen = set()
-        for view in VIEWS:
-            columns = image.extents(**view)
-            expected = {
-                key: [point_row(image, row) for row in names[0].extents(**view)] for key, names in files.items()
-            }
-            assert by_file(columns) == {key: rows for key, rows in expected.items() if rows}
-            seen |= {KINDS[kind] for kind in set(columns.kind.tolist())}
+        assert len(regular_files(image)) > 1000
+        seen = {kind for view in VIEWS for kind in check_against_point_path(image, **view)}
         assert seen == set(KINDS)
+
+
+def check_against_point_path(image: Image, **view: bool) -> set[str]:
+    """Compare the rows of all files; return the kinds there were."""
+    columns = image.extents(**view)
+    expected = {
+        key: [point_row(image, row) for row in inodes[0].extents(**view)]
+        for key, inodes in regular_files(image).items()
+    }
+    assert by_file(columns) == {key: rows for key, rows in expected.items() if rows}
+    return {KINDS[kind] for kind in set(columns.kind.tolist())}
+
+
+@pytest.mark.parametrize("replay", [False, True])
+def test_a_replayed_log_counts(replay: bool, cut_image: Callable[..., CutImage]) -> None:
+    found = cut_image(nodesize=4096)
+    with open_image(found.devices, replay_log=replay, warn=lambda _: None) as image:
+        view = found.replayed if replay else found.committed
+        for holes in (False, True):
+            columns = image.extents(holes=holes)
+            named = by_path(columns)
+            assert set(named) - {None} <= set(view.entries)
+            for path, entry in view.entries.items():
+                if stat.S_ISREG(entry.stat.mode) and entry.extents and entry.stat.nlink == 1:
+                    inode = image.open(path)
+                    assert named[path] == [point_row(image, row) for row in inode.extents(holes=holes)], path
+            order = list(zip(columns.subvolume.tolist(), columns.inode.tolist(), columns.offset.tolist(), strict=True))
+            assert order == sorted(order)
 
 
 def test_rows_are_ordered_and_have_the_first_path_of_their_file(written: KernelImage) -> None:
