@@ -1,0 +1,177 @@
+"""Names put into and taken out of a subvolume whose changes are kept in an overlay.
+
+An entry of a directory is three things: a DIR_ITEM, found by the name's hash; a DIR_INDEX, which gives the order; and
+the INODE_REF or INODE_EXTREF by which the inode knows the name. The directory's size counts each name twice.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from btrimg.errors import CorruptError, NotFoundError
+from btrimg.filesystem.namei import Link
+from btrimg.ondisk.blocks import Header, Item, Key
+from btrimg.ondisk.constants import ItemType
+from btrimg.ondisk.csum import extref_hash, name_hash
+from btrimg.ondisk.inodes import DirItem, InodeExtref, InodeItem, InodeRef
+from btrimg.ondisk.items import records_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from btrimg.ondisk.record import Record, Value
+    from btrimg.trees.overlay import OverlayTree
+    from btrimg.trees.tree import Tree
+
+    R = TypeVar("R", bound=Record)
+
+
+def inode_key(ino: int) -> Key:
+    """Return the key of an inode item."""
+    return Key(ino, ItemType.INODE_ITEM, 0)
+
+
+def has_item(tree: Tree, key: Key) -> bool:
+    """Return whether *tree* has an item with that key."""
+    return any(True for _ in tree.items(key, key))
+
+
+def records_at(tree: Tree, record: type[R], key: Key) -> tuple[R, ...]:
+    """Return the records of the item at *key*, none if there is no such item."""
+    try:
+        payload = tree.get(key)
+    except NotFoundError:
+        return ()
+    return records_of(record, ItemType(key.type), payload)
+
+
+def put_records(tree: OverlayTree, key: Key, records: Sequence[Record]) -> None:
+    """Make *records* the item at *key*; without any, delete it."""
+    if records:
+        tree.put(key, b"".join(record.pack() for record in records))
+    else:
+        tree.delete(key)
+
+
+def change_inode(tree: OverlayTree, ino: int, **fields: Value) -> None:
+    """Overwrite some fields of an inode item.
+
+    Raises NotFoundError when there is none.
+    """
+    item = InodeItem.unpack(tree.get(inode_key(ino)))
+    tree.put(inode_key(ino), item.replace(**fields).pack())
+
+
+# Directory entries
+
+
+def entry_named(tree: Tree, parent: int, name: bytes) -> DirItem | None:
+    """Return the entry *name* of the directory *parent*, by its hash."""
+    key = Key(parent, ItemType.DIR_ITEM, name_hash(name))
+    return next((entry for entry in records_at(tree, DirItem, key) if entry.name == name), None)
+
+
+def entry_at(tree: Tree, link: Link) -> DirItem | None:
+    """Return the entry at the index that *link* gives, if it has the name that *link* gives."""
+    key = Key(link.parent, ItemType.DIR_INDEX, link.dir_index)
+    return next((entry for entry in records_at(tree, DirItem, key) if entry.name == link.name), None)
+
+
+def add_entry(tree: OverlayTree, parent: int, index: int, entry: DirItem) -> None:
+    """Add *entry* to the directory *parent*, which has none of that name (fs/btrfs/inode.c ``btrfs_add_link``).
+
+    Raises CorruptError when another entry has the index.
+    """
+    index_key = Key(parent, ItemType.DIR_INDEX, index)
+    if has_item(tree, index_key):
+        raise CorruptError(f"directory {parent} has two entries with the index {index}")
+    key = Key(parent, ItemType.DIR_ITEM, name_hash(entry.name))
+    put_records(tree, key, (*records_at(tree, DirItem, key), entry))
+    tree.put(index_key, entry.pack())
+    _grow(tree, parent, 2 * len(entry.name))
+
+
+def unlink(tree: OverlayTree, parent: int, ino: int, name: bytes) -> None:
+    """Take *name*, which leads to *ino*, out of the directory *parent* (fs/btrfs/inode.c ``__btrfs_unlink_inode``).
+
+    Raises CorruptError when the directory or the inode does not know the name.
+    """
+    key = Key(parent, ItemType.DIR_ITEM, name_hash(name))
+    entries = records_at(tree, DirItem, key)
+    kept = [entry for entry in entries if entry.name != name]
+    if len(kept) == len(entries):
+        raise CorruptError(f"directory {parent} has no entry {name!r}, inode {ino} says it has")
+    put_records(tree, key, kept)
+    tree.delete(Key(parent, ItemType.DIR_INDEX, _remove_ref(tree, parent, ino, name)))
+    _grow(tree, parent, -2 * len(name))
+
+
+def _grow(tree: OverlayTree, parent: int, by: int) -> None:
+    item = InodeItem.unpack(tree.get(inode_key(parent)))
+    change_inode(tree, parent, size=max(item.size + by, 0))
+
+
+# References from an inode to its names
+
+
+def ref_key(ino: int, parent: int) -> Key:
+    """Return the key of the item that holds the names of *ino* in the directory *parent*."""
+    return Key(ino, ItemType.INODE_REF, parent)
+
+
+def extref_key(ino: int, parent: int, name: bytes) -> Key:
+    """Return the key of the item that holds a name of *ino* for which INODE_REF has no room."""
+    return Key(ino, ItemType.INODE_EXTREF, extref_hash(parent, name))
+
+
+def links_at(tree: Tree, key: Key) -> list[Link]:
+    """Return the names in the INODE_REF or INODE_EXTREF at *key*, none if there is no such item."""
+    if key.type == ItemType.INODE_REF:
+        return [Link(key.offset, ref.index, ref.name) for ref in records_at(tree, InodeRef, key)]
+    return [Link(ref.parent_objectid, ref.index, ref.name) for ref in records_at(tree, InodeExtref, key)]
+
+
+def has_name(tree: Tree, key: Key, parent: int, name: bytes) -> bool:
+    """Return whether the INODE_REF or INODE_EXTREF at *key* has *name* in the directory *parent*."""
+    return any((link.parent, link.name) == (parent, name) for link in links_at(tree, key))
+
+
+def knows_name(tree: Tree, ino: int, parent: int, name: bytes) -> bool:
+    """Return whether *ino* has a reference to its *name* in the directory *parent*."""
+    keys = ref_key(ino, parent), extref_key(ino, parent, name)
+    return any(has_name(tree, key, parent, name) for key in keys)
+
+
+def add_ref(tree: OverlayTree, ino: int, link: Link) -> None:
+    """Add a reference to a name that *ino* does not know yet (fs/btrfs/inode-item.c ``btrfs_insert_inode_ref``)."""
+    key = ref_key(ino, link.parent)
+    refs = (*records_at(tree, InodeRef, key), InodeRef(link.dir_index, len(link.name), link.name))
+    room_in_leaf = tree.blocks.volume.nodesize - Header.SIZE - Item.SIZE
+    if sum(ref.packed_size() for ref in refs) <= room_in_leaf:
+        put_records(tree, key, refs)
+        return
+    key = extref_key(ino, link.parent, link.name)
+    extref = InodeExtref(link.parent, link.dir_index, len(link.name), link.name)
+    put_records(tree, key, (*records_at(tree, InodeExtref, key), extref))
+
+
+def _remove_ref(tree: OverlayTree, parent: int, ino: int, name: bytes) -> int:
+    """Remove the reference from *ino* to *name*; return the index it gave."""
+    for key in (ref_key(ino, parent), extref_key(ino, parent, name)):
+        for link in links_at(tree, key):
+            if (link.parent, link.name) == (parent, name):
+                _remove_record(tree, key, link)
+                return link.dir_index
+    raise CorruptError(f"inode {ino} has no reference to its name {name!r} in directory {parent}")
+
+
+def _remove_record(tree: OverlayTree, key: Key, link: Link) -> None:
+    if key.type == ItemType.INODE_REF:
+        put_records(tree, key, [ref for ref in records_at(tree, InodeRef, key) if ref.name != link.name])
+    else:
+        kept = [
+            ref
+            for ref in records_at(tree, InodeExtref, key)
+            if (ref.parent_objectid, ref.name) != (link.parent, link.name)
+        ]
+        put_records(tree, key, kept)

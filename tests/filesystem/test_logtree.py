@@ -1,0 +1,153 @@
+"""The log tree replayed as an overlay, against the kernel's own replay.
+
+A crash image is a copy of the image file of a mounted filesystem, taken after an fsync(). The kernel mounts one copy
+of it, which replays the log, and one with ``rescue=nologreplay``. What it shows of both, and every item that its replay
+leaves in the subvolumes, must be what we show of the crash image itself.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+from support import images, kernel
+from support.churn import Churn
+from support.truth import record
+
+from btrimg.filesystem.image import open_image
+from btrimg.ondisk.constants import ItemType, TreeId
+from btrimg.ondisk.inodes import InodeItem
+from btrimg.ondisk.items import parse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from support.truth import Entry, Truth
+
+    from btrimg.filesystem.image import Image, Subvolume
+    from btrimg.filesystem.inode import Inode
+    from btrimg.ondisk.blocks import Key
+    from btrimg.ondisk.inodes import Timespec
+
+pytestmark = [pytest.mark.kernel, pytest.mark.progs]
+
+ROUNDS = 5  # crashes of one filesystem
+SEEDS = range(int(os.environ.get("BTRIMG_CHURN_SEEDS", "6")))
+
+
+class Crash(NamedTuple):
+    """A crash image, what the kernel says of it without and with replay, and the image with the kernel's replay."""
+
+    device: str
+    committed: Truth
+    replayed: Truth
+    taken: int  # when, in ns since 1970: times that replay made are later
+    after: str
+
+
+def crash(live: str, directory: str) -> Crash:
+    os.makedirs(directory)
+    taken = time.time_ns()
+    (device,) = images.copy_sparse([live], directory)
+    (after,) = images.copy_sparse([device], os.path.join(directory, "after"))
+    with kernel.mount([device], read_only=True, options=["rescue=nologreplay"]) as top:
+        committed = record(top)
+    with kernel.mount([after]) as top:
+        return Crash(device, committed, record(top), taken, after)
+
+
+def crashes(directory: str, seed: int) -> Iterator[Crash]:
+    """Yield the crashes of one filesystem, with small nodes, or without the feature NO_HOLES, for some seeds."""
+    (live,) = images.new_devices(directory, 1, 256 * images.MIB)
+    nodesize = (16384, 4096, 4096, 16384, 65536)[seed % 5]
+    images.mkfs([live], nodesize=nodesize, options=["-O", "^no-holes"] if seed % 3 == 2 else [])
+    with kernel.mount([live]) as top:
+        churn = Churn(top, seed)
+        for number in range(ROUNDS):
+            churn.grow(60)
+            churn.crash(12 + 10 * number)
+            yield crash(live, os.path.join(directory, f"crash-{number}"))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_random_changes_are_replayed_as_the_kernel_does(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+    directory = str(tmp_path_factory.mktemp("churn"))
+    logs = 0
+    for found in crashes(directory, seed):
+        with open_image([found.device], replay_log=True, warn=_fail) as image:
+            logs += image.superblock.log_root != 0
+            check_files(image, found.replayed, found.taken)
+            check_items(image, found)
+        with open_image([found.device], warn=lambda _: None) as image:
+            check_files(image, found.committed)
+    assert logs >= 2, "not every change forces a full commit"
+
+
+def _fail(message: str) -> None:
+    raise AssertionError(message)
+
+
+# Files
+
+
+def check_files(image: Image, truth: Truth, taken: int | None = None) -> None:
+    """Compare all that can be seen of every file; times that replay made are not known before *taken*."""
+    for path, entry in truth.entries.items():
+        inode = image.open(path, follow=False)
+        _check_inode(inode, entry, taken)
+        if entry.names is not None:
+            assert [found.name for found, _ in inode.entries()] == list(entry.names), path
+        if entry.target is not None:
+            assert inode.target() == entry.target
+        if entry.content is not None:
+            assert inode.read(0, len(entry.content) + 1) == entry.content, path
+
+
+def _check_inode(inode: Inode, entry: Entry, taken: int | None) -> None:
+    item, found = inode.item, entry.stat
+    assert (inode.subvolume.id, inode.ino) == (entry.subvolume, found.ino), entry.path
+    assert (item.mode, item.uid, item.gid) == (found.mode, found.uid, found.gid), entry.path
+    assert (item.nlink, item.size) == (found.nlink, found.size), entry.path
+    assert inode.xattrs() == entry.xattrs, entry.path
+    assert (_ns(item.atime), _ns(item.otime)) == (found.atime, found.btime)
+    for ours, theirs in ((item.mtime, found.mtime), (item.ctime, found.ctime)):
+        assert _ns(ours) == theirs or (taken and theirs > taken), entry.path
+
+
+def _ns(moment: Timespec) -> int:
+    return moment.sec * 10**9 + moment.nsec
+
+
+# Items
+
+
+def check_items(image: Image, found: Crash) -> None:
+    """Compare every item of every subvolume with what the kernel's replay wrote; orphans, it has deleted since."""
+    with open_image([found.after], warn=_fail) as after:
+        for subvolume in after.subvolumes():
+            ours, theirs = items_without_orphans(image.subvolume(subvolume.id)), dict(subvolume.tree.items())
+            for key in ours.keys() & theirs.keys():
+                if key.type == ItemType.INODE_ITEM:
+                    ours[key] = _as_then(ours[key], theirs[key], found.taken)
+            differing = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
+            assert _parsed(ours, differing) == _parsed(theirs, differing), f"subvolume {subvolume.id}"
+
+
+def _parsed(items: dict[Key, bytes], keys: list[Key]) -> dict[Key, object]:
+    return {key: parse(key.type, items[key]) for key in keys if key in items}
+
+
+def items_without_orphans(subvolume: Subvolume) -> dict[Key, bytes]:
+    items = dict(subvolume.tree.items())
+    orphans = {key.offset for key in items if (key.objectid, key.type) == (TreeId.ORPHAN, ItemType.ORPHAN_ITEM)}
+    return {key: payload for key, payload in items.items() if key.objectid not in orphans | {TreeId.ORPHAN}}
+
+
+def _as_then(ours: bytes, theirs: bytes, taken: int) -> bytes:
+    """Return our inode item with what only the replay itself could know."""
+    then = InodeItem.unpack(theirs)
+    item = InodeItem.unpack(ours).replace(transid=then.transid, sequence=then.sequence)
+    times = {name: getattr(then, name) for name in ("mtime", "ctime") if _ns(getattr(then, name)) > taken}
+    return item.replace(**times).pack()
