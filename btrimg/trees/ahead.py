@@ -7,7 +7,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
 Task = TypeVar("Task")
 Buffer = TypeVar("Buffer")
@@ -19,7 +19,7 @@ _BUFFERS = 2  # of each thread: one that is filled while the other one is looked
 
 def ahead(
     work: Callable[[Task, Buffer], Result], tasks: Sequence[Task], new_buffer: Callable[[], Buffer]
-) -> Iterator[tuple[Task, Result]]:
+) -> Generator[tuple[Task, Result], None, None]:
     """Yield every task with ``work(task, buffer)`` in the order of *tasks*.
 
     The buffer is the result's until the next one is asked for. What *work* raises is raised here.
