@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 
 _S_IFMT = 0o170000
+_LONGEST_EXTENT = 1 << 30  # the kernel makes none above 256 MiB (fs/btrfs/inode.c __btrfs_prealloc_file_range)
 
 
 def all_extents(image: Image, *, holes: bool = False, pieces: bool = False) -> ExtentColumns:
@@ -126,7 +127,7 @@ class _Census:
         places = PlaceMap(self._image.volume.chunk_map)
         rows = self._extents.rows
         if pieces:
-            counts, rows = _cut(rows, places)
+            counts, rows = cut_at_stripes(rows, places)
             self._extents.replace(rows, counts)
         found = places.locate(_address(rows))
         most = places.most_copies
@@ -186,14 +187,15 @@ def _address(rows: ExtentColumns) -> NDArray[np.uint64]:
     return np.where(rows.extent_logical != 0, rows.logical, -1).view(np.uint64)
 
 
-def _cut(rows: ExtentColumns, places: PlaceMap) -> tuple[Ints, ExtentColumns]:
-    """Return how many pieces each row becomes, and the pieces.
+def cut_at_stripes(rows: ExtentColumns, places: PlaceMap) -> tuple[Ints, ExtentColumns]:
+    """Return how many pieces each of *rows* becomes so that each is contiguous on every copy, and the pieces.
 
-    A row that reaches out of its chunk stays whole: there is no telling into how many pieces it would fall.
+    A row that reaches out of its chunk, or is longer than any extent, stays whole: there is no telling into how many
+    pieces it would fall.
     """
     first = places.locate(_address(rows)).contiguous
     cuttable = (first > 0) & (first < rows.length) & ((rows.kind == REGULAR) | (rows.kind == PREALLOC))
-    cuttable &= rows.length <= places.ends(_address(rows)) - rows.logical
+    cuttable &= rows.length <= np.minimum(places.ends(_address(rows)) - rows.logical, _LONGEST_EXTENT)
     counts = np.where(cuttable, 1 - (first - rows.length) // STRIPE_LEN, 1)
     number = ranges(np.zeros(len(counts), np.int64), counts)
     whole = np.repeat(np.arange(len(counts)), counts)

@@ -9,15 +9,22 @@ import numpy as np
 import pytest
 from support.kernel import FIEMAP_ENCODED, FIEMAP_INLINE, FIEMAP_LAST, FIEMAP_SHARED, FIEMAP_UNWRITTEN, FiemapRow
 
+from btrimg.filesystem import columns as extent_columns
 from btrimg.filesystem import namei
+from btrimg.filesystem.census import cut_at_stripes
 from btrimg.filesystem.columns import KINDS
 from btrimg.filesystem.extents import reference_count
 from btrimg.filesystem.image import Image, open_image
+from btrimg.filesystem.leafrows import file_extents
 from btrimg.filesystem.translate import copies_at
 from btrimg.filesystem.walk import walk
-from btrimg.ondisk.constants import TreeId
+from btrimg.ondisk.chunks import Chunk, Stripe
+from btrimg.ondisk.constants import STRIPE_LEN, BlockGroup, TreeId
 from btrimg.trees.block import Block
 from btrimg.trees.block import walk as walk_blocks
+from btrimg.trees.scan import leaf_of
+from btrimg.volume.chunkmap import ChunkMap
+from btrimg.volume.places import PlaceMap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,8 +37,6 @@ if TYPE_CHECKING:
     from btrimg.filesystem.inode import Inode
 
     Files = dict[tuple[int, int], list[tuple[Any, ...]]]  # rows by subvolume and inode
-
-pytestmark = [pytest.mark.kernel, pytest.mark.progs]
 
 VARIANTS = (
     {"profile": "raid10", "nodesize": 4096, "csum": "sha256", "compression": "zstd"},
@@ -100,6 +105,8 @@ def regular_files(image: Image) -> dict[tuple[int, int], list[Inode]]:
     return files
 
 
+@pytest.mark.kernel
+@pytest.mark.progs
 def test_columns_equal_the_point_path(written: KernelImage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("btrimg.trees.batches.BATCH_BYTES", 1 << 18)  # so that leaves come in several batches
     with open_image(written.devices, warn=refuse) as image:
@@ -119,6 +126,8 @@ def check_against_point_path(image: Image, **view: bool) -> set[str]:
     return {KINDS[kind] for kind in set(columns.kind.tolist())}
 
 
+@pytest.mark.kernel
+@pytest.mark.progs
 @pytest.mark.parametrize("replay", [False, True])
 def test_a_replayed_log_counts(replay: bool, cut_image: Callable[..., CutImage]) -> None:
     found = cut_image(nodesize=4096)
@@ -136,6 +145,8 @@ def test_a_replayed_log_counts(replay: bool, cut_image: Callable[..., CutImage])
             assert order == sorted(order)
 
 
+@pytest.mark.kernel
+@pytest.mark.progs
 def test_rows_are_ordered_and_have_the_first_path_of_their_file(written: KernelImage) -> None:
     with open_image(written.devices, warn=refuse) as image:
         columns = image.extents(holes=True)
@@ -154,6 +165,8 @@ def test_rows_are_ordered_and_have_the_first_path_of_their_file(written: KernelI
     assert columns.paths.to_list() == [columns.paths.decode(number) for number in range(columns.paths.rows)]
 
 
+@pytest.mark.kernel
+@pytest.mark.progs
 def test_columns_equal_fiemap(written: KernelImage) -> None:
     with open_image(written.devices, warn=refuse) as image:
         columns, sectorsize = image.extents(), image.volume.sectorsize
@@ -185,6 +198,8 @@ def as_fiemap(columns: ExtentColumns, row: int, sectorsize: int) -> FiemapRow:
     return FiemapRow(offset, int(columns.logical[row]), length, flags)
 
 
+@pytest.mark.kernel
+@pytest.mark.progs
 def test_a_lost_leaf_takes_its_rows_with_it_and_no_others(
     kernel_image: Callable[..., KernelImage], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -212,3 +227,20 @@ def test_a_lost_leaf_takes_its_rows_with_it_and_no_others(
     for identity, rows in whole.items():
         if identity[0] != TreeId.FS_TREE or identity[1] not in lost:
             assert left[identity] == rows
+
+
+def test_forged_rows_are_not_cut_to_pieces() -> None:
+    """A forged extent, or a forged chunk, must not ask for memory: 2**61 bytes would be 2**45 pieces."""
+    stripes = (Stripe(1, 1 << 20, bytes(16)), Stripe(2, 1 << 20, bytes(16)))
+    raid0 = BlockGroup.DATA | BlockGroup.RAID0
+    chunk = Chunk(1 << 50, 2, STRIPE_LEN, raid0, 0, 0, 0, 2, 0, stripes)
+    places = PlaceMap(ChunkMap([(0, chunk)], refuse))
+    lengths = np.array([1 << 61, 1 << 49, 3 * STRIPE_LEN, STRIPE_LEN, 1], np.int64)
+    logical = np.array([4096, 4096, 4096, 4096, STRIPE_LEN - 1], np.int64)
+    none = extent_columns.holes(file_extents(leaf_of([], 0), refuse)[1], lengths.view(np.uint64), logical, lengths)
+    rows = none._replace(kind=np.zeros(5, np.uint8), logical=logical, extent_logical=logical)
+    counts, pieces = cut_at_stripes(rows, places)
+    assert counts.tolist() == [1, 1, 4, 2, 1]
+    head = STRIPE_LEN - 4096
+    assert pieces.length.tolist() == [1 << 61, 1 << 49, head, STRIPE_LEN, STRIPE_LEN, 4096, head, 4096, 1]
+    assert (pieces.logical - pieces.offset).tolist() == [0] * 9
