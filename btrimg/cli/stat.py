@@ -25,7 +25,9 @@ def stat(target: Target, dereference: bool, as_json: bool, subvolume: int, **ope
       btrimg stat disk.img:/etc/passwd
       btrimg stat disk.img:/dev/sda --json
 
-    Times are UTC. In JSON, xattr values are hexadecimal, rdev is [major, minor].
+    Of the top directory of a subvolume also what its root item says. Times are UTC. In JSON, xattr values are
+    hexadecimal, rdev is [major, minor], "root" is null or the subvolume: "parent" (id), "generation", "flags",
+    "read_only", "default", "uuid", "parent_uuid" (of what it is a snapshot of), "received_uuid".
     """
     from btrimg.render import answers, listing
 

@@ -74,12 +74,17 @@ class Inode:
         return self.ino == EMPTY_SUBVOL_DIR_OBJECTID
 
     @property
+    def is_subvolume(self) -> bool:
+        """Return whether this is the top directory of a subvolume."""
+        return self.ino == self.subvolume.root.root_dirid
+
+    @property
     def is_directory(self) -> bool:
         """Return whether this is a directory; a subvolume's top one always is.
 
         Where the inode item is lost, which is reported, the entry's word counts: what is below may be sound.
         """
-        if self.ino == self.subvolume.root.root_dirid:
+        if self.is_subvolume:
             return True
         try:
             return stat.S_ISDIR(self.item.mode)

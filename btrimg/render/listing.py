@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from btrimg.ondisk.constants import InodeFlag
 from btrimg.render import answers
+from btrimg.render.names import flag_names, flags_text
 from btrimg.render.text import printable, utc
+from btrimg.volume.superblocks import uuid_text
 
 if TYPE_CHECKING:
     from btrimg.filesystem.inode import Inode
@@ -55,33 +57,7 @@ def long_line(name: bytes, inode: Inode) -> str:
     )
 
 
-def json_line(name: bytes, inode: Inode) -> str:
-    """Return one line of ``ls --json``."""
-    item = inode.item
-    return answers.json_line(
-        {
-            "name": answers.name(name),
-            "path": answers.name(inode.path),
-            "subvolume": inode.subvolume.id,
-            "inode": inode.ino,
-            "type": type_of(item.mode),
-            "mode": item.mode,
-            "nlink": item.nlink,
-            "uid": item.uid,
-            "gid": item.gid,
-            "size": item.size,
-            "mtime": _time(item.mtime),
-            "target": answers.name(inode.target()) if stat.S_ISLNK(item.mode) else None,
-        }
-    )
-
-
-def _time(time: Timespec) -> dict[str, int]:
-    return {"sec": time.sec, "nsec": time.nsec}
-
-
-def stat_dict(inode: Inode) -> dict[str, Any]:
-    """Return all that an inode says, for JSON; xattr values as hex."""
+def _identity(inode: Inode) -> dict[str, Any]:
     item = inode.item
     return {
         "path": answers.name(inode.path or b"/"),
@@ -93,27 +69,59 @@ def stat_dict(inode: Inode) -> dict[str, Any]:
         "uid": item.uid,
         "gid": item.gid,
         "size": item.size,
+    }
+
+
+def _target(inode: Inode) -> str | None:
+    return answers.name(inode.target()) if stat.S_ISLNK(inode.item.mode) else None
+
+
+def json_line(name: bytes, inode: Inode) -> str:
+    """Return one line of ``ls --json``."""
+    fields = {"name": answers.name(name)} | _identity(inode)
+    return answers.json_line(fields | {"mtime": _time(inode.item.mtime), "target": _target(inode)})
+
+
+def _time(time: Timespec) -> dict[str, int]:
+    return {"sec": time.sec, "nsec": time.nsec}
+
+
+def stat_dict(inode: Inode) -> dict[str, Any]:
+    """Return all that an inode says, for JSON; xattr values as hex."""
+    item = inode.item
+    return _identity(inode) | {
         "nbytes": item.nbytes,
         "rdev": list(device_number(item.rdev)),
         "generation": item.generation,
         "transid": item.transid,
         "sequence": item.sequence,
         "flags": item.flags,
-        "flag_names": flag_names(item.flags),
+        "flag_names": flag_names(item.flags, InodeFlag),
         "atime": _time(item.atime),
         "mtime": _time(item.mtime),
         "ctime": _time(item.ctime),
         "otime": _time(item.otime),
-        "target": answers.name(inode.target()) if stat.S_ISLNK(item.mode) else None,
+        "target": _target(inode),
         "links": [{"parent": link.parent, "name": answers.name(link.name)} for link in inode.links()],
         "xattrs": {answers.name(key): value.hex() for key, value in inode.xattrs().items()},
+        "root": _root(inode) if inode.is_subvolume else None,
     }
 
 
-def flag_names(flags: int) -> list[str]:
-    """Return the names of the inode flags that are set, unknown ones by bit."""
-    names = {int(flag): flag.name or "" for flag in InodeFlag}
-    return [names.get(1 << bit, f"bit {bit}") for bit in range(64) if flags >> bit & 1]
+def _root(inode: Inode) -> dict[str, Any]:
+    """Return what the root item says of the subvolume whose top directory *inode* is."""
+    image, subvolume = inode.image, inode.subvolume
+    root, parent = subvolume.root, image.parent_of(subvolume.id)
+    uuids = (root.uuid, root.parent_uuid, root.received_uuid) if subvolume.has_tail else (bytes(16),) * 3
+    names = ("uuid", "parent_uuid", "received_uuid")
+    return {
+        "parent": parent.subvolume if parent else None,
+        "generation": root.generation,
+        "flags": root.flags,
+        "read_only": subvolume.read_only,
+        "default": image.default_subvolume() == subvolume.id,
+        **{name: uuid_text(uuid) if any(uuid) else None for name, uuid in zip(names, uuids, strict=True)},
+    }
 
 
 def stat_text(inode: Inode) -> str:
@@ -136,8 +144,12 @@ def stat_text(inode: Inode) -> str:
         ("changed", utc(item.ctime)),
         ("created", utc(item.otime)),
         ("generation", f"{item.generation}, changed in {item.transid}"),
-        ("flags", ", ".join(flag_names(item.flags)) or "none"),
+        ("flags", flags_text(item.flags, InodeFlag)),
     ]
+    if inode.is_subvolume:
+        facts += [
+            (label.replace("_", " "), "none" if value is None else value) for label, value in _root(inode).items()
+        ]
     facts += [("name", f"{printable(link.name)} in inode {link.parent}") for link in inode.links()]
     facts += [("xattr", f"{printable(key)} = {printable(value[:64])}") for key, value in inode.xattrs().items()]
-    return "\n".join(f"{label + ':':<12} {value}" for label, value in facts)
+    return "\n".join(f"{label + ':':<14} {value}" for label, value in facts)

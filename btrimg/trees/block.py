@@ -171,16 +171,3 @@ def _owner_fits(owner: int, tree_id: int) -> bool:
     if tree_id == TreeId.TREE_RELOC:  # blocks are borrowed from the tree that is relocated
         return True
     return is_subvolume(owner) if is_subvolume(tree_id) else owner == tree_id
-
-
-def walk(blocks: BlockReader, at: Pointer) -> Iterator[tuple[Pointer, Block | BlockError]]:
-    """Yield every block below and at *at*, parents first; a block that cannot be read comes as its error."""
-    try:
-        block = blocks.read(at)
-    except BlockError as error:
-        yield at, error
-        return
-    yield at, block
-    if block.header.level:
-        for slot in range(len(block)):
-            yield from walk(blocks, block.child(slot, at))

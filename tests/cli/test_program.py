@@ -140,6 +140,17 @@ def test_cat_writes_the_range_that_is_asked_for(demo_image: str) -> None:
     assert btrimg("cat", f"{demo_image}:/files/sparse.raw")[8192:] == bytes((1 << 20) - 8192)
 
 
+def test_stat_of_a_subvolume_says_what_it_is(demo_image: str) -> None:
+    top, subvolume, snapshot, directory = (
+        answers("stat", f"{demo_image}:{path}")[0]["root"] for path in ("/", "/vm", "/vm-monday", "/files")
+    )
+    assert directory is None
+    assert (top["parent"], top["default"], top["read_only"]) == (None, True, False)
+    assert (subvolume["parent"], subvolume["parent_uuid"], subvolume["default"]) == (5, None, False)
+    assert (snapshot["parent_uuid"], snapshot["read_only"], snapshot["flags"]) == (subvolume["uuid"], True, 1)
+    assert f"parent uuid:   {subvolume['uuid']}" in btrimg("stat", f"{demo_image}:/vm-monday").decode()
+
+
 def test_names_that_are_not_text_arrive_as_they_are(demo_image: str) -> None:
     assert btrimg("cat", os.fsencode(demo_image) + b":/files/caf\xe9") == b"bytes that are not UTF-8\n"
     assert answers("ls", f"{demo_image}:/files")[-1]["name"] == "caf\udce9"
