@@ -39,7 +39,7 @@ def export(target: Target, output: str, as_tar: bool, no_verify: bool, subvolume
     as_tar = as_tar or output == "-" or output.endswith(".tar")
     with open_target(target, **opening) as image:
         top = open_inode(image, target, subvolume)
-        with counting("exporting") as progress:
+        with counting("exporting", "files") as progress:
             if as_tar:
                 _to_tar(top, output, progress, verify=not no_verify)
             else:
@@ -81,6 +81,10 @@ def _to_tar(top: Inode, output: str, progress: Any, *, verify: bool) -> None:
     if os.path.lexists(output):
         raise BtrimgError(f"{output!a} exists")
     partial = f"{output}.partial"
-    with open(partial, "wb") as stream, TarWriter(stream, verify=verify) as writer:
-        _each(top, writer, progress, spared)
-    os.rename(partial, output)
+    try:
+        with open(partial, "wb") as stream, TarWriter(stream, verify=verify) as writer:
+            _each(top, writer, progress, spared)
+        os.rename(partial, output)
+    except BaseException:
+        os.unlink(partial)
+        raise

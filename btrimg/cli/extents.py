@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from btrimg.cli.command import Option, command
 from btrimg.cli.parameters import JSON, OPENING, SUBVOLUME, TARGET, TOP_LEVEL, open_inode, open_target
+from btrimg.cli.progress import counting
 from btrimg.errors import BtrimgError, CorruptError
 
 if TYPE_CHECKING:
@@ -46,13 +47,16 @@ def extents(target: Target, holes: bool, pieces: bool, as_json: bool, subvolume:
 
 
 def _write_all(image: Image, *, holes: bool, pieces: bool, as_json: bool) -> None:
-    """Write the extents of the whole image, by the bulk path."""
+    """Write the extents of the whole image, by the bulk path, subvolume by subvolume; a table for each."""
+    from btrimg.filesystem.census import extents_by_subvolume
     from btrimg.render import extent_lines
 
-    columns = image.extents(holes=holes, pieces=pieces)
     write = extent_lines.json_chunks if as_json else extent_lines.text_chunks
-    for chunk in write(columns, image):
-        sys.stdout.buffer.write(chunk)
+    with counting("listing extents", "subvolumes") as progress:
+        for columns in extents_by_subvolume(image, holes=holes, pieces=pieces):
+            for chunk in write(columns, image) if columns.rows else ():
+                sys.stdout.buffer.write(chunk)
+            progress(1, int(columns.length.sum()))
     sys.stdout.buffer.flush()
 
 

@@ -11,23 +11,23 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def counting(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show how many files and bytes are done; call the result with what to add to each."""
+def counting(what: str, things: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how many *things* and bytes are done; call the result with what to add to each."""
     if not sys.stderr.isatty():
-        yield lambda _files, _bytes: None
+        yield lambda _things, _bytes: None
         return
     from rich.console import Console
     from rich.filesize import decimal
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    files = size = 0
+    count = size = 0
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(what)
 
-        def add(more_files: int, more_bytes: int) -> None:
-            nonlocal files, size
-            files, size = files + more_files, size + more_bytes
-            progress.update(task, description=f"{what}: {files} files, {decimal(size)}")
+        def add(more_things: int, more_bytes: int) -> None:
+            nonlocal count, size
+            count, size = count + more_things, size + more_bytes
+            progress.update(task, description=f"{what}: {count} {things}, {decimal(size)}")
 
         yield add
