@@ -1,0 +1,71 @@
+"""Run every command on an image, each as ``btrimg`` would; write what came of it as JSON.
+
+``every_command.py MOST_FILES IMAGE [DEVICE...]``; of more than MOST_FILES files, about so many are taken.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import tempfile
+from typing import Any
+
+from btrimg.cli.main import COMMANDS, load, main
+
+MOST_BYTES = 64 << 20  #: of one file
+
+
+def run(*words: str) -> dict[str, Any]:
+    """Run one command in a process of its own; return what came of it, with the peak of its memory in KiB."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        child = os.fork()  # a new interpreter for each of a hundred commands an image would take minutes
+        if not child:
+            os.dup2(out.fileno(), 1)
+            os.dup2(err.fileno(), 2)
+            sys.argv = ["btrimg", *words]
+            main()
+        _, status, usage = os.wait4(child, 0)
+        out.seek(0)
+        err.seek(0)
+        return {
+            "words": words,
+            "code": os.waitstatus_to_exitcode(status),
+            "out": out.read().decode(errors="backslashreplace"),
+            "err": err.read().decode(errors="backslashreplace"),
+            "peak_kib": usage.ru_maxrss,
+        }
+
+
+def every_command(most_files: int, image: str, *devices: str) -> list[dict[str, Any]]:
+    """Return what came of all commands: those about the image, then those about each file in it."""
+    further = [word for device in devices for word in ("-d", device)]
+    listing = run("ls", "-R", "--json", image, *further)
+    done = [
+        listing,
+        run("ls", "-lR", image, *further),
+        run("extents", image, "--json", "--holes", "--pieces", *further),
+        run("inspect", "dump-super", "-fa", image, *devices),
+        run("inspect", "dump-tree", image, *devices),
+        run("inspect", "dump-tree", "--json", "--dfs", image, *devices),
+        run("inspect", "list-chunks", image, *further),
+    ]
+    found = [entry for entry in map(json.loads, listing["out"].splitlines()) if isinstance(entry["path"], str)]
+    for entry in found[:: -(-len(found) // most_files) or 1]:
+        where = f"{image}:{entry['path']}"
+        done.append(run("stat", where, *further))
+        if entry["type"] == "file":
+            done.append(run("cat", where, "--length", str(MOST_BYTES), *further))
+            done.append(run("resolve", where, "0", *further))
+    return done
+
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
+    for command in COMMANDS:
+        load(command)  # once, not in every process
+    results = every_command(int(sys.argv[1]), *sys.argv[2:])
+    for result in results[1:]:
+        del result["out"]
+    print(json.dumps(results))
