@@ -14,7 +14,8 @@ from btrimg.filesystem.image import Image, open_image
 from btrimg.ondisk.blocks import Header, Item, Key, KeyPtr
 from btrimg.ondisk.constants import ItemType, TreeId
 from btrimg.trees.batches import ranges
-from btrimg.trees.block import Block, Pointer, walk
+from btrimg.trees.block import Block, Pointer
+from btrimg.trees.salvage import walk
 from btrimg.trees.scan import Forest
 from btrimg.trees.tree import Tree
 
