@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from btrimg.cli.command import Option, command
 from btrimg.cli.parameters import JSON, OPENING, SUBVOLUME, TARGET, TOP_LEVEL, open_inode, open_target
-from btrimg.cli.progress import counting
 from btrimg.errors import BtrimgError, CorruptError
 
 if TYPE_CHECKING:
@@ -48,6 +47,7 @@ def extents(target: Target, holes: bool, pieces: bool, as_json: bool, subvolume:
 
 def _write_all(image: Image, *, holes: bool, pieces: bool, as_json: bool) -> None:
     """Write the extents of the whole image, by the bulk path, subvolume by subvolume; a table for each."""
+    from btrimg.cli.progress import counting
     from btrimg.filesystem.census import extents_by_subvolume
     from btrimg.render import extent_lines
 
