@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from btrimg.errors import CorruptError
 from btrimg.ondisk.constants import STRIPE_LEN
-from btrimg.volume.profiles import Profile, data_columns, profile_of, row_and_column, stripe_index
+from btrimg.volume.profiles import Profile, data_columns, position_of, profile_of, row_and_column, stripe_index
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -50,6 +50,15 @@ class Row(NamedTuple):
     places: tuple[Location, ...]  #: of the data columns in order, then of P and Q
 
 
+class Held(NamedTuple):
+    """What one byte of a stripe is, and how many from there on are side by side in the logical space too."""
+
+    logical: int | None  #: of the byte; of the first byte of its row for parity; None past the end of the chunk
+    number: int  #: of the copy; for parity, 0 for P and 1 for Q
+    parity: bool
+    length: int  #: at least 1
+
+
 class MappedChunk(NamedTuple):
     """A chunk whose addresses can be computed: what ``ChunkMap`` has accepted."""
 
@@ -64,6 +73,17 @@ class MappedChunk(NamedTuple):
         """Logical address of the first byte after the chunk."""
         return self.logical + self.length
 
+    @property
+    def striped(self) -> bool:
+        """Return whether neighbours in the logical space may lie apart: in elements of 64 KiB."""
+        return data_columns(len(self.stripes), self.profile) > 1 or self.profile.turns > 0
+
+    @property
+    def stripe_length(self) -> int:
+        """Return the bytes that each stripe takes on its device."""
+        last_row, _ = row_and_column(self.length - 1, len(self.stripes), self.profile)
+        return (last_row + 1) * STRIPE_LEN if self.striped else self.length
+
     def locate(self, logical: int) -> Mapping:
         """Return where byte *logical* of this chunk lies."""
         offset, width, profile = logical - self.logical, len(self.stripes), self.profile
@@ -72,9 +92,24 @@ class MappedChunk(NamedTuple):
         copies = tuple(self._place(row, column * profile.copies + copy, offset) for copy in range(profile.copies))
         parity = tuple(("PQ"[i], self._place(row, columns + i, offset)) for i in range(profile.parity))
         length = self.end - logical
-        if columns > 1 or profile.turns:
+        if self.striped:
             length = min(length, STRIPE_LEN - offset % STRIPE_LEN)
         return Mapping(copies, parity, length)
+
+    def held(self, stripe: int, offset: int) -> Held:
+        """Return what byte *offset* of stripe number *stripe* is: the inverse of :meth:`locate`."""
+        width, profile = len(self.stripes), self.profile
+        row, within = divmod(offset, STRIPE_LEN)
+        columns = data_columns(width, profile)
+        column, copy = divmod(position_of(row, stripe, width, profile), profile.copies)
+        left = STRIPE_LEN - within
+        if column >= columns:
+            return Held(self.logical + row * columns * STRIPE_LEN, column - columns, parity=True, length=left)
+        logical = self.logical + (row * columns + column) * STRIPE_LEN + within
+        if logical >= self.end:
+            return Held(None, copy, parity=False, length=left)
+        length = self.end - logical
+        return Held(logical, copy, parity=False, length=min(length, left) if self.striped else length)
 
     def row(self, logical: int) -> Row:
         """Return every place of the row that holds byte *logical*, at the same byte of each element."""

@@ -81,6 +81,11 @@ def stripe_index(row: Number, position: Number, width: int, profile: Profile) ->
     return (position + row * profile.turns) % width
 
 
+def position_of(row: int, stripe: int, width: int, profile: Profile) -> int:
+    """Return the position of the element that *stripe* holds in *row*: the inverse of :func:`stripe_index`."""
+    return (stripe - row * profile.turns) % width
+
+
 def stripe_index_and_offset(offset: Number, width: int, profile: Profile, copy: int = 0) -> tuple[Number, Number]:
     """Return where *copy* of byte *offset* of a chunk lies: which stripe, and the byte from that stripe's start."""
     row, column = row_and_column(offset, width, profile)

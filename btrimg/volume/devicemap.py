@@ -1,0 +1,97 @@
+"""The inverse of the chunk map: what each byte of a device is for."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import TYPE_CHECKING, NamedTuple
+
+from btrimg.ondisk.constants import SUPERBLOCK_OFFSETS, SUPERBLOCK_SIZE
+from btrimg.units import MIB
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from btrimg.volume.chunkmap import MappedChunk
+
+RESERVED = MIB  #: bytes at the start of a device that no chunk takes (BTRFS_DEVICE_RANGE_RESERVED)
+_END = 1 << 64
+
+
+class DevicePiece(NamedTuple):
+    """Bytes of one device that are side by side and serve one purpose."""
+
+    devid: int
+    physical: int
+    length: int  #: bytes, at least 1
+    kind: str  #: superblock, mapped, parity, reserved or unallocated
+    chunk: MappedChunk | None = None  #: of mapped bytes and parity
+    logical: int | None = None  #: of the first byte; for parity, of the first byte of its row
+    number: int = 0  #: of the copy; for parity, 0 for P and 1 for Q
+
+
+class _Footprint(NamedTuple):
+    """The part of a device that a stripe takes."""
+
+    start: int  #: physical
+    end: int
+    chunk: MappedChunk
+    stripe: int  #: its number in the chunk
+
+
+class DeviceMap:
+    """What the bytes of every device are for; of missing devices too, as long as a chunk names them.
+
+    Where stripes overlap on a device, which only a damaged image has, the one that starts first keeps the bytes and
+    *warn* hears of it.
+    """
+
+    def __init__(self, chunks: Iterable[MappedChunk], warn: Callable[[str], None]) -> None:
+        by_device: dict[int, list[_Footprint]] = {}
+        for chunk in chunks:
+            for index, stripe in enumerate(chunk.stripes):
+                footprint = _Footprint(stripe.offset, stripe.offset + chunk.stripe_length, chunk, index)
+                by_device.setdefault(stripe.devid, []).append(footprint)
+        self._stripes = {devid: list(_disjoint(devid, found, warn)) for devid, found in by_device.items()}
+        self._starts = {devid: [each.start for each in stripes] for devid, stripes in self._stripes.items()}
+
+    def pieces(self, devid: int, start: int, end: int) -> Iterator[DevicePiece]:
+        """Yield what bytes [start, end) of a device are for, in order and without gaps; the caller bounds *end*."""
+        while start < end:
+            piece = self._piece(devid, start)
+            piece = piece._replace(length=min(piece.length, end - start))
+            yield piece
+            start += piece.length
+
+    def _piece(self, devid: int, at: int) -> DevicePiece:
+        for offset in SUPERBLOCK_OFFSETS:
+            if offset <= at < offset + SUPERBLOCK_SIZE:
+                return DevicePiece(devid, at, offset + SUPERBLOCK_SIZE - at, "superblock")
+        end = min((offset for offset in SUPERBLOCK_OFFSETS if offset > at), default=_END)
+        stripes = self._stripes.get(devid, [])
+        following = bisect_right(self._starts.get(devid, []), at)
+        if following and at < stripes[following - 1].end:
+            return _piece_of(stripes[following - 1], devid, at, min(end, stripes[following - 1].end))
+        if following < len(stripes):
+            end = min(end, stripes[following].start)
+        if at < RESERVED:
+            return DevicePiece(devid, at, min(end, RESERVED) - at, "reserved")
+        return DevicePiece(devid, at, end - at, "unallocated")
+
+
+def _disjoint(devid: int, stripes: list[_Footprint], warn: Callable[[str], None]) -> Iterator[_Footprint]:
+    end = 0
+    for each in sorted(stripes, key=lambda each: (each.start, each.end)):
+        if each.start < end:
+            warn(f"device {devid}: chunk {each.chunk.logical} at {each.start} overlaps another, which ends at {end}")
+        if each.end > max(each.start, end):
+            yield each._replace(start=max(each.start, end))
+        end = max(end, each.end)
+
+
+def _piece_of(footprint: _Footprint, devid: int, at: int, end: int) -> DevicePiece:
+    chunk = footprint.chunk
+    held = chunk.held(footprint.stripe, at - chunk.stripes[footprint.stripe].offset)
+    length = min(held.length, end - at)
+    if held.logical is None:
+        return DevicePiece(devid, at, length, "unallocated")
+    return DevicePiece(devid, at, length, "parity" if held.parity else "mapped", chunk, held.logical, held.number)
