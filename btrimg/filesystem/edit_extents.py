@@ -30,10 +30,10 @@ def drop_extents(tree: OverlayTree, ino: int, start: int, end: int) -> int:
         row = row_of_item(key, payload)
         if row.end <= start and key.offset < start:
             continue
+        if row.kind == "inline" and (key.offset < start or row.end > end):
+            raise CorruptError(f"inode {ino}: [{start}, {end}) cuts the inline extent at {key.offset}")
         tree.delete(key)
         if row.kind == "inline":
-            if key.offset < start or row.end > end:
-                raise CorruptError(f"inode {ino}: [{start}, {end}) cuts the inline extent at {key.offset}")
             freed += row.length
             continue
         item = FileExtent.unpack(payload)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 SUBVOLUMES = (b"", b"sub/", b"sub/inner/")  # below the top, with a trailing slash; each has a log of its own
 _NAMES = (*COLLIDING, *(b"name-%d" % number for number in range(6)), b"l" * 240, b"m" * 250)
 _RENAME_EXCHANGE = 2  # include/uapi/linux/fs.h
-_NO_LIMIT = 1 << 16
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.renameat2.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
@@ -37,8 +36,8 @@ class Churn:
         self._rng = random.Random(seed)
         self._fill = Filler(top)
         self._round = 0
-        self._most_links = _NO_LIMIT
-        self._safe_links = kernel.node_size(top) // 700
+        self._few_links = kernel.node_size(top) // 700  # fill less than half a leaf
+        self._crashing = False
         for subvolume in SUBVOLUMES[1:]:
             kernel.create_subvolume(self._fill.path(subvolume.rstrip(b"/")))
 
@@ -53,17 +52,13 @@ class Churn:
         self._fill.sync()
 
     def crash(self, operations: int) -> None:
-        """Change things and fsync some of them; the last of all is an fsync().
-
-        Files with many names get no new ones: when Linux 6.18 replays a log in which an inode reference item has grown
-        beyond half a leaf, it stops at a BUG (fs/btrfs/ctree.c ``btrfs_extend_item``, from ``overwrite_item``).
-        """
-        self._most_links = self._safe_links
+        """Change things and fsync some of them; the last of all is an fsync()."""
+        self._crashing = True
         for _ in range(operations):
             self._change()
             if self._rng.random() < 0.3:
                 self._fsync(self._any())
-        self._most_links = _NO_LIMIT
+        self._crashing = False
         self._round += 1
         last = self._rng.choice(SUBVOLUMES) + b"last-%d" % self._round
         self._fill.write(last, self._content(self._rng.choice((7, 70_000))))
@@ -79,7 +74,7 @@ class Churn:
         contents += [self._write_again, self._clone_range]
         names = [self._create, self._create, self._mkdir, self._rename, self._rename, self._link, self._link]
         names += [self._unlink, self._unlink, self._rmdir, self._exchange, self._special, self._replace]
-        others = [self._set_xattr, self._remove_xattr, self._chmod, self._many_links]
+        others = [self._set_xattr, self._remove_xattr, self._chmod, self._many_links, self._many_links]
         return contents + names + others
 
     # Where: any path that is there, or a new name in a directory that is there
@@ -111,7 +106,13 @@ class Churn:
         return path if self._may_link(path) else self._directory()
 
     def _may_link(self, path: bytes) -> bool:
-        return os.lstat(path).st_nlink <= self._most_links
+        """Return whether a path may get another name without waking one of two bugs of Linux 6.18.
+
+        Replay of an inode reference item that grew beyond half a leaf stops at a BUG (fs/btrfs/ctree.c
+        ``btrfs_extend_item``, from ``overwrite_item``). Unlinking a name whose extended reference is not in the log
+        while another of the same hash is aborts the transaction (fs/btrfs/inode-item.c ``btrfs_del_inode_extref``).
+        """
+        return os.lstat(path).st_nlink <= self._few_links
 
     def _beside(self, path: bytes) -> bytes:
         """Return a new path in the same subvolume as *path*."""
@@ -224,10 +225,11 @@ class Churn:
         """Link a file more often than an inode reference item of a small node can hold."""
         path = self._file()
         folder = os.path.dirname(path)
-        for number in range(self._rng.randrange(24)):
-            with suppress(FileExistsError):
-                if self._may_link(path):
-                    os.link(path, folder + b"/%02d-" % number + b"x" * 200)
+        # The number at the end: a hash of an extended reference mixes the first four bytes with the directory's number.
+        for number in range(self._rng.randrange(self._few_links if self._crashing else 40)):
+            if self._may_link(path) or not self._crashing:
+                with suppress(FileExistsError):
+                    os.link(path, folder + b"/" + b"x" * 200 + b"%02d" % number)
 
     def _unlink(self) -> None:
         os.unlink(self._file())

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from typing import TYPE_CHECKING
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.listed import ListedTree
 
 from btrimg.errors import CorruptError, NotFoundError
 from btrimg.ondisk.blocks import KEY_MAX, KEY_MIN, Key
-from btrimg.trees.block import Pointer
 from btrimg.trees.overlay import OverlayTree
-from btrimg.trees.tree import Tree
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from btrimg.trees.tree import Report
 
 # Few keys, so that changes hit items; at the edges of the three parts of a key, so that neighbours differ in all.
 EDGES = [
@@ -33,27 +24,6 @@ EDGES = [
 KEYS = st.sampled_from(EDGES)
 ITEMS = st.dictionaries(KEYS, st.binary(max_size=2))
 CHANGES = st.lists(st.tuples(KEYS, st.none() | st.binary(max_size=2)))
-
-
-class ListedTree(Tree):
-    """A tree of items in memory, one of which cannot be read."""
-
-    def __init__(self, items: dict[Key, bytes], unreadable: Key | None = None) -> None:
-        super().__init__(None, Pointer(4096, 0, owner=5))  # type: ignore[arg-type]  # has no blocks
-        self._sorted, self._unreadable = sorted(items.items()), unreadable
-
-    def items(
-        self, first: Key = KEY_MIN, last: Key = KEY_MAX, *, bad: Report | None = None
-    ) -> Iterator[tuple[Key, bytes]]:
-        for key, payload in self._sorted:
-            if key == self._unreadable and bad:
-                bad(CorruptError(f"item {tuple(key)}"))
-            elif first <= key <= last:
-                yield key, payload
-
-    def floor(self, key: Key) -> tuple[Key, bytes] | None:
-        below = bisect_right(self._sorted, key, key=lambda item: item[0])
-        return self._sorted[below - 1] if below else None
 
 
 def changed(items: dict[Key, bytes], changes: list[tuple[Key, bytes | None]]) -> tuple[OverlayTree, dict[Key, bytes]]:
