@@ -55,17 +55,18 @@ class TarWriter:
             return
         info = self._header(path, inode)
         identity = (inode.subvolume.id, inode.ino)
-        if inode.item.nlink > 1 and not inode.is_directory:
-            first = self._first_names.get(identity)
-            if first is not None:
-                info.type, info.linkname = tarfile.LNKTYPE, first
-                self._archive.addfile(info)
-                return
-        if inode.is_regular:
+        linked = inode.item.nlink > 1 and not inode.is_directory
+        first = self._first_names.get(identity) if linked else None
+        if first is not None:
+            info.type, info.linkname = tarfile.LNKTYPE, first
+            self._archive.addfile(info)
+        elif inode.is_regular:
             self._file(info, inode)
         else:
             self._archive.addfile(info)
-        self._first_names.setdefault(identity, info.name)
+        if linked:
+            self._first_names.setdefault(identity, info.name)
+        self._archive.members.clear()  # type: ignore[attr-defined]  # all headers of an image are much to remember
 
     def _header(self, path: bytes, inode: Inode) -> tarfile.TarInfo:
         item = inode.item

@@ -23,24 +23,43 @@ PATH_MAX = 4096
 
 
 class Inode:
-    """An inode of a subvolume, reached by *path* (from where the lookup started), where an entry says *entry_type*."""
+    """An inode of a subvolume, reached as *name* of *directory*, where an entry says *entry_type*."""
 
-    __slots__ = ("_entry_type", "_item", "image", "ino", "path", "subvolume")
+    __slots__ = ("_directory", "_entry_type", "_item", "_name", "image", "ino", "subvolume")
 
     def __init__(
-        self, image: Image, subvolume: Subvolume, ino: int, path: bytes, entry_type: int = FileType.UNKNOWN
+        self,
+        image: Image,
+        subvolume: Subvolume,
+        ino: int,
+        directory: Inode | None = None,
+        name: bytes = b"",
+        entry_type: int = FileType.UNKNOWN,
     ) -> None:
-        self.image, self.subvolume, self.ino, self.path = image, subvolume, ino, path
-        self._entry_type = entry_type
+        self.image, self.subvolume, self.ino = image, subvolume, ino
+        self._directory, self._name, self._entry_type = directory, name, entry_type
         self._item: InodeItem | None = None
 
+    @property
+    def path(self) -> bytes:
+        """Return the path from where the lookup started, which itself is ``b""``.
+
+        It is put together when asked for: kept, the paths of a nest of 3,000 directories took a gigabyte.
+        """
+        names: list[bytes] = []
+        inode = self
+        while inode._directory is not None:
+            names += (inode._name, b"/")
+            inode = inode._directory
+        return b"".join(reversed(names))
+
     @classmethod
-    def placeholder(cls, directory: Inode, path: bytes) -> Inode:
+    def placeholder(cls, directory: Inode, name: bytes) -> Inode:
         """Return the empty directory that stands where a snapshot's origin had a subvolume.
 
         Mode, owner and times are the kernel's (fs/btrfs/inode.c ``new_simple_dir``), its "now" the parent's mtime.
         """
-        inode = cls(directory.image, directory.subvolume, EMPTY_SUBVOL_DIR_OBJECTID, path)
+        inode = cls(directory.image, directory.subvolume, EMPTY_SUBVOL_DIR_OBJECTID, directory, name)
         parent = directory.item
         inode._item = InodeItem.unpack(bytes(InodeItem.SIZE)).replace(
             mode=stat.S_IFDIR | 0o755,

@@ -32,7 +32,7 @@ class Link(NamedTuple):
 
 def lookup(image: Image, subvolume: Subvolume, path: bytes, *, follow: bool) -> Inode:
     """Return the inode at *path*; ``Image.open`` documents it."""
-    stack = [Inode(image, subvolume, subvolume.root.root_dirid, b"")]
+    stack = [Inode(image, subvolume, subvolume.root.root_dirid)]
     names = path.split(b"/")[::-1]
     symlinks = 0
     while names:
@@ -83,19 +83,18 @@ def inode_of_entry(directory: Inode, entry: DirItem) -> Inode:
     A subvolume seen through a snapshot of its parent is not there: an empty directory stands for it, as in the
     kernel's ``new_simple_dir``. Raises CorruptError when the entry names neither an inode nor a root.
     """
-    path = directory.path + b"/" + entry.name
     where = entry.location
     if where.type == ItemType.INODE_ITEM:
-        return Inode(directory.image, directory.subvolume, where.objectid, path, entry.type)
+        return Inode(directory.image, directory.subvolume, where.objectid, directory, entry.name, entry.type)
     if where.type != ItemType.ROOT_ITEM:
-        raise CorruptError(f"{_show(path)} leads to a key of type {where.type}")
+        raise CorruptError(f"{_show(directory.path + b'/' + entry.name)} leads to a key of type {where.type}")
     if not _hangs_here(directory, where.objectid, entry.name):
-        return Inode.placeholder(directory, path)
+        return Inode.placeholder(directory, entry.name)
     try:
         subvolume = directory.image.subvolume(where.objectid)
     except NotFoundError:
-        return Inode.placeholder(directory, path)
-    return Inode(directory.image, subvolume, subvolume.root.root_dirid, path)
+        return Inode.placeholder(directory, entry.name)
+    return Inode(directory.image, subvolume, subvolume.root.root_dirid, directory, entry.name)
 
 
 def _hangs_here(directory: Inode, subvolume_id: int, name: bytes) -> bool:
@@ -158,7 +157,7 @@ def path_in_subvolume(image: Image, subvolume: Subvolume, ino: int) -> bytes | N
     names: list[bytes] = []
     seen = {ino}
     while ino != subvolume.root.root_dirid:
-        link = next(links(Inode(image, subvolume, ino, b"")), None)
+        link = next(links(Inode(image, subvolume, ino)), None)
         if link is None or link.parent in seen:
             return None
         names.append(link.name)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import stat
 import tarfile
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support import kernel
 from support.forge import edit_leaf, edit_superblock, write_block
-from support.images import copy_sparse
+from support.images import copy_sparse, mkfs, new_devices
 
+from btrimg.cli.export_tar import TarWriter
 from btrimg.cli.main import run
 from btrimg.errors import BlockError, BtrimgError, CorruptError, NotFoundError, UnsupportedError
 from btrimg.filesystem.image import Image, open_image
@@ -165,6 +168,30 @@ def test_a_symlink_to_itself_is_followed_forty_times(forge: Any, opened: Any) ->
     forge(lambda items: change_inode(items, SYMLINK, size=7))
     with pytest.raises(NotFoundError, match="too many symbolic links"):
         opened().image.open(b"/files/deep/er/symlink")
+
+
+@pytest.mark.kernel
+@pytest.mark.progs
+def test_a_deep_nest_takes_no_memory_beyond_its_size(tmp_path: Path) -> None:
+    paths = new_devices(str(tmp_path / "deep"), 1, 256 << 20)
+    mkfs(paths)
+    with kernel.mount(paths) as top:
+        fd = os.open(top, os.O_RDONLY)
+        for _ in range(1000):
+            os.mkdir("d" * 255, dir_fd=fd)
+            fd, above = os.open("d" * 255, os.O_RDONLY, dir_fd=fd), fd
+            os.close(above)
+        os.close(fd)
+    tracemalloc.start()
+    try:
+        with open_image(paths) as image, open(os.devnull, "wb") as null, TarWriter(null, verify=True) as writer:
+            for inode in walk(image.open(b"/")):
+                writer.add(inode.path[1:], inode)
+            assert len(inode.path) == 1000 * 256
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 24 << 20  # all paths are 128 MB
 
 
 # Inodes and xattrs
