@@ -36,7 +36,7 @@ def cat(target: Target, offset: int, length: int | None, no_verify: bool, subvol
     with open_target(target, **opening) as image:
         inode = open_inode(image, target, subvolume)
         if not inode.is_regular:
-            raise NotFoundError(f"{inode.path.decode('utf-8', 'surrogateescape')!a} is not a regular file")
+            raise NotFoundError(f"{inode.quoted} is not a regular file")
         end = inode.item.size if length is None else min(offset + length, inode.item.size)
         out = sys.stdout.buffer
         cursor = offset

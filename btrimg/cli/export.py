@@ -57,7 +57,7 @@ def _each(top: Inode, writer: Any, progress: Any, spared: tuple[type[Exception],
             writer.add(inode.path[skip:], inode)
             progress(1, inode.item.nbytes)
         except spared as error:
-            inode.image.report(CorruptError(f"{inode.path.decode('utf-8', 'surrogateescape')!a} is left out: {error}"))
+            inode.image.report(CorruptError(f"{inode.quoted} is left out: {error}"))
 
 
 def _to_directory(top: Inode, output: str, progress: Any, *, verify: bool) -> None:
@@ -65,7 +65,7 @@ def _to_directory(top: Inode, output: str, progress: Any, *, verify: bool) -> No
 
     os.makedirs(output, exist_ok=True)
     if os.listdir(output):
-        raise BtrimgError(f"{output!a} is not empty")
+        raise BtrimgError(f"{output!a} is not empty; name a new or an empty directory")
     with DirectoryWriter(output, top, verify=verify) as writer:
         _each(top, writer, progress, (BtrimgError, *HOST_REFUSES))  # it may refuse one file, and take the next
 
@@ -79,7 +79,7 @@ def _to_tar(top: Inode, output: str, progress: Any, *, verify: bool) -> None:
             _each(top, writer, progress, spared)
         return
     if os.path.lexists(output):
-        raise BtrimgError(f"{output!a} exists")
+        raise BtrimgError(f"{output!a} exists; name a new file")
     partial = f"{output}.partial"
     try:
         with open(partial, "wb") as stream, TarWriter(stream, verify=verify) as writer:

@@ -50,8 +50,7 @@ class DirectoryWriter:
             if path or inode.is_directory:
                 self._attributes(fd, inode)
         except (BtrimgError, *HOST_REFUSES) as error:
-            shown = inode.path.decode("utf-8", "surrogateescape")
-            inode.image.report(CorruptError(f"{shown!a} is written without its attributes: {error}"))
+            inode.image.report(CorruptError(f"{inode.quoted} is written without its attributes: {error}"))
         finally:
             os.close(fd)
 

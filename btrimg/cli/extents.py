@@ -73,7 +73,7 @@ def _write_some(top: Inode, *, holes: bool, pieces: bool, as_json: bool) -> None
             elif rows:
                 print(answers.extents_text(inode, placed))
         except BtrimgError as error:
-            inode.image.report(CorruptError(f"{inode.path.decode('utf-8', 'surrogateescape')!a}: {error}"))
+            inode.image.report(CorruptError(f"{inode.quoted}: {error}"))
 
 
 def _files(top: Inode) -> Iterator[Inode]:

@@ -42,7 +42,7 @@ def ls(target: Target, long: bool, recursive: bool, as_json: bool, subvolume: in
             try:
                 print(render(name, inode))
             except BtrimgError as error:
-                image.report(CorruptError(f"{inode.path.decode('utf-8', 'surrogateescape')!a}: {error}"))
+                image.report(CorruptError(f"{inode.quoted}: {error}"))
         return 1 if image.faults else 0
 
 

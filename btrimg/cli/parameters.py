@@ -49,9 +49,17 @@ def parse_target(text: str) -> Target:
     return Target(found.devices, found.path)
 
 
+def parse_subvolume(text: str) -> int:
+    """Return the id of a subvolume, 256 or 0x100; raise ValueError with a sentence that says what is accepted."""
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise ValueError(f"{text!a} is no number; write the id of a subvolume, as `btrimg ls -l` shows it") from None
+
+
 TARGET = Argument("target", "IMAGE[:PATH]", parse_target, is_path=True)
 JSON = Option("as_json", ("--json",), "Write JSON; many results, one object a line.")
-SUBVOLUME = Option("subvolume", ("--subvolume",), "Start at this subvolume.", int, "ID", TOP_LEVEL)
+SUBVOLUME = Option("subvolume", ("--subvolume",), "Start at this subvolume.", parse_subvolume, "ID", TOP_LEVEL)
 NO_VERIFY = Option("no_verify", ("--no-verify",), "Do not check checksums: rescue what a damaged image still holds.")
 OPENING = (
     Option(

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 PATH_MAX = 4096
 
 
+def quoted(path: bytes) -> str:
+    """Return *path* as messages show it: in quotes, all but printable ASCII escaped; the top directory is ``/``."""
+    return ascii((path or b"/").decode("utf-8", "surrogateescape"))
+
+
 class Inode:
     """An inode of a subvolume, reached as *name* of *directory*, where an entry says *entry_type*."""
 
@@ -86,6 +91,11 @@ class Inode:
                 raise CorruptError(f"inode {self.ino} of subvolume {self.subvolume.id} has no inode item") from None
             self._item = InodeItem.unpack(payload)
         return self._item
+
+    @property
+    def quoted(self) -> str:
+        """Return the path as messages show it."""
+        return quoted(self.path)
 
     @property
     def is_placeholder(self) -> bool:

@@ -6,7 +6,7 @@ import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from btrimg.errors import CorruptError, NotFoundError
-from btrimg.filesystem.inode import Inode
+from btrimg.filesystem.inode import Inode, quoted
 from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.constants import U64_MAX, ItemType, TreeId
 from btrimg.ondisk.csum import name_hash
@@ -45,12 +45,12 @@ def lookup(image: Image, subvolume: Subvolume, path: bytes, *, follow: bool) -> 
                 stack.pop()
             continue
         if not here.is_directory:
-            raise NotFoundError(f"{_show(here.path)} is not a directory")
+            raise NotFoundError(f"{here.quoted} is not a directory")
         child = child_of(here, name)
         if not child.is_directory and stat.S_ISLNK(child.item.mode) and (follow or any(names)):
             symlinks += 1
             if symlinks > MAX_SYMLINKS:
-                raise NotFoundError(f"{_show(path)}: too many symbolic links")
+                raise NotFoundError(f"{quoted(path)}: too many symbolic links")
             target = child.target()
             if target.startswith(b"/"):
                 del stack[1:]
@@ -58,10 +58,6 @@ def lookup(image: Image, subvolume: Subvolume, path: bytes, *, follow: bool) -> 
         else:
             stack.append(child)
     return stack[-1]
-
-
-def _show(path: bytes) -> str:
-    return ascii((path or b"/").decode("utf-8", "surrogateescape"))
 
 
 def child_of(directory: Inode, name: bytes) -> Inode:
@@ -74,7 +70,7 @@ def child_of(directory: Inode, name: bytes) -> Inode:
         for entry in records_of(DirItem, ItemType.DIR_ITEM, payload):
             if entry.name == name:
                 return inode_of_entry(directory, entry)
-    raise NotFoundError(f"there is no {_show(directory.path + b'/' + name)}")
+    raise NotFoundError(f"there is no {quoted(directory.path + b'/' + name)}")
 
 
 def inode_of_entry(directory: Inode, entry: DirItem) -> Inode:
@@ -87,7 +83,7 @@ def inode_of_entry(directory: Inode, entry: DirItem) -> Inode:
     if where.type == ItemType.INODE_ITEM:
         return Inode(directory.image, directory.subvolume, where.objectid, directory, entry.name, entry.type)
     if where.type != ItemType.ROOT_ITEM:
-        raise CorruptError(f"{_show(directory.path + b'/' + entry.name)} leads to a key of type {where.type}")
+        raise CorruptError(f"{quoted(directory.path + b'/' + entry.name)} leads to a key of type {where.type}")
     if not _hangs_here(directory, where.objectid, entry.name):
         return Inode.placeholder(directory, entry.name)
     try:

@@ -78,7 +78,7 @@ def resolve(inode: Inode, offset: int) -> Resolution:
     sense.
     """
     if not inode.is_regular:
-        raise NotFoundError(f"{inode.path.decode('utf-8', 'surrogateescape')!a} is not a regular file")
+        raise NotFoundError(f"{inode.quoted} is not a regular file")
     row = extent_at(inode, offset)
     skipped = offset - row.offset
     length = row.length - skipped

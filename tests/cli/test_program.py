@@ -110,6 +110,23 @@ def test_failures_have_a_sentence_and_their_exit_code(demo_image: str, words: li
     btrimg(*(word.format(image=demo_image) for word in words), code=code)
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["resolve", "{image}", "0"], "'/' is not a regular file"),
+        (["cat", "{image}:/files"], "'/files' is not a regular file"),
+        (["ls", "{image}", "--subvolume", "home"], "as `btrimg ls -l` shows it"),
+    ],
+)
+def test_a_failure_names_what_is_wrong(demo_image: str, words: list[str], sentence: str) -> None:
+    command = [sys.executable, "-m", "btrimg", *(word.format(image=demo_image) for word in words)]
+    assert sentence in subprocess.run(command, capture_output=True, check=False, text=True).stderr
+
+
+def test_a_subvolume_is_a_number_of_any_base(demo_image: str) -> None:
+    assert btrimg("ls", demo_image, "--subvolume", "0x100") == btrimg("ls", demo_image, "--subvolume", "256") != b""
+
+
 def test_an_image_whose_name_looks_like_a_path_is_found(demo_image: str, tmp_path: Path) -> None:
     odd = tmp_path / "a:" / "b:"
     odd.mkdir(parents=True)
