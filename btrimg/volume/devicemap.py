@@ -54,6 +54,10 @@ class DeviceMap:
         self._stripes = {devid: list(_disjoint(devid, found, warn)) for devid, found in by_device.items()}
         self._starts = {devid: [each.start for each in stripes] for devid, stripes in self._stripes.items()}
 
+    def knows(self, devid: int) -> bool:
+        """Return whether a chunk has a stripe on that device."""
+        return devid in self._stripes
+
     def pieces(self, devid: int, start: int, end: int) -> Iterator[DevicePiece]:
         """Yield what bytes [start, end) of a device are for, in order and without gaps; the caller bounds *end*."""
         while start < end:
