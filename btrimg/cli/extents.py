@@ -52,7 +52,7 @@ def _write_all(image: Image, *, holes: bool, pieces: bool, as_json: bool) -> Non
     from btrimg.render import extent_lines
 
     write = extent_lines.json_chunks if as_json else extent_lines.text_chunks
-    with counting("listing extents", "subvolumes") as progress:
+    with counting("listing extents", "subvolumes", printing=True) as progress:
         for columns in extents_by_subvolume(image, holes=holes, pieces=pieces):
             for chunk in write(columns, image) if columns.rows else ():
                 sys.stdout.buffer.write(chunk)

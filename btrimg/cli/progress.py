@@ -1,4 +1,4 @@
-"""Progress on stderr for whatever may take over a second; nothing where stderr is no terminal."""
+"""Progress on stderr for whatever may take over a second; nothing where stderr is no terminal, or fills with output."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def counting(what: str, things: str) -> Iterator[Callable[[int, int], None]]:
-    """Show how many *things* and bytes are done; call the result with what to add to each."""
-    if not sys.stderr.isatty():
+def counting(what: str, things: str, *, printing: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """Show how many *things* and bytes are done; call the result with what to add to each.
+
+    With *printing* the caller writes to stdout meanwhile: on a terminal that shows progress by itself, and the two
+    would write over each other.
+    """
+    if not sys.stderr.isatty() or (printing and sys.stdout.isatty()):
         yield lambda _things, _bytes: None
         return
     from rich.console import Console
@@ -22,7 +26,7 @@ def counting(what: str, things: str) -> Iterator[Callable[[int, int], None]]:
 
     count = size = 0
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as progress:
         task = progress.add_task(what)
 
         def add(more_things: int, more_bytes: int) -> None:

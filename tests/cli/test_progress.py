@@ -1,0 +1,38 @@
+"""Progress is for a person who would else see nothing, and stays out of what is written."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+WORDS = [sys.executable, "-m", "btrimg", "extents"]
+
+
+def seen_on_terminal(words: list[str], *, stdout_too: bool) -> tuple[bytes, bytes]:
+    """Run *words* with stderr on a terminal; return what that showed and what went to a pipe."""
+    ours, theirs = os.openpty()
+    with subprocess.Popen(words, stdout=theirs if stdout_too else subprocess.PIPE, stderr=theirs) as process:
+        os.close(theirs)
+        piped = process.stdout.read() if process.stdout else b""
+        shown = b""
+        try:
+            while more := os.read(ours, 65536):
+                shown += more
+        except OSError:  # EIO: the last writer is gone
+            pass
+    os.close(ours)
+    return shown.replace(b"\r\n", b"\n"), piped
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=["text", "json"])
+def test_progress_shows_beside_a_pipe_and_not_within_the_output(demo_image: str, form: list[str]) -> None:
+    words = [*WORDS, demo_image, *form]
+    plain = subprocess.run(words, capture_output=True, check=True)
+    assert plain.stderr == b""
+    shown, piped = seen_on_terminal(words, stdout_too=False)
+    assert piped == plain.stdout
+    assert b"listing extents" in shown
+    assert seen_on_terminal(words, stdout_too=True) == (plain.stdout, b"")
