@@ -29,7 +29,7 @@ def chunk_maps(draw: st.DrawFn) -> ChunkMap:
     chunks = []
     for number in range(draw(st.integers(0, 6))):
         profile = draw(st.sampled_from(sorted(PROFILES)))
-        width = draw(st.sampled_from(WIDTHS.get(profile, (4, 6, 8))))
+        width = draw(st.sampled_from(WIDTHS.get(profile, (PROFILES[profile].min_stripes, 4, 6, 8))))
         chunks.append(chunk_of(profile, width, draw(st.integers(1, 9)), number))
     return ChunkMap(chunks, pytest.fail)
 
