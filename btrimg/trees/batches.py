@@ -67,6 +67,7 @@ class BlockBatch(NamedTuple):
     slots: Structs  #: Item or KeyPtr, of all good blocks, one after the other
     counts: Ints  #: slots per block
     good: Truths
+    heads: Structs  #: Header of every block, zeros for one that is not good
 
     def last_keys(self) -> Keys:
         """Return the last key of every block, as bytes that sort as keys do; empty for one without slots."""
@@ -209,7 +210,9 @@ class BatchReader:
             else:
                 batch.rows[number] = np.frombuffer(block.data, np.uint8)
                 batch.good[number] = True
-        return _decode(batch.first, batch.rows, _heads(batch.rows), level, batch.good)
+        heads = _heads(batch.rows)
+        heads[~batch.good] = np.zeros((), heads.dtype)
+        return _decode(batch.first, batch.rows, heads, level, batch.good)
 
 
 def _heads(rows: NDArray[np.uint8]) -> Structs:
@@ -223,7 +226,7 @@ def _decode(first: int, rows: NDArray[np.uint8], heads: Structs, level: int, goo
     starts = np.arange(len(rows)) * rows.shape[1] + Header.SIZE
     number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     position = np.repeat(starts, counts) + number * slot.SIZE
-    return BlockBatch(first, rows, records_at(rows.reshape(-1), slot, position), counts, good)
+    return BlockBatch(first, rows, records_at(rows.reshape(-1), slot, position), counts, good, heads)
 
 
 def _key_bytes(keys: Structs) -> Keys:

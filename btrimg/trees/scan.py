@@ -84,12 +84,16 @@ class _Level(NamedTuple):
     last_key: Keys  #: per block; empty for one without items or that cannot be read
     children: Ints  #: slots per block, 0 for one that cannot be read
     first_child: Ints  #: per block, the number of its first pointer to the level below
+    heads: Structs  #: Header per block, zeros for one that cannot be read
 
-    def with_blocks(self, last_key: Sequence[Keys], children: Sequence[Ints]) -> _Level:
+    def with_blocks(self, last_key: Sequence[Keys], children: Sequence[Ints], heads: Sequence[Structs]) -> _Level:
         """Return the level with what its blocks, in batches, turned out to hold."""
         count = np.concatenate([self.children, *children])
         return self._replace(
-            last_key=np.concatenate([self.last_key, *last_key]), children=count, first_child=np.cumsum(count) - count
+            last_key=np.concatenate([self.last_key, *last_key]),
+            children=count,
+            first_child=np.cumsum(count) - count,
+            heads=np.concatenate([self.heads, *heads]),
         )
 
 
@@ -118,12 +122,13 @@ class Forest:
         pointers = np.empty(0, PROMISE)
         for level in range(MAX_LEVEL - 1, 0, -1):
             promises = self._enter(level, pointers)
-            below, last_keys, counts = [pointers[:0]], [], []
+            below, last_keys, counts, heads = [pointers[:0]], [], [], []
             for batch in self._reader.read(promises, level):
                 below.append(batch.children(promises[batch.first : batch.first + len(batch.rows)]))
                 last_keys.append(batch.last_keys())
                 counts.append(batch.counts)
-            self._levels[level] = self._levels[level].with_blocks(last_keys, counts)
+                heads.append(batch.heads)
+            self._levels[level] = self._levels[level].with_blocks(last_keys, counts, heads)
             pointers = np.concatenate(below)
         return self._enter(0, pointers)
 
@@ -135,18 +140,25 @@ class Forest:
         promises, block = self._reader.unique(pointers)
         none = np.empty(0, np.int64)
         self._levels[level] = _Level(
-            block, pointers["key"], promises["logical"].astype(np.uint64), np.empty(0, KEY_BYTES), none, none
+            block=block,
+            first_key=pointers["key"],
+            logical=promises["logical"].astype(np.uint64),
+            last_key=np.empty(0, KEY_BYTES),
+            children=none,
+            first_child=none,
+            heads=np.empty(0, Header.dtype()),
         )
         return promises
 
     def leaves(self) -> Iterator[LeafBatch]:
         """Yield the items of all leaves in batches of bounded memory, each leaf once; to be called once."""
-        last_keys, counts = [], []
+        last_keys, counts, heads = [], [], []
         for batch in self._reader.read(self._leaf_promises, 0):
             last_keys.append(batch.last_keys())
             counts.append(batch.counts)
+            heads.append(batch.heads)
             yield self._leaf_batch(batch)
-        self._levels[0] = self._levels[0].with_blocks(last_keys, counts)
+        self._levels[0] = self._levels[0].with_blocks(last_keys, counts, heads)
 
     def _leaf_batch(self, batch: BlockBatch) -> LeafBatch:
         row = np.repeat(np.arange(len(batch.rows)), batch.counts)
@@ -170,6 +182,13 @@ class Forest:
             where = f"leaf {self._levels[0].logical[items.leaf[item]]}"
             self._bad(CorruptError(f"{where}: item data [{offset[item]}, +{size[item]}) lies outside the data area"))
         return items.take(inside)
+
+    def heads(self, level: int) -> Structs:
+        """Return the Header of every block of a level, in order of number; zeros for one that cannot be read.
+
+        Those of level 0 are there when ``leaves`` has ended.
+        """
+        return self._levels[level].heads
 
     def leaves_of(self, root: int) -> Ints:
         """Return the numbers of the leaves of tree number *root* in key order; valid when ``leaves`` has ended."""
