@@ -38,16 +38,16 @@ def lookup(image: Image, subvolume: Subvolume, path: bytes, *, follow: bool) -> 
     while names:
         name = names.pop()
         here = stack[-1]
+        if not here.is_directory:
+            raise NotFoundError(f"{here.quoted} is not a directory")
         if name in (b"", b"."):
             continue
         if name == b"..":
             if len(stack) > 1:
                 stack.pop()
             continue
-        if not here.is_directory:
-            raise NotFoundError(f"{here.quoted} is not a directory")
         child = child_of(here, name)
-        if not child.is_directory and stat.S_ISLNK(child.item.mode) and (follow or any(names)):
+        if not child.is_directory and stat.S_ISLNK(child.item.mode) and (follow or names):
             symlinks += 1
             if symlinks > MAX_SYMLINKS:
                 raise NotFoundError(f"{quoted(path)}: too many symbolic links")

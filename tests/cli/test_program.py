@@ -116,6 +116,10 @@ def test_failures_have_a_sentence_and_their_exit_code(demo_image: str, words: li
         (["resolve", "{image}", "0"], "'/' is not a regular file"),
         (["cat", "{image}:/files"], "'/files' is not a regular file"),
         (["ls", "{image}", "--subvolume", "home"], "as `btrimg ls -l` shows it"),
+        (["cat", "{image}:/files/inline.txt/"], "'/files/inline.txt' is not a directory"),
+        (["stat", "{image}:/files/inline.txt/."], "'/files/inline.txt' is not a directory"),
+        (["stat", "{image}:/files/inline.txt/.."], "'/files/inline.txt' is not a directory"),
+        (["stat", "{image}:/files/deep/er/symlink/"], "is not a directory"),
     ],
 )
 def test_a_failure_names_what_is_wrong(demo_image: str, words: list[str], sentence: str) -> None:
