@@ -22,9 +22,12 @@ COMMANDS = {  # words: (module and attribute, one line of help)
     ("stat",): ("stat:stat", "Show all that an inode says."),
     ("cat",): ("cat:cat", "Write a file's bytes, verified, to standard output."),
     ("export",): ("export:export", "Copy files out of an image, to a directory or a tar archive."),
+    ("locate",): ("locate:locate", "Show what stands at a byte of a device, and whose it is."),
     ("inspect", "dump-super"): ("dump_super:dump_super", "Show superblocks."),
     ("inspect", "dump-tree"): ("dump_tree:dump_tree", "Show the items of trees."),
     ("inspect", "list-chunks"): ("list_chunks:list_chunks", "Show where chunks lie, and how full they are."),
+    ("inspect", "logical-resolve"): ("logical_resolve:logical_resolve", "Show the files at a logical address."),
+    ("inspect", "inode-resolve"): ("inode_resolve:inode_resolve", "Show every path of an inode."),
 }
 
 

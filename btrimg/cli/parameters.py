@@ -61,15 +61,17 @@ TARGET = Argument("target", "IMAGE[:PATH]", parse_target, is_path=True)
 JSON = Option("as_json", ("--json",), "Write JSON; many results, one object a line.")
 SUBVOLUME = Option("subvolume", ("--subvolume",), "Start at this subvolume.", parse_subvolume, "ID", TOP_LEVEL)
 NO_VERIFY = Option("no_verify", ("--no-verify",), "Do not check checksums: rescue what a damaged image still holds.")
+FURTHER_DEVICES = Option(
+    *("device", ("-d", "--device"), "Further device of the filesystem; may be repeated."),
+    convert=str,
+    metavar="PATH",
+    many=True,
+    is_path=True,
+)
+FORCE = Option("force", ("--force",), "Open in spite of unknown features.")
 OPENING = (
-    Option(
-        *("device", ("-d", "--device"), "Further device of the filesystem; may be repeated."),
-        convert=str,
-        metavar="PATH",
-        many=True,
-        is_path=True,
-    ),
-    Option("force", ("--force",), "Open in spite of unknown features."),
+    FURTHER_DEVICES,
+    FORCE,
     Option("replay_log", ("--replay-log",), "Show files as after a replay of the log tree."),
 )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from btrimg.errors import CorruptError, NotFoundError
 from btrimg.filesystem import copystate
 from btrimg.filesystem.backrefs import Backrefs
+from btrimg.filesystem.extents import OFFSET_MAX
 from btrimg.ondisk.constants import STRIPE_LEN
 from btrimg.trees.block import Pointer
 from btrimg.volume.devicemap import DeviceMap
@@ -63,7 +64,7 @@ class Piece(NamedTuple):
     block: TreeBlock | None = None
     sharers: tuple[Sharer, ...] = ()
     bookend: bool = False  #: whether no file reaches these bytes of an extent that is kept for its other bytes
-    holders: tuple[Use, ...] = ()  #: of a bookend, the file extents that keep it
+    holders: tuple[Sharer, ...] = ()  #: of a bookend, the file extents that keep it, whole
     way: str | None = None  #: by which the users were found: "extent tree" or "scan"
 
     @property
@@ -115,8 +116,9 @@ class Locator:
         device = self._image.volume.devices.get(devid)
         if device is None and not self._devices.knows(devid):
             raise NotFoundError(f"there is no device {devid}")
-        if device is not None and start + length > device.size:
-            raise NotFoundError(f"device {devid} ends at {device.size}: no {length} bytes at {start}")
+        size = device.size if device else OFFSET_MAX
+        if start + length > size:
+            raise NotFoundError(f"device {devid} ends at {size}: no {length} bytes at {start}")
         for piece in self._devices.pieces(devid, start, start + length):
             if piece.kind == "mapped" and piece.chunk and piece.logical is not None:
                 for part in self._parts(piece.logical, piece.logical + piece.length):
@@ -143,6 +145,19 @@ class Locator:
             for part in self._parts(start, stop):
                 yield self._piece(part, chunk, range(chunk.profile.copies))
             start = stop
+
+    def users(self, logical: int, *, ignore_offset: bool = False) -> list[Sharer]:
+        """Return the parts of files that use the byte at *logical*, as the kernel's LOGICAL_INO does.
+
+        With *ignore_offset*, all file extents that use any byte of its extent, from their start. Raises NotFoundError
+        when there is no data extent.
+        """
+        piece = next(self.at_logical(logical, 1))
+        if piece.kind != "data" or piece.extent is None:
+            raise NotFoundError(f"logical address {logical} is in no data extent: {piece.kind}")
+        if ignore_offset:
+            return [_sharer(use, 0, use.row.length) for use in self._uses_of(piece.extent)]
+        return list(piece.sharers)
 
     def _parts(self, start: int, end: int) -> Iterator[_Part]:
         """Yield [start, end) cut wherever its users change."""
@@ -194,8 +209,8 @@ class Locator:
             return found._replace(
                 kind="tree block", extent=extent, block=self._tree_block(extent.logical, extent.level)
             )
-        holders = () if part.sharers else tuple(self._uses_of(extent))
         bookend = not part.sharers
+        holders = tuple(_sharer(use, 0, use.row.length) for use in self._uses_of(extent)) if bookend else ()
         return found._replace(kind="data", extent=extent, sharers=part.sharers, bookend=bookend, holders=holders)
 
     def _tree_block(self, logical: int, level: int) -> TreeBlock | None:

@@ -180,3 +180,22 @@ def path_of_subvolume(image: Image, subvolume_id: int) -> bytes | None:
         path = directory + b"/" + parent.name + path
         subvolume_id = parent.subvolume
     return path
+
+
+def paths_of(image: Image, subvolume_id: int, ino: int) -> list[bytes]:
+    """Return every path of an inode from the top-level subvolume, one for each hard link, in key order.
+
+    Empty for an inode, directory or subvolume that hangs nowhere. Raises NotFoundError when there is no such subvolume.
+    """
+    subvolume = image.subvolume(subvolume_id)
+    prefix = path_of_subvolume(image, subvolume_id)
+    if prefix is None:
+        return []
+    if ino == subvolume.root.root_dirid:
+        return [prefix or b"/"]
+    found = []
+    for link in links(Inode(image, subvolume, ino)):
+        directory = path_in_subvolume(image, subvolume, link.parent)
+        if directory is not None:
+            found.append(prefix + directory + b"/" + link.name)
+    return found

@@ -216,7 +216,7 @@ def test_a_bookend_names_who_keeps_it(demo_image: str, tmp_path: Path) -> None:
         used, kept = Locator(image).at_logical(row.extent.logical, row.extent.length)
         assert (used.length, used.bookend, len(used.sharers)) == (4096, False, 1)
         assert (kept.length, kept.bookend, kept.sharers) == (row.extent.length - 4096, True, ())
-        assert [(use.tree, use.ino, use.row.length) for use in kept.holders] == [(5, 262, 4096)]
+        assert [(file.subvolume, file.inode, file.length) for file in kept.holders] == [(5, 262, 4096)]
 
 
 def test_what_is_not_there(demo_image: str) -> None:
