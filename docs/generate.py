@@ -1,7 +1,8 @@
 """Write the pages that are derived from the program: ``python docs/generate.py``; ``--check`` fails on a stale one.
 
 docs/format.md comes from the declarations in btrimg/ondisk: the classes give names, sizes and types, their
-docstrings and the ``#:`` comments beside the fields give the meaning.
+docstrings and the ``#:`` comments beside the fields give the meaning. docs/tables.md comes from the schema in
+btrimg/tables.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from btrimg.ondisk import constants
 from btrimg.ondisk.constants import ItemType, TreeId
 from btrimg.ondisk.generate import all_records
 from btrimg.ondisk.items import ITEM_KINDS
+from btrimg.tables.relation import SQL_TYPES
+from btrimg.tables.schema import RELATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -36,6 +39,21 @@ Every structure, item, tree id and flag that btrimg knows. Written by `docs/gene
 All integers are little endian and nothing is padded. Offsets and sizes are in bytes; the size of a structure is that
 of its fixed part. *logical* is an address in btrfs's own space, *physical* one on a device, *transid* the number of a
 commit. Unused fields and unknown bits are kept as found.
+"""
+TABLES_HEAD = """\
+# The tables
+
+What `btrimg sql` queries and `btrimg export-tables` writes. Written by `docs/generate.py` from
+btrimg/tables/schema.py; do not edit it. Names and types stay as they are; columns may be added at the end.
+
+The tables show the last commit: no log is replayed. A row is made of an item as it stands; what does not fit its type
+is reported and in no row. A table with a column `subvolume` has a row for each subvolume and item, so what snapshots
+share is in it several times. A subvolume whose deletion has begun to free blocks has no rows.
+
+The unit is what a number counts, or the space that it is an address in: *logical* is a byte in btrfs's own space,
+*physical* one on the device `devid`, *file offset* one in the file; *transid* is the number of a commit. Numbers
+without unit are ids, counts and flags. There is no NULL: what an item does not say is 0 or empty. Names that are not
+UTF-8 have `\\xNN` for each byte that is none.
 """
 _INTEGERS = {"B": "u8", "H": "u16", "I": "u32", "Q": "u64", "q": "s64"}
 
@@ -147,7 +165,17 @@ def table(head: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:
     return "".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |\n" for line in lines)
 
 
-PAGES: dict[str, Callable[[], str]] = {"format.md": format_page}
+def tables_page() -> str:
+    """Return docs/tables.md."""
+    parts = [TABLES_HEAD]
+    for relation in RELATIONS.values():
+        rows = [(f"`{c.name}`", SQL_TYPES[c.type], c.unit, c.meaning) for c in relation.all_columns]
+        head = f"## {relation.name}\n\n{relation.comment}\n\n"
+        parts.append(head + table(("Column", "Type", "Unit", "Meaning"), rows))
+    return "\n".join(parts)
+
+
+PAGES: dict[str, Callable[[], str]] = {"format.md": format_page, "tables.md": tables_page}
 
 
 def read(path: str) -> str:

@@ -1,0 +1,1 @@
+"""The whole image as relations: columns of numpy, and SQL over them."""

@@ -1,0 +1,140 @@
+"""Leaves of any content at all: rows are made, or something is reported, and nothing is raised."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.forge import edit_leaf
+from support.images import copy_sparse
+
+from btrimg.filesystem.image import open_image
+from btrimg.filesystem.strings import Strings
+from btrimg.ondisk.blocks import Key
+from btrimg.ondisk.constants import U64_MAX, ItemType, TreeId
+from btrimg.ondisk.extents import FileExtent, InlineDataRef
+from btrimg.ondisk.inodes import DirItem, InodeExtref, InodeRef
+from btrimg.tables.build import TAKES, Facts, build
+from btrimg.tables.entries import size_by_fields, split
+from btrimg.tables.schema import RELATIONS
+from btrimg.trees.scan import leaf_of
+
+from .reference import runs
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+    from pathlib import Path
+
+    Item = tuple[Key, bytes]
+
+U64 = st.integers(0, U64_MAX) | st.integers(0, 300) | st.sampled_from([TreeId.ORPHAN, TreeId.EXTENT_CSUM])
+KEYS = st.builds(Key, U64, st.sampled_from(list(ItemType)), U64)
+REFS = st.sampled_from([172, 176, 178, 182, 184]).flatmap(
+    lambda kind: st.binary(max_size=40).map(bytes([kind]).__add__)
+)
+PAYLOADS = st.binary(max_size=600) | st.tuples(st.binary(min_size=24, max_size=24), REFS, REFS).map(b"".join)
+
+
+def facts(said: list[str]) -> Facts:
+    return Facts(16384, 4096, 4, {}, lambda error: said.append(str(error)))
+
+
+@pytest.mark.parametrize("name", TAKES)
+@given(items=st.lists(st.tuples(KEYS, PAYLOADS), max_size=8))
+def test_any_leaf_gives_rows(name: str, items: list[Item]) -> None:
+    found, columns = TAKES[name](leaf_of(items, 3), facts([]))
+    assert set(columns) == {column.name for column in RELATIONS[name].columns}
+    rows = {each.rows if isinstance(each, Strings) else len(each) for each in columns.values()}
+    assert rows == {len(found.leaf)}
+    assert set(found.leaf.tolist()) <= {3}
+
+
+NAMED = st.lists(st.binary(max_size=255), max_size=5)
+
+
+@given(names=NAMED, rest=st.binary(max_size=9))
+def test_names_of_one_payload_come_in_order_and_a_rest_is_reported(names: list[bytes], rest: bytes) -> None:
+    said: list[str] = []
+    refs = b"".join(InodeRef(7, len(name), name).pack() for name in names)
+    extrefs = b"".join(InodeExtref(9, 7, len(name), name).pack() for name in names)
+    items = [
+        (Key(300, ItemType.INODE_REF, 256), refs + rest),
+        (Key(300, ItemType.INODE_EXTREF, 5), extrefs),
+        (Key(301, ItemType.INODE_REF, 257), InodeRef(8, 1, b"x").pack()),
+    ]
+    found, columns = TAKES["names"](leaf_of(items, 0), facts(said))
+    column = columns["name"]
+    assert isinstance(column, Strings)
+    assert column.to_list() == [*names, b"x", *names]
+    assert np.asarray(columns["parent"]).tolist() == [256] * len(names) + [257] + [9] * len(names)
+    assert len(said) == bool(rest)
+    assert len(found.leaf) == 2 * len(names) + 1
+
+
+def test_a_length_that_lies_ends_the_payload_and_not_its_neighbour() -> None:
+    said: list[str] = []
+    liar = DirItem.unpack(bytes(DirItem.SIZE)).replace(name_len=1, name=b"a").pack()
+    cut = liar[:27] + b"\xff\xff" + liar[29:]
+    items = [
+        (Key(256, ItemType.DIR_ITEM, 1), liar + cut),
+        (Key(256, ItemType.DIR_ITEM, 2), cut),
+        (Key(256, ItemType.DIR_ITEM, 3), liar),
+    ]
+    size_of = size_by_fields(DirItem, "name_len", "data_len")
+    found = split(leaf_of(items, 0), size_of, lambda error: said.append(str(error)))
+    assert found.offset.tolist() == [1, 3]
+    assert found.position.tolist() == [0, len(liar) + 2 * len(cut)]
+    assert said == [
+        "item (256 84 2) of 31 bytes ends inside a structure",
+        "item (256 84 1) of 62 bytes ends inside a structure",
+    ]
+
+
+@given(bitmaps=st.lists(st.binary(max_size=40), max_size=4))
+def test_runs_of_bits_are_those_counted_bit_by_bit(bitmaps: list[bytes]) -> None:
+    items = [(Key(n << 40, ItemType.FREE_SPACE_BITMAP, 1 << 30), bitmap) for n, bitmap in enumerate(bitmaps)]
+    _, columns = TAKES["free_space"](leaf_of(items, 0), facts([]))
+    expected = [
+        ((n << 40) + first * 4096, count * 4096) for n, bitmap in enumerate(bitmaps) for first, count in runs(bitmap)
+    ]
+    found = (np.asarray(columns[name]).tolist() for name in ("logical", "length"))
+    assert list(zip(*found, strict=True)) == expected
+
+
+def test_a_forged_image_loses_only_what_is_forged(demo_image: str, tmp_path: Path) -> None:
+    path = copy_sparse([demo_image], str(tmp_path / "forged"))[0]
+
+    def forge(items: MutableMapping[Key, bytes]) -> None:
+        inode = min(key for key in items if key.type == ItemType.INODE_ITEM)
+        items[inode] = items[inode][:100]
+        extent = min(key for key in items if key.type == ItemType.EXTENT_DATA and len(items[key]) == FileExtent.SIZE)
+        items[extent] = FileExtent.unpack(items[extent]).replace(encryption=1).pack()
+        xattr = min(key for key in items if key.type == ItemType.XATTR_ITEM)
+        items[xattr] += b"rest"
+
+    edit_leaf(path, TreeId.FS_TREE, forge)
+    lost: dict[str, int] = {"inodes": 1, "file_extents": 1}
+    said: list[str] = []
+    with open_image(demo_image) as image:
+        before = build(image, list(RELATIONS))
+    with open_image(path, warn=said.append) as image:
+        after = build(image, list(RELATIONS))
+    for name, table in before.items():
+        count: Any = [len(next(iter(each[name].values()))) for each in (before, after)]
+        assert count[0] - count[1] == lost.get(name, 0), name
+        assert list(table) == list(after[name])
+    assert len(said) == 3
+
+
+def test_an_unknown_inline_reference_ends_the_item() -> None:
+    said: list[str] = []
+    ref = InlineDataRef(ItemType.EXTENT_DATA_REF, 5, 257, U64_MAX, 2).pack()
+    payload = (3).to_bytes(8, "little") + bytes(8) + (1).to_bytes(8, "little") + ref + b"\x07" + ref
+    _, columns = TAKES["backrefs"](leaf_of([(Key(1 << 20, ItemType.EXTENT_ITEM, 4096), payload)], 0), facts(said))
+    values = {name: np.asarray(column).tolist() for name, column in columns.items()}
+    assert values["offset"] == [-1]
+    assert values["count"] == [2]
+    assert len(said) == 1
