@@ -70,7 +70,7 @@ def _parameter(parameter: Argument | Option) -> click.Parameter:
             type=_Converted(parameter.convert, parameter.metavar, parameter.is_path),
             metavar=parameter.metavar,
             nargs=-1 if parameter.many else 1,
-            required=True,
+            required=not parameter.optional,
         )
     names = [parameter.name, *parameter.flags]
     if parameter.convert is None:

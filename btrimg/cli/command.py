@@ -20,6 +20,7 @@ class Argument(NamedTuple):
     convert: Callable[[str], Any]
     many: bool = False  #: one or more, given as a tuple
     is_path: bool = False  #: whether the shell completes names of files
+    optional: bool = False  #: may be left out, given as None
 
 
 class Option(NamedTuple):
@@ -74,6 +75,8 @@ class Command(NamedTuple):
             if argument.many:
                 values[argument.name] = (argument.convert(words.pop(0)), *map(argument.convert, words))
                 words = []
+            elif argument.optional and not words:
+                values[argument.name] = None
             else:
                 values[argument.name] = argument.convert(words.pop(0))
         if words:

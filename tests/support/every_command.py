@@ -13,6 +13,7 @@ import tempfile
 from typing import Any
 
 from btrimg.cli.main import COMMANDS, load, main
+from btrimg.tables.schema import RELATIONS
 
 MOST_BYTES = 64 << 20  #: of one file
 
@@ -50,6 +51,8 @@ def every_command(most_files: int, image: str, *devices: str) -> list[dict[str, 
         run("inspect", "dump-tree", image, *devices),
         run("inspect", "dump-tree", "--json", "--dfs", image, *devices),
         run("inspect", "list-chunks", image, *further),
+        run("locate", image, "0", "--length", str(os.path.getsize(image)), "--json", *further),
+        run("sql", image, " union all ".join(f"select count(*) from {name}" for name in RELATIONS), *further),
     ]
     found = [entry for entry in map(json.loads, listing["out"].splitlines()) if isinstance(entry["path"], str)]
     for entry in found[:: -(-len(found) // most_files) or 1]:

@@ -1,0 +1,109 @@
+"""``btrimg sql`` and ``btrimg export-tables``: the image as tables."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from btrimg.cli.command import Argument, Option, command
+from btrimg.cli.parameters import FORCE, FURTHER_DEVICES, JSON, TARGET, open_target
+from btrimg.cli.progress import counting
+from btrimg.errors import BtrimgError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from btrimg.cli.parameters import Target
+
+FORMATS = ("table", "json", "csv", "parquet")
+
+
+def output_format(text: str) -> str:
+    """Return a name of FORMATS; raises ValueError."""
+    if text not in FORMATS:
+        raise ValueError(f"{text!a} is none of {', '.join(FORMATS)}")
+    return text
+
+
+@command(
+    TARGET,
+    Argument("query", "[QUERY]", str, optional=True),
+    Option(
+        "form", ("--format",), "Write table, json (an object a line), csv or parquet.", output_format, "FORMAT", "table"
+    ),
+    Option("output", ("--output",), "Write here, not to standard output; parquet must.", str, "FILE", is_path=True),
+    Option("schema", ("--schema",), "Show the tables and their columns; takes no query."),
+    JSON,
+    FURTHER_DEVICES,
+    FORCE,
+)
+def sql(
+    target: Target, query: str | None, form: str, output: str | None, schema: bool, as_json: bool, **opening: Any
+) -> int:
+    """Answer a query in SQL about the whole image; without QUERY, or with -, it is read from standard input.
+
+    \b
+      btrimg sql disk.img --schema
+      btrimg sql disk.img "select holds, sum(used) from block_groups group by holds"
+      btrimg sql disk.img --format parquet --output files.parquet "from inodes"
+
+    The tables show the last commit; docs/tables.md describes them. The SQL is DuckDB's, and can read nothing else. What
+    cannot be read is named in a warning and skipped; the exit code is then 1.
+    """
+    if schema:
+        from btrimg.render.rows import schema_lines
+
+        return _write(schema_lines(), output)
+    form = "json" if as_json else form
+    if form == "parquet" and output is None:
+        raise BtrimgError("--format parquet needs --output FILE")
+    text = sys.stdin.read() if query in (None, "-") else str(query)
+    from btrimg.render import rows
+    from btrimg.tables import query as engine
+
+    with open_target(target, **opening) as image:
+        if form == "parquet":
+            engine.query_to_parquet(image, text, str(output))
+        else:
+            answer = engine.query(image, text)
+            render = {"table": rows.table_lines, "json": rows.json_lines, "csv": rows.csv_lines}[form]
+            _write(render(*answer) if answer.columns else iter(()), output)
+        return 1 if image.faults else 0
+
+
+def _write(lines: Iterator[str], output: str | None) -> int:
+    if output is None:
+        sys.stdout.writelines(f"{line}\n" for line in lines)
+    else:
+        with open(output, "w", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in lines)
+    return 0
+
+
+@command(TARGET, Argument("directory", "DIRECTORY", str, is_path=True), FURTHER_DEVICES, FORCE, name="export-tables")
+def export_tables(target: Target, directory: str, **opening: Any) -> int:
+    """Write every table of "btrimg sql" to a Parquet file in DIRECTORY, which must be new or empty.
+
+    \b
+      btrimg export-tables disk1.img fleet/disk1
+      btrimg export-tables disk2.img fleet/disk2
+      duckdb -c "select image, count(*) from 'fleet/*/inodes.parquet' group by image"
+
+    Each has a first column "image", the path of the image as it was given. What cannot be read is named in a warning
+    and skipped; the exit code is then 1.
+    """
+    from btrimg.tables import query as engine
+
+    os.makedirs(directory, exist_ok=True)
+    if os.listdir(directory):
+        raise BtrimgError(f"{directory!a} is not empty")
+    with open_target(target, **opening) as image, counting("exporting", "tables") as progress:
+        for name in engine.export_tables(image, directory, _label(target)):
+            progress(1, os.path.getsize(os.path.join(directory, f"{name}.parquet")))
+        return 1 if image.faults else 0
+
+
+def _label(target: Target) -> str:
+    """Return the first device's path, bytes that are not UTF-8 as \\xNN."""
+    return os.fsencode(target.devices[0]).decode("utf-8", "backslashreplace")

@@ -1,0 +1,126 @@
+"""``btrimg sql`` and ``export-tables`` as programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from btrimg.tables.schema import RELATIONS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+XATTRS = "select name, value from xattrs order by name desc"
+VALUE = "fixtures/demo.sh"
+
+
+def btrimg(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "btrimg", *words], input=stdin, capture_output=True, text=True, check=False
+    )
+
+
+def out(*words: str, stdin: str = "") -> str:
+    done = btrimg(*words, stdin=stdin)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_a_table_is_aligned_and_escaped(demo_image: str) -> None:
+    assert out("sql", demo_image, XATTRS).splitlines() == [
+        "name               value",
+        "user.origin        fixtures/demo.sh",
+        "btrfs.compression  zstd",
+    ]
+    assert out("sql", demo_image, "select 1 as a, null as b, e'x\\ny' as c").splitlines() == ["a  b  c", "1     x\\ny"]
+
+
+def test_json_is_an_object_a_line(demo_image: str) -> None:
+    for flags in (["--json"], ["--format", "json"]):
+        rows = [json.loads(line) for line in out("sql", *flags, demo_image, XATTRS).splitlines()]
+        assert rows[0] == {"name": "user.origin", "value": VALUE.encode().hex()}
+    odd = "select 1.5 as d, 'nan'::double as n, date '2026-01-02' as t, [1, 2] as l, sum(size) as s from inodes"
+    row = json.loads(out("sql", "--json", demo_image, odd))
+    assert (row["d"], row["n"], row["t"], row["l"]) == ("1.5", "nan", "2026-01-02", [1, 2])
+    assert row["s"] > 1 << 20
+
+
+def test_csv_quotes_what_needs_it(demo_image: str) -> None:
+    text = out("sql", "--format", "csv", demo_image, """select 1 as a, e'x\\n"y",' as b, null as c""")
+    assert list(csv.reader(io.StringIO(text))) == [["a", "b", "c"], ["1", 'x\n"y",', ""]]
+
+
+def test_a_query_comes_from_standard_input(demo_image: str) -> None:
+    for words in (["sql", demo_image], ["sql", demo_image, "-"]):
+        assert out(*words, stdin="select count(*) as n\nfrom chunks") == "n\n4\n"
+
+
+def test_output_goes_to_a_file(demo_image: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    assert out("sql", demo_image, "--format", "csv", "--output", str(path), "select 7 as n") == ""
+    assert path.read_text() == "n\n7\n"
+    path = tmp_path / "rows.parquet"
+    assert out("sql", demo_image, "--format", "parquet", "--output", str(path), XATTRS) == ""
+    assert path.read_bytes()[:4] == path.read_bytes()[-4:] == b"PAR1"
+
+
+def test_the_schema_shows_every_column(demo_image: str) -> None:
+    text = out("sql", demo_image, "--schema")
+    for relation in RELATIONS.values():
+        assert f"{relation.name}: {relation.comment}\n" in text
+    assert "  physical  UBIGINT    physical  start on the device\n" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["selec"], "syntax error"),
+        (["--format", "parquet", "select 1"], "needs --output"),
+        (["--format", "xml", "select 1"], "'xml' is none of table, json, csv, parquet"),
+        (["select 1", "select 2"], "select 2"),
+        (["--output", "/nowhere/file", "select 1"], "No such file"),
+        (["--format", "parquet", "--output", "/nowhere/file", "select 1"], "annot"),
+    ],
+)
+def test_wrong_usage_is_one_sentence_and_exit_2(words: list[str], says: str, demo_image: str) -> None:
+    done = btrimg("sql", demo_image, *words)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+
+
+def test_export_tables_fills_a_new_directory_only(demo_image: str, tmp_path: Path) -> None:
+    target = tmp_path / "tables"
+    assert out("export-tables", demo_image, str(target)) == ""
+    assert sorted(os.listdir(target)) == sorted(f"{name}.parquet" for name in RELATIONS)
+    again = btrimg("export-tables", demo_image, str(target))
+    assert again.returncode == 2
+    assert "is not empty" in again.stderr
+
+
+def test_damage_is_a_warning_and_exit_1(demo_image: str, tmp_path: Path) -> None:
+    path = tmp_path / "damaged.img"
+    query = """
+        select t.logical, s.physical + t.logical - c.logical as physical from tree_blocks t
+        join chunks c on t.logical >= c.logical and t.logical < c.logical + c.length
+        join stripes s on s.chunk = c.logical where t.owner = 7
+    """
+    places = [json.loads(line) for line in out("sql", "--json", demo_image, query).splitlines()]
+    assert len(places) == 2
+    with open(demo_image, "rb") as source, open(path, "wb") as copy:
+        copy.write(source.read())
+        for place in places:
+            copy.seek(place["physical"])
+            copy.write(bytes(4096))
+    done = btrimg("sql", str(path), "select count(*) as n from csums")
+    assert (done.returncode, done.stdout) == (1, "n\n0\n")
+    assert f"tree block {places[0]['logical']}" in done.stderr
+    assert out("sql", str(path), "select count(*) as n from inodes") == " n\n19\n"
