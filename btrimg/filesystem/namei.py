@@ -193,9 +193,7 @@ def paths_of(image: Image, subvolume_id: int, ino: int) -> list[bytes]:
         return []
     if ino == subvolume.root.root_dirid:
         return [prefix or b"/"]
-    found = []
-    for link in links(Inode(image, subvolume, ino)):
-        directory = path_in_subvolume(image, subvolume, link.parent)
-        if directory is not None:
-            found.append(prefix + directory + b"/" + link.name)
-    return found
+    names = list(links(Inode(image, subvolume, ino)))
+    above = {parent: path_in_subvolume(image, subvolume, parent) for parent in {link.parent for link in names}}
+    found = ((above[link.parent], link.name) for link in names)
+    return [prefix + directory + b"/" + name for directory, name in found if directory is not None]

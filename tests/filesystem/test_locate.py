@@ -123,6 +123,35 @@ def test_every_byte_of_every_device_is_told(options: dict[str, Any], kernel_imag
 
 @pytest.mark.kernel
 @pytest.mark.progs
+@pytest.mark.parametrize("profile", ["raid10", "raid6"])
+def test_a_missing_device_is_told_of_and_its_copies_are_missing(
+    profile: str, kernel_image: Callable[..., KernelImage]
+) -> None:
+    devices = kernel_image(profile=profile).devices
+    with open_image(devices, warn=_fail) as image:
+        lost = sorted(image.volume.devices)[1]
+        size = image.volume.devices[lost].size
+        expected = list(Locator(image).on_device(lost, 0, size))
+    with open_image([path for number, path in enumerate(devices) if number != 1], warn=lambda _: None) as image:
+        locator = Locator(image)
+        found = list(locator.on_device(lost, 0, size))
+        assert [_without_copies(piece) for piece in found] == [_without_copies(piece) for piece in expected]
+        for piece in found:
+            kept = {state.csum for state in piece.copies}
+            assert kept == {"missing"} if piece.extent or piece.kind == "superblock" else kept <= {"none"}
+        logical = next(piece.logical for piece in expected if piece.kind == "data" and piece.copies[0].csum == "ok")
+        assert logical
+        states = {copy.devid: copy.csum for copy in next(locator.at_logical(logical, 1)).copies}
+        assert states.pop(lost) == "missing"
+        assert list(states.values()) == (["ok"] if profile == "raid10" else [])
+
+
+def _without_copies(piece: Piece) -> Piece:
+    return piece._replace(copies=())
+
+
+@pytest.mark.kernel
+@pytest.mark.progs
 def test_a_scan_of_all_trees_says_the_same(kernel_image: Callable[..., KernelImage]) -> None:
     with open_image(kernel_image(**IMAGES["dup"]).devices, warn=_fail) as image:
         said: list[str] = []

@@ -52,6 +52,7 @@ def every_command(most_files: int, image: str, *devices: str) -> list[dict[str, 
         run("inspect", "dump-tree", "--json", "--dfs", image, *devices),
         run("inspect", "list-chunks", image, *further),
         run("locate", image, "0", "--length", str(os.path.getsize(image)), "--json", *further),
+        run("locate", image, "0", "--length", str(os.path.getsize(image)), "--json", *further),
         run("sql", image, " union all ".join(f"select count(*) from {name}" for name in RELATIONS), *further),
     ]
     found = [entry for entry in map(json.loads, listing["out"].splitlines()) if isinstance(entry["path"], str)]
