@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from btrimg.errors import CorruptError, UnsupportedError
 from btrimg.filesystem.extents import row_of_item
 from btrimg.filesystem.image import root_pointer
-from btrimg.ondisk.blocks import Key
+from btrimg.ondisk.blocks import Header, Key
 from btrimg.ondisk.constants import MAX_COMPRESSED, MAX_LEVEL, U64_MAX, ItemType, TreeId
 from btrimg.ondisk.extents import (
     ExtentDataRef,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     Ref = InlineRef | InlineDataRef | InlineSharedDataRef
 
-_DISK_BYTENR = slice(21, 29)  # in a FileExtent
+_DISK_BYTENR = 21  # where it stands in a FileExtent
 _LONGEST_EXTENT = 1 << 30  # the kernel makes none above 256 MiB
 _REFS = (InlineRef, InlineDataRef, InlineSharedDataRef)
 _EXTENTS = (ItemType.EXTENT_ITEM, ItemType.METADATA_ITEM)
@@ -145,19 +145,24 @@ class Backrefs:
                         yield leaf
 
     def _rows(self, leaf: Block, extent: Extent) -> Iterator[tuple[int, FileExtentRow]]:
-        """Yield (ino, file extent) of those in *leaf* that use *extent*."""
+        """Yield (ino, file extent) of those in *leaf* that use *extent*; finds the few by their address on disk."""
         logical = extent.logical.to_bytes(8, "little")
-        for slot, (ino, key_type, *_) in enumerate(leaf.slots):
-            if key_type != ItemType.EXTENT_DATA:
+        at = leaf.data.find(logical, Header.SIZE)
+        slots = {}
+        if at >= 0:
+            slots = {slot[3]: number for number, slot in enumerate(leaf.slots) if slot[1] == ItemType.EXTENT_DATA}
+        while at >= 0:
+            slot = slots.get(at - _DISK_BYTENR - Header.SIZE)
+            at = leaf.data.find(logical, at + 1)
+            if slot is None:
                 continue
             try:
-                payload = leaf.payload(slot)
-                row = row_of_item(leaf.key(slot), payload) if payload[_DISK_BYTENR] == logical else None
+                row = row_of_item(leaf.key(slot), leaf.payload(slot))
             except (CorruptError, UnsupportedError) as error:
                 self._image.report(CorruptError(str(error)))
                 continue
-            if row and row.extent and row.extent.logical == extent.logical:
-                yield ino, row
+            if row.extent and row.extent.logical == extent.logical:
+                yield leaf.key(slot).objectid, row
 
     def trees(self, block: Block) -> frozenset[int]:
         """Return the ids of all trees that the tree block *block* is part of, snapshots included."""
