@@ -7,7 +7,6 @@ by the numbers of its leaves. There is no loop over items, only over batches of 
 from __future__ import annotations
 
 import os
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -105,18 +104,13 @@ def _few(relation: Relation, rows: Iterable[fewrows.Row]) -> Table:
 def _finished(column: Column, values: NDArray[Any] | Strings, rows: Ints) -> NDArray[Any]:
     """Return the *rows* of a column as they are handed out."""
     if isinstance(values, Strings):
-        values = _objects(_texts(values) if column.type == "text" else values.to_list())
-    elif column.words:
-        values = _objects(column.words)[values.astype(np.uint8)]
-    found: NDArray[Any] = values[rows]
-    return found if column.type in ("text", "bytes") else np.ascontiguousarray(found, column.type)
-
-
-def _texts(values: Strings) -> list[str]:
-    if values.data.max(initial=0) < 128:  # then characters are bytes, and one decoding does for all
-        whole = values.data.tobytes().decode("ascii")
-        return [whole[start:end] for start, end in pairwise(values.offsets.tolist())]
-    return [value.decode("utf-8", "backslashreplace") for value in values.to_list()]
+        found: list[Any] = values.to_list()
+        if column.type == "text":
+            found = [value.decode("utf-8", "backslashreplace") for value in found]
+        return _objects(found)[rows]
+    if column.words:
+        return _objects(column.words)[values[rows].astype(np.uint8)]
+    return np.ascontiguousarray(values[rows], column.type)
 
 
 def _objects(values: Sequence[object]) -> NDArray[np.object_]:

@@ -13,9 +13,18 @@ from support.images import copy_sparse
 
 from btrimg.filesystem.image import open_image
 from btrimg.filesystem.strings import Strings
-from btrimg.ondisk.blocks import Key
-from btrimg.ondisk.constants import U64_MAX, ItemType, TreeId
-from btrimg.ondisk.extents import FileExtent, InlineDataRef
+from btrimg.ondisk.blocks import DiskKey, Key
+from btrimg.ondisk.constants import U64_MAX, ExtentFlag, ItemType, TreeId
+from btrimg.ondisk.extents import (
+    ExtentDataRef,
+    ExtentItem,
+    FileExtent,
+    InlineDataRef,
+    InlineRef,
+    InlineSharedDataRef,
+    SharedDataRef,
+    TreeBlockInfo,
+)
 from btrimg.ondisk.inodes import DirItem, InodeExtref, InodeRef
 from btrimg.tables.build import TAKES, Facts, build
 from btrimg.tables.entries import size_by_fields, split
@@ -27,6 +36,8 @@ from .reference import runs
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
     from pathlib import Path
+
+    from btrimg.trees.scan import LeafBatch
 
     Item = tuple[Key, bytes]
 
@@ -127,6 +138,52 @@ def test_a_forged_image_loses_only_what_is_forged(demo_image: str, tmp_path: Pat
         assert count[0] - count[1] == lost.get(name, 0), name
         assert list(table) == list(after[name])
     assert len(said) == 3
+
+
+def test_all_kinds_of_backrefs_are_told_apart_inline_and_keyed() -> None:
+    head = ExtentItem(9, 7, ExtentFlag.DATA).pack()
+    block = ExtentItem(2, 7, ExtentFlag.TREE_BLOCK).pack() + TreeBlockInfo(DiskKey(1, 2, 3), 4).pack()
+    simple = [InlineRef(kind, 100 + kind).pack() for kind in (172, 176, 182)]
+    data = InlineDataRef(178, 5, 257, 4096, 2).pack()
+    shared = InlineSharedDataRef(184, 1 << 30, 3).pack()
+    items = [
+        (Key(1 << 20, ItemType.EXTENT_ITEM, 4096), b"".join([head, simple[0], data, shared])),
+        (Key(1 << 20, ItemType.EXTENT_DATA_REF, 77), ExtentDataRef(6, 258, 8192, 4).pack()),
+        (Key(1 << 20, ItemType.SHARED_DATA_REF, 1 << 31), SharedDataRef(5).pack()),
+        (Key(2 << 20, ItemType.EXTENT_ITEM, 16384), block + simple[1]),
+        (Key(2 << 20, ItemType.TREE_BLOCK_REF, 8), b""),
+        (Key(3 << 20, ItemType.METADATA_ITEM, 1), ExtentItem(2, 7, ExtentFlag.TREE_BLOCK).pack() + simple[2]),
+        (Key(3 << 20, ItemType.SHARED_BLOCK_REF, 1 << 32), b""),
+    ]
+    said: list[str] = []
+    leaf = leaf_of(items, 0)
+    assert rows("backrefs", leaf, said) == [
+        (1 << 20, "owner", True, 272, 0, 0, 0, 1),
+        (1 << 20, "extent_data", True, 5, 0, 257, 4096, 2),
+        (1 << 20, "shared_data", True, 0, 1 << 30, 0, 0, 3),
+        (2 << 20, "tree_block", True, 276, 0, 0, 0, 1),
+        (3 << 20, "shared_block", True, 0, 282, 0, 0, 1),
+        (1 << 20, "extent_data", False, 6, 0, 258, 8192, 4),
+        (1 << 20, "shared_data", False, 0, 1 << 31, 0, 0, 5),
+        (2 << 20, "tree_block", False, 8, 0, 0, 0, 1),
+        (3 << 20, "shared_block", False, 0, 1 << 32, 0, 0, 1),
+    ]
+    assert rows("extents", leaf, said) == [
+        (1 << 20, 4096, "data", 0, 9, 7, 1),
+        (2 << 20, 16384, "tree block", 4, 2, 7, 2),
+        (3 << 20, 16384, "tree block", 1, 2, 7, 2),
+    ]
+    assert said == []
+
+
+def rows(name: str, leaf: LeafBatch, said: list[str]) -> list[tuple[Any, ...]]:
+    """Return what a relation has of a leaf, in the order of its columns."""
+    _, columns = TAKES[name](leaf, facts(said))
+    values = []
+    for column in RELATIONS[name].columns:
+        plain: list[Any] = np.asarray(columns[column.name]).tolist()
+        values.append([column.words[code] for code in plain] if column.words else plain)
+    return list(zip(*values, strict=True))
 
 
 def test_an_unknown_inline_reference_ends_the_item() -> None:
