@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING
 
 from btrimg.cli.command import Argument, Option, command
 from btrimg.cli.parameters import JSON
+from btrimg.cli.terminal import say
 from btrimg.errors import DeviceError
 from btrimg.ondisk.constants import MAGIC, SUPERBLOCK_OFFSETS, SUPERBLOCK_SIZE
 from btrimg.units import parse_size
@@ -82,10 +82,10 @@ def _show(device: Device, offset: int, *, full: bool, force: bool, as_json: bool
     try:
         superblock = Superblock.unpack(device.pread(SUPERBLOCK_SIZE, offset))
     except DeviceError as error:
-        print(f"btrimg: {error}", file=sys.stderr)
+        say("", "red", str(error))
         return False
     if superblock.magic != MAGIC and not force:
-        print(f"btrimg: {device.path}: no btrfs magic at {offset} (--force shows what is there)", file=sys.stderr)
+        say("", "red", f"{device.path}: no btrfs magic at {offset} (--force shows what is there)")
         return False
     if as_json:
         head = {"device": answers.name(os.fsencode(device.path)), "offset": offset}

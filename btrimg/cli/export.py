@@ -81,10 +81,11 @@ def _to_tar(top: Inode, output: str, progress: Any, *, verify: bool) -> None:
     if os.path.lexists(output):
         raise BtrimgError(f"{output!a} exists; name a new file")
     partial = f"{output}.partial"
-    try:
-        with open(partial, "wb") as stream, TarWriter(stream, verify=verify) as writer:
-            _each(top, writer, progress, spared)
-        os.rename(partial, output)
-    except BaseException:
-        os.unlink(partial)
-        raise
+    with open(partial, "xb") as stream:
+        try:
+            with TarWriter(stream, verify=verify) as writer:
+                _each(top, writer, progress, spared)
+            os.rename(partial, output)
+        except BaseException:
+            os.unlink(partial)
+            raise

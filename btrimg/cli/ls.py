@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import stat
+import sys
 from typing import TYPE_CHECKING, Any
 
 from btrimg.cli.command import Option, command
 from btrimg.cli.parameters import JSON, OPENING, SUBVOLUME, TARGET, open_inode, open_target
+from btrimg.cli.terminal import paint
 from btrimg.errors import BtrimgError, CorruptError
 
 if TYPE_CHECKING:
@@ -40,10 +43,17 @@ def ls(target: Target, long: bool, recursive: bool, as_json: bool, subvolume: in
         render = listing.json_line if as_json else listing.long_line if long else listing.short_line
         for name, inode in _listed(top, recursive=recursive):
             try:
-                print(render(name, inode))
+                print(render(name, inode, _paint if sys.stdout.isatty() else listing.plain))
             except BtrimgError as error:
                 image.report(CorruptError(f"{inode.quoted}: {error}"))
         return 1 if image.faults else 0
+
+
+def _paint(text: str, inode: Inode) -> str:
+    """Return a name in the colour of its kind: directories blue, symlinks cyan, special files yellow."""
+    kind = stat.S_IFMT(inode.item.mode)
+    colour = {stat.S_IFREG: "", stat.S_IFDIR: "blue", stat.S_IFLNK: "cyan"}.get(kind, "yellow")
+    return paint(text, colour, sys.stdout) if colour else text
 
 
 def _listed(top: Inode, *, recursive: bool) -> Iterator[tuple[bytes, Inode]]:

@@ -8,6 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
+from btrimg.cli.terminal import say
 from btrimg.errors import BtrimgError, CorruptError, NotFoundError
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         code = 130
     except (BtrimgError, OSError, MemoryError) as error:
-        print(f"btrimg: {str(error) or 'out of memory'}", file=sys.stderr)
+        say("", "red", str(error) or "out of memory")
         code = 1 if isinstance(error, NotFoundError | CorruptError) else 2
     sys.stderr.flush()
     os._exit(code)  # all is written and closed; taking down the interpreter would cost 6 ms, half of a resolve

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from btrimg.cli.command import Argument, Option
+from btrimg.cli.terminal import say
 from btrimg.errors import BtrimgError, CorruptError
 from btrimg.filesystem.image import open_image
 from btrimg.units import parse_size
@@ -83,7 +83,7 @@ def size_option(name: str, flag: str, text: str, default: int | None = None) -> 
 
 def warn(message: str) -> None:
     """Tell the person at the terminal what was bad and got by."""
-    print(f"btrimg: warning: {message}", file=sys.stderr)
+    say("warning", "yellow", message)
 
 
 class CannotOpenError(BtrimgError):

@@ -139,8 +139,13 @@ def extent_at(inode: Inode, offset: int) -> FileExtentRow:
         break
     size = inode.item.size
     if offset >= size:
-        raise NotFoundError(f"offset {offset} is past the end of the file, {size} bytes")
+        raise past_the_end(inode, offset)
     return hole(offset, size)
+
+
+def past_the_end(inode: Inode, offset: int) -> NotFoundError:
+    """Return the error that there is no byte at *offset* of a file."""
+    return NotFoundError(f"offset {offset} is past the end of the file, {inode.item.size} bytes")
 
 
 def reference_count(image: Image, extent: ExtentRef) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from btrimg.errors import ChecksumError, NotFoundError
-from btrimg.filesystem.extents import COMPRESSION_NAMES, extent_at
+from btrimg.filesystem.extents import COMPRESSION_NAMES, extent_at, past_the_end
 from btrimg.ondisk.constants import InodeFlag
 from btrimg.units import round_down
 
@@ -73,13 +73,15 @@ def copies_at(image: Image, logical: int) -> tuple[tuple[Copy, ...], tuple[Copy,
 def resolve(inode: Inode, offset: int) -> Resolution:
     """Return every place where the byte at file offset *offset* lies.
 
-    For a compressed extent ``logical`` and the copies are those of the start of the compressed bytes. Raises
-    NotFoundError past the end of the file or when *inode* is no regular file, CorruptError when the extent makes no
-    sense.
+    For a compressed extent ``logical`` and the copies are those of the start of the compressed bytes. Past the end of
+    the file only preallocated space is answered for: the rest of the last sector is no byte of the file. Raises
+    NotFoundError there and when *inode* is no regular file, CorruptError when the extent makes no sense.
     """
     if not inode.is_regular:
         raise NotFoundError(f"{inode.quoted} is not a regular file")
     row = extent_at(inode, offset)
+    if offset >= inode.item.size and row.kind != "prealloc":
+        raise past_the_end(inode, offset)
     skipped = offset - row.offset
     length = row.length - skipped
     extent, logical = row.extent, row.logical

@@ -12,8 +12,12 @@ from btrimg.render.text import printable, utc
 from btrimg.volume.superblocks import uuid_text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from btrimg.filesystem.inode import Inode
     from btrimg.ondisk.inodes import Timespec
+
+    Paint = Callable[[str, Inode], str]  # colours a name by what it names
 
 TYPES = {
     stat.S_IFREG: "file",
@@ -36,24 +40,29 @@ def device_number(rdev: int) -> tuple[int, int]:
     return rdev >> 20, rdev & 0xFFFFF
 
 
-def _shown(name: bytes, inode: Inode) -> str:
-    text = printable(name)
+def plain(text: str, _inode: Inode) -> str:
+    """Return *text* as it is: the painter where no colours are shown."""
+    return text
+
+
+def _shown(name: bytes, inode: Inode, paint: Paint = plain) -> str:
+    text = paint(printable(name), inode)
     return f"{text} -> {printable(inode.target())}" if stat.S_ISLNK(inode.item.mode) else text
 
 
-def short_line(name: bytes, _inode: Inode) -> str:
+def short_line(name: bytes, inode: Inode, paint: Paint = plain) -> str:
     """Return one line of ``ls``."""
-    return printable(name)
+    return paint(printable(name), inode)
 
 
-def long_line(name: bytes, inode: Inode) -> str:
+def long_line(name: bytes, inode: Inode, paint: Paint = plain) -> str:
     """Return one line of ``ls -l``: mode, links, uid, gid, size or device, mtime, subvolume, inode, name."""
     item = inode.item
     special = stat.S_ISCHR(item.mode) or stat.S_ISBLK(item.mode)
     size = "{}, {}".format(*device_number(item.rdev)) if special else str(item.size)
     return (
         f"{stat.filemode(item.mode)} {item.nlink:>4} {item.uid:>5} {item.gid:>5} {size:>12} {utc(item.mtime)[:19]} "
-        f"{inode.subvolume.id:>5} {inode.ino:>7} {_shown(name, inode)}"
+        f"{inode.subvolume.id:>5} {inode.ino:>7} {_shown(name, inode, paint)}"
     )
 
 
@@ -76,7 +85,7 @@ def _target(inode: Inode) -> str | None:
     return answers.name(inode.target()) if stat.S_ISLNK(inode.item.mode) else None
 
 
-def json_line(name: bytes, inode: Inode) -> str:
+def json_line(name: bytes, inode: Inode, _paint: Paint = plain) -> str:
     """Return one line of ``ls --json``."""
     fields = {"name": answers.name(name)} | _identity(inode)
     return answers.json_line(fields | {"mtime": _time(inode.item.mtime), "target": _target(inode)})

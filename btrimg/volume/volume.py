@@ -80,7 +80,7 @@ class Volume:
         assigned = self._assign({item.devid: item.uuid for item in items})
         for item in items:
             if item.devid not in self.devices:
-                self.warn(f"device {item.devid} ({uuid_text(item.uuid)}) is missing")
+                self.warn(f"device {item.devid} ({uuid_text(item.uuid)}) is missing; if you have it, give it too (-d)")
         for member in self._members:
             if member not in assigned:
                 self._refuse_or_ignore(member)
@@ -161,7 +161,7 @@ class Volume:
         if data is None:
             places = self.chunk_map.locate(logical).copies
             missing = sorted({place.devid for place in places} - self.devices.keys())
-            why = f": device {', '.join(map(str, missing))} is missing" if missing else ""
+            why = f": it needs device {' or '.join(map(str, missing))}, which is missing" if missing else ""
             raise DeviceError(f"no copy of the {length} bytes at logical {logical} can be read{why}")
         return data
 

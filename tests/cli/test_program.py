@@ -93,6 +93,8 @@ def test_every_kind_of_extent_is_named_and_refused(
         (["resolve", "{image}:/vm/none", "0"], 1),
         (["resolve", "{image}:/vm", "0"], 1),
         (["resolve", "{image}:/vm/disk.raw", "4194304"], 1),
+        (["resolve", "{image}:/files/inline.txt", "39"], 1),
+        (["resolve", "{image}:/files/compressed.txt", "524288"], 1),
         (["resolve", "{image}:/vm/disk.raw", "x"], 2),
         (["resolve", "{image}:/vm/disk.raw"], 2),
         (["resolve", "none.img:/vm/disk.raw", "0"], 2),
@@ -254,6 +256,25 @@ def _compare(written: KernelImage, target: bytes, *, sockets: bool) -> None:
             assert set(user) <= stored, path
     assert all(len(inodes) == 1 for inodes in names.values()), "hard links stay hard links"
     shutil.rmtree(target)
+
+
+def test_colours_are_shown_on_a_terminal_only(demo_image: str) -> None:
+    import pty
+
+    def on_terminal(**environment: str) -> bytes:
+        parent, child = pty.openpty()
+        command = [sys.executable, "-m", "btrimg", "ls", f"{demo_image}:/files/deep"]
+        environment = {**os.environ, "TERM": "xterm", **environment}
+        done = subprocess.run(command, stdin=child, stdout=child, stderr=child, env=environment, check=True)
+        assert done.returncode == 0
+        os.close(child)
+        shown = os.read(parent, 4096)
+        os.close(parent)
+        return shown
+
+    assert on_terminal(NO_COLOR="") == b"\x1b[1;34mer\x1b[0m\r\nhardlink.txt\r\n"
+    assert on_terminal(NO_COLOR="1") == b"er\r\nhardlink.txt\r\n"
+    assert btrimg("ls", f"{demo_image}:/files/deep") == b"er\nhardlink.txt\n"
 
 
 @pytest.mark.parametrize(

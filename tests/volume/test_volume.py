@@ -102,7 +102,7 @@ def test_one_device_too_many_is_missing(tmp_path: Path) -> None:
     paths, chunks = array_of(BlockGroup.RAID5, tmp_path)
     fill_row(paths, 0, 1, 0, LENGTH)
     with opened(paths[2:], chunks)[0] as volume:
-        said = rf"{LENGTH} bytes at logical {LOGICAL} .* device 1 is missing"
+        said = rf"{LENGTH} bytes at logical {LOGICAL} .* needs device 1, which is missing"
         with pytest.raises(DeviceError, match=said):
             volume.read(LOGICAL, LENGTH)
         with pytest.raises(DeviceError, match=said):
@@ -157,7 +157,7 @@ def test_copies_come_in_order_and_fall_back(tmp_path: Path) -> None:
     with volume:
         assert volume.read(LOGICAL + 70000, 5) == b"other"
         assert list(volume.devices) == [2, 3]
-    assert said == [f"device 1 ({'-'.join(_groups(uuid('dev1').hex()))}) is missing"]
+    assert said == [f"device 1 ({'-'.join(_groups(uuid('dev1').hex()))}) is missing; if you have it, give it too (-d)"]
 
 
 def _groups(digits: str) -> list[str]:

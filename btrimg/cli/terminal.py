@@ -1,0 +1,25 @@
+"""Colour where somebody looks: on a terminal, unless NO_COLOR is set (no-color.org)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import TextIO
+
+_CODES = {"red": "31", "yellow": "33", "blue": "1;34", "cyan": "36", "green": "32"}
+
+
+def paint(text: str, colour: str, stream: TextIO) -> str:
+    """Return *text* in *colour* (red, yellow, blue, cyan, green) if *stream* shows colours."""
+    if not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return text
+    return f"\x1b[{_CODES[colour]}m{text}\x1b[0m"
+
+
+def say(kind: str, colour: str, message: str) -> None:
+    """Write one sentence to stderr after ``btrimg:`` and, where it has one, its *kind*."""
+    head = paint("btrimg:", colour, sys.stderr) + (f" {kind}:" if kind else "")
+    print(f"{head} {message}", file=sys.stderr)
