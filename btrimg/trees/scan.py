@@ -56,7 +56,10 @@ class LeafBatch(NamedTuple):
 
 
 def leaf_of(items: Iterable[tuple[Key, bytes]], number: int) -> LeafBatch:
-    """Return a batch of one leaf, number *number*, that holds *items* and is on no disk."""
+    """Return a batch of one leaf, number *number*, that holds *items* and is on no disk.
+
+    Its data have a byte even when no payload has: readers index byte 0 in the place of one that is not there.
+    """
     keys, payloads = [], []
     for key, payload in items:
         keys.append(key)
@@ -65,7 +68,7 @@ def leaf_of(items: Iterable[tuple[Key, bytes]], number: int) -> LeafBatch:
     return LeafBatch(
         number,
         1,
-        np.frombuffer(b"".join(payloads), np.uint8),
+        np.frombuffer(b"".join(payloads) or b"\0", np.uint8),
         np.full(len(keys), number, np.int64),
         np.array([key.objectid for key in keys], np.uint64),
         np.array([key.type for key in keys], np.uint8),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from support.forge import edit_leaf
 from support.images import copy_sparse
@@ -14,6 +14,7 @@ from support.images import copy_sparse
 from btrimg.filesystem.image import open_image
 from btrimg.filesystem.strings import Strings
 from btrimg.ondisk.blocks import DiskKey, Key
+from btrimg.ondisk.chunks import Chunk, Stripe
 from btrimg.ondisk.constants import U64_MAX, ExtentFlag, ItemType, TreeId
 from btrimg.ondisk.extents import (
     ExtentDataRef,
@@ -26,6 +27,7 @@ from btrimg.ondisk.extents import (
     TreeBlockInfo,
 )
 from btrimg.ondisk.inodes import DirItem, InodeExtref, InodeRef
+from btrimg.ondisk.roots import RootItem
 from btrimg.tables.build import TAKES, Facts, build
 from btrimg.tables.entries import size_by_fields, split
 from btrimg.tables.schema import RELATIONS
@@ -54,6 +56,7 @@ def facts(said: list[str]) -> Facts:
 
 
 @pytest.mark.parametrize("name", TAKES)
+@example(items=[(Key(0, key_type, 0), b"") for key_type in ItemType])
 @given(items=st.lists(st.tuples(KEYS, PAYLOADS), max_size=8))
 def test_any_leaf_gives_rows(name: str, items: list[Item]) -> None:
     found, columns = TAKES[name](leaf_of(items, 3), facts([]))
@@ -115,9 +118,7 @@ def test_runs_of_bits_are_those_counted_bit_by_bit(bitmaps: list[bytes]) -> None
     assert list(zip(*found, strict=True)) == expected
 
 
-def test_a_forged_image_loses_only_what_is_forged(demo_image: str, tmp_path: Path) -> None:
-    path = copy_sparse([demo_image], str(tmp_path / "forged"))[0]
-
+def test_a_forged_image_loses_only_what_is_forged(demo_image: str, forged: str) -> None:
     def forge(items: MutableMapping[Key, bytes]) -> None:
         inode = min(key for key in items if key.type == ItemType.INODE_ITEM)
         items[inode] = items[inode][:100]
@@ -126,12 +127,12 @@ def test_a_forged_image_loses_only_what_is_forged(demo_image: str, tmp_path: Pat
         xattr = min(key for key in items if key.type == ItemType.XATTR_ITEM)
         items[xattr] += b"rest"
 
-    edit_leaf(path, TreeId.FS_TREE, forge)
+    edit_leaf(forged, TreeId.FS_TREE, forge)
     lost: dict[str, int] = {"inodes": 1, "file_extents": 1}
     said: list[str] = []
     with open_image(demo_image) as image:
         before = build(image, list(RELATIONS))
-    with open_image(path, warn=said.append) as image:
+    with open_image(forged, warn=said.append) as image:
         after = build(image, list(RELATIONS))
     for name, table in before.items():
         count: Any = [len(next(iter(each[name].values()))) for each in (before, after)]
@@ -184,6 +185,60 @@ def rows(name: str, leaf: LeafBatch, said: list[str]) -> list[tuple[Any, ...]]:
         plain: list[Any] = np.asarray(columns[column.name]).tolist()
         values.append([column.words[code] for code in plain] if column.words else plain)
     return list(zip(*values, strict=True))
+
+
+def test_items_under_a_wrong_objectid_are_none() -> None:
+    wrong = [(Key(256, ItemType.ORPHAN_ITEM, 300), b""), (Key(256, ItemType.EXTENT_CSUM, 1 << 20), bytes(8))]
+    right = [(Key(TreeId.ORPHAN, ItemType.ORPHAN_ITEM, 301), b"")]
+    right += [(Key(TreeId.EXTENT_CSUM, ItemType.EXTENT_CSUM, 2 << 20), bytes(8))]
+    leaf = leaf_of([*wrong, *right], 0)
+    assert rows("orphans", leaf, []) == [(301,)]
+    assert rows("csums", leaf, []) == [(2 << 20, 8192)]
+
+
+def test_stripes_that_a_chunk_lacks_are_reported() -> None:
+    chunk = Chunk(1 << 30, 2, 65536, 1, 0, 0, 0, 1, 1, (Stripe(1, 1 << 20, bytes(16)),)).pack()
+    says_five = chunk[:44] + (5).to_bytes(2, "little") + chunk[46:]
+    items = [(Key(256, ItemType.CHUNK_ITEM, 1 << 20), says_five), (Key(256, ItemType.CHUNK_ITEM, 2 << 20), chunk)]
+    said: list[str] = []
+    _, columns = TAKES["stripes"](leaf_of(items, 0), facts(said))
+    assert np.asarray(columns["chunk"]).tolist() == [1 << 20, 2 << 20]
+    assert said == [f"chunk {1 << 20}: of its 5 stripes 1 are there"]
+
+
+@pytest.fixture
+def forged(demo_image: str, tmp_path: Path) -> str:
+    return copy_sparse([demo_image], str(tmp_path / "forged"))[0]
+
+
+def test_a_block_that_cannot_be_read_is_no_tree_block(forged: str) -> None:
+    with open_image(forged) as image:
+        before = build(image, ["tree_blocks"])["tree_blocks"]["logical"].tolist()
+        lost = image.tree(TreeId.CSUM_TREE).root.logical
+        with open(forged, "r+b") as file:
+            for place in image.volume.chunk_map.locate(lost).copies:
+                file.seek(place.physical + 8192)  # the header stays as it is
+                file.write(b"\xff" * 100)
+    said: list[str] = []
+    with open_image(forged, warn=said.append) as image:
+        after = build(image, ["tree_blocks"])["tree_blocks"]["logical"].tolist()
+    assert before.count(lost) == 1
+    assert after == [logical for logical in before if logical != lost]
+    assert len(said) == 1
+
+
+def test_a_subvolume_that_is_being_freed_has_no_rows(forged: str) -> None:
+    def drop(items: MutableMapping[Key, bytes]) -> None:
+        key = max(key for key in items if key[:2] == (257, ItemType.ROOT_ITEM))
+        items[key] = RootItem.unpack(items[key]).replace(refs=0, drop_progress=DiskKey(257, 1, 0)).pack()
+
+    edit_leaf(forged, TreeId.ROOT_TREE, drop)
+    with open_image(forged) as image:
+        found = build(image, ["inodes", "subvolumes", "roots", "tree_blocks"])
+        assert set(found["inodes"]["subvolume"].tolist()) == {5, 256}
+        assert found["subvolumes"]["id"].tolist() == [5, 256, 257]
+        assert 257 in found["roots"]["drop_objectid"].tolist()
+        assert image.subvolume(257).root.bytenr not in found["tree_blocks"]["logical"].tolist()
 
 
 def test_an_unknown_inline_reference_ends_the_item() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from btrimg.filesystem.image import open_image
@@ -124,6 +125,7 @@ def test_a_wrong_query_is_one_sentence(sql: str, says: str, image: Image) -> Non
         "export database '{path}'",
         "set enable_external_access = true",
         "load '{path}'",
+        "set memory_limit = '1GB'",
     ],
 )
 def test_a_query_reaches_nothing_outside(sql: str, image: Image, tmp_path: Path) -> None:
@@ -133,10 +135,10 @@ def test_a_query_reaches_nothing_outside(sql: str, image: Image, tmp_path: Path)
     assert not target.exists()
 
 
-def test_a_query_does_not_see_variables_of_python(image: Image) -> None:
-    sql = "from RELATIONS"
+def test_a_query_does_not_see_variables_of_python(image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "secret", {"a": np.arange(3)}, raising=False)
     with pytest.raises(QueryError, match="does not exist"):
-        ask(image, sql)
+        ask(image, "from secret")
 
 
 # Parquet
@@ -160,6 +162,13 @@ def test_no_file_is_left_of_a_query_that_fails(sql: str, image: Image, tmp_path:
     with pytest.raises(QueryError):
         query_to_parquet(image, sql.format(path=tmp_path / "a"), str(tmp_path / "a.parquet"))
     assert os.listdir(tmp_path) == []
+
+
+def test_no_file_is_left_where_the_name_is_taken(image: Image, tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        query_to_parquet(image, "select 1", str(tmp_path / "a.parquet"))
+    assert os.listdir(tmp_path) == ["a.parquet"]
 
 
 def test_export_writes_every_relation_with_the_image_beside_each_row(image: Image, tmp_path: Path) -> None:
