@@ -90,7 +90,7 @@ def _connect(writable: str | None = None) -> Any:
     """Return a database in memory that reaches nothing outside it, but the file *writable*."""
     import duckdb
 
-    con = duckdb.connect(config={"python_enable_replacements": False, "autoinstall_known_extensions": False})
+    con = duckdb.connect()
     if writable:
         con.execute("SET allowed_paths = [$path]", {"path": os.path.abspath(writable)})
     con.execute("SET enable_external_access = false; SET lock_configuration = true")
