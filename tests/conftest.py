@@ -15,6 +15,7 @@ from support.oracles import require_kernel, require_progs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -61,6 +62,12 @@ def demo_image() -> str:
     if not os.path.exists(image) or os.path.getmtime(image) < os.path.getmtime(packed):
         subprocess.run([sys.executable, os.path.join(ROOT, "fixtures/unpack.py"), packed, image], check=True)
     return image
+
+
+@pytest.fixture
+def forged(demo_image: str, tmp_path: Path) -> str:
+    """Give a copy of the demo's image, to be changed."""
+    return images.copy_sparse([demo_image], str(tmp_path / "forged"))[0]
 
 
 def _once_each(make: Callable[Concatenate[str, P], T], directory: str) -> Callable[P, T]:

@@ -10,8 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support import kernel
+from support.demo import (
+    DEEP,
+    FILES,
+    INLINE,
+    SPARSE,
+    SYMLINK,
+    TOP,
+    add_name,
+    change_extent,
+    change_inode,
+    entry,
+)
 from support.forge import edit_leaf, edit_superblock, write_block
-from support.images import copy_sparse, mkfs, new_devices
+from support.images import mkfs, new_devices
 
 from btrimg.cli.export_tar import TarWriter
 from btrimg.cli.main import run
@@ -22,7 +34,7 @@ from btrimg.ondisk.blocks import DiskKey, Key, KeyPtr
 from btrimg.ondisk.chunks import Chunk
 from btrimg.ondisk.constants import FileExtentType, FileType, ItemType, TreeId
 from btrimg.ondisk.csum import name_hash
-from btrimg.ondisk.extents import FileExtent, FileExtentInline
+from btrimg.ondisk.extents import FileExtentInline
 from btrimg.ondisk.inodes import DirItem, InodeItem, Timespec
 from btrimg.ondisk.roots import RootItem
 
@@ -32,14 +44,12 @@ if TYPE_CHECKING:
 
     Items = MutableMapping[Key, bytes]
 
-# Inodes of the demo's top-level subvolume
-TOP, FILES, DEEP, INLINE, SPARSE, COMPRESSED, SYMLINK = 256, 258, 259, 261, 262, 264, 266
 MANY = 1 << 63
 
 
 @pytest.fixture
-def path(demo_image: str, tmp_path: Path) -> str:
-    return copy_sparse([demo_image], str(tmp_path / "forged"))[0]
+def path(forged: str) -> str:
+    return forged
 
 
 @pytest.fixture
@@ -73,28 +83,6 @@ def opened(path: str) -> Iterator[Callable[[], Opened]]:
     yield get
     for each in images:
         each.image.close()
-
-
-def entry(ino: int, name: bytes, kind: int = FileType.REG_FILE, **changes: Any) -> bytes:
-    location = DiskKey(ino, ItemType.INODE_ITEM, 0)
-    return DirItem(location, 1, 0, len(name), kind, name, b"").replace(**changes).pack()
-
-
-def add_name(items: Items, directory: int, index: int, ino: int, name: bytes, kind: int = FileType.REG_FILE) -> None:
-    items[Key(directory, ItemType.DIR_INDEX, index)] = entry(ino, name, kind)
-    items[Key(directory, ItemType.DIR_ITEM, name_hash(name))] = entry(ino, name, kind)
-
-
-def change_inode(items: Items, ino: int, **changes: Any) -> None:
-    key = Key(ino, ItemType.INODE_ITEM, 0)
-    items[key] = InodeItem.unpack(items[key]).replace(**changes).pack()
-
-
-def change_extent(items: Items, ino: int, **changes: Any) -> None:
-    """Change the first file extent of *ino*."""
-    key = min(key for key in items if key[:2] == (ino, ItemType.EXTENT_DATA))
-    record = FileExtentInline if items[key][20] == FileExtentType.INLINE else FileExtent
-    items[key] = record.unpack(items[key]).replace(**changes).pack()
 
 
 # Directories
