@@ -75,6 +75,9 @@ def qgroups(image: Image) -> Iterator[Row]:
         tree = image.tree(TreeId.QUOTA_TREE)
     except NotFoundError:
         return
+    except CorruptError as error:
+        image.report(error)
+        return
     kinds: dict[int, type[Record]] = {ItemType.QGROUP_INFO: QgroupInfo, ItemType.QGROUP_LIMIT: QgroupLimit}
     found: dict[int, dict[int, Any]] = {kind: {} for kind in kinds}
     for key, payload in tree.items(bad=image.report):

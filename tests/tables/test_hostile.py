@@ -227,6 +227,25 @@ def test_a_block_that_cannot_be_read_is_no_tree_block(forged: str) -> None:
     assert len(said) == 1
 
 
+def test_without_a_root_tree_there_is_what_the_superblock_leads_to(forged: str) -> None:
+    with open_image(forged) as image:
+        before = build(image, list(RELATIONS))
+        places = image.volume.chunk_map.locate(image.root_tree.root.logical).copies
+        with open(forged, "r+b") as file:
+            for place in places:
+                file.seek(place.physical)
+                file.write(bytes(16384))
+    said: list[str] = []
+    with open_image(forged, warn=said.append) as image:
+        after = build(image, list(RELATIONS))
+    for name, table in after.items():
+        column = next(iter(table))
+        left = before[name][column].tolist() if name in ("superblock", "devices", "chunks", "stripes") else []
+        assert table[column].tolist() == left or name == "tree_blocks"
+    assert after["tree_blocks"]["owner"].tolist() == [TreeId.CHUNK_TREE]
+    assert said
+
+
 def test_a_subvolume_that_is_being_freed_has_no_rows(forged: str) -> None:
     def drop(items: MutableMapping[Key, bytes]) -> None:
         key = max(key for key in items if key[:2] == (257, ItemType.ROOT_ITEM))
