@@ -31,6 +31,12 @@ COMMANDS = {  # words: (module and attribute, one line of help)
     ("inspect", "list-chunks"): ("list_chunks:list_chunks", "Show where chunks lie, and how full they are."),
     ("inspect", "logical-resolve"): ("logical_resolve:logical_resolve", "Show the files at a logical address."),
     ("inspect", "inode-resolve"): ("inode_resolve:inode_resolve", "Show every path of an inode."),
+    ("inspect", "subvolid-resolve"): ("subvolid_resolve:subvolid_resolve", "Show the path of a subvolume."),
+    ("inspect", "rootid"): ("rootid:rootid", "Show the id of the subvolume that holds a file."),
+    ("inspect", "min-dev-size"): ("min_dev_size:min_dev_size", "Show how small a device could be made."),
+    ("inspect", "tree-stats"): ("tree_stats:tree_stats", "Show sizes and seeks of trees."),
+    ("inspect", "map-swapfile"): ("map_swapfile:map_swapfile", "Show where a swap file starts, if it could be one."),
+    ("inspect", "find-root"): ("find_root:find_root", "Find the roots of a tree among all tree blocks."),
 }
 
 
