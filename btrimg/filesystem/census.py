@@ -8,7 +8,7 @@ over items, only over batches of leaves, subvolumes and levels of directories.
 from __future__ import annotations
 
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from btrimg.filesystem.image import Image, Subvolume
+    from btrimg.filesystem.image import Image
     from btrimg.filesystem.leafrows import Inodes, Names
     from btrimg.ondisk.blocks import Key
     from btrimg.trees.scan import LeafBatch
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     Ints = NDArray[np.int64]
     Unsigned = NDArray[np.uint64]
-    Table = LeafTable[ExtentColumns] | LeafTable[Names] | LeafTable[Inodes]
+    Table = LeafTable[Any]  # of rows with an ``inode``
 
 
 _S_IFMT = 0o170000
@@ -59,25 +59,32 @@ def extents_by_subvolume(image: Image, *, holes: bool = False, pieces: bool = Fa
 
     A subvolume whose deletion has begun to free blocks is left out; one that hangs nowhere has files without paths.
     """
-    subvolumes = [each for each in image.subvolumes() if each.root.refs or not each.root.drop_progress.objectid]
-    census = _Census(image, subvolumes, holes=holes, pieces=pieces)
+    census = Census(image, holes=holes, pieces=pieces)
     yield census.no_rows()
-    for number in range(len(subvolumes)):
+    for number in range(len(census.subvolumes)):
         yield census.rows_of(number)
 
 
-class _Census:
-    """The rows of all leaves, and how subvolumes are made up of them."""
+class Census:
+    """The rows of all leaves, and how subvolumes are made up of them.
 
-    def __init__(self, image: Image, subvolumes: Sequence[Subvolume], *, holes: bool, pieces: bool) -> None:
-        self._image, self._subvolumes, self._holes = image, subvolumes, holes
+    *further* tables are filled in the same scan. With *holes* the inodes of regular files are kept, too.
+    """
+
+    def __init__(self, image: Image, *, holes: bool, pieces: bool, further: Sequence[Table] = ()) -> None:
+        #: in order of id, without those whose deletion has begun to free blocks
+        self.subvolumes = [
+            kept for kept in image.subvolumes() if kept.root.refs or not kept.root.drop_progress.objectid
+        ]
+        self._image, self._holes, self._further = image, holes, further
         self._extents = LeafTable(lambda batch: leafrows.file_extents(batch, image.report))
         self._names = LeafTable(lambda batch: leafrows.names(batch, image.report))
         self._inodes = LeafTable(lambda batch: leafrows.inodes(batch, regular=holes))
         self._allocated = LeafTable(leafrows.data_extents)
         # By subvolume, where the log was replayed: the inodes that it changed, and the number of a leaf of their items.
         self._changed: dict[int, tuple[Unsigned, int]] = {}
-        roots = [subvolume.tree.root for subvolume in subvolumes]
+        self._leaves = (-1, np.empty(0, np.int64))  # of the subvolume asked for last
+        roots = [subvolume.tree.root for subvolume in self.subvolumes]
         try:
             roots.append(image.tree(TreeId.EXTENT_TREE).root)
         except (NotFoundError, CorruptError) as error:
@@ -88,7 +95,7 @@ class _Census:
         self._place(pieces)
 
     def _scan(self) -> None:
-        tables = (self._extents, self._names, self._inodes, self._allocated)
+        tables: tuple[Table, ...] = (self._extents, self._names, self._inodes, self._allocated, *self._further)
         for batch in self._batches():
             for table in tables:
                 table.add(batch)
@@ -101,7 +108,7 @@ class _Census:
         for batch in self._forest.leaves():
             leaves += batch.leaves
             yield batch
-        for number, subvolume in enumerate(self._subvolumes):
+        for number, subvolume in enumerate(self.subvolumes):
             if isinstance(subvolume.tree, OverlayTree):
                 changed = subvolume.tree.changed_objectids()
                 self._changed[number] = (np.array(changed, np.uint64), leaves)
@@ -110,10 +117,10 @@ class _Census:
 
     def _count_references(self) -> None:
         """Fill in the references that the extent tree counts."""
-        if len(self._forest.roots) == len(self._subvolumes):
+        if len(self._forest.roots) == len(self.subvolumes):
             return
         allocated = self._allocated.rows
-        known = self._allocated.rows_of(self._forest.leaves_of(len(self._subvolumes)))
+        known = self._allocated.rows_of(self._forest.leaves_of(len(self.subvolumes)))
         if not len(known):
             return
         rows = self._extents.rows
@@ -141,27 +148,40 @@ class _Census:
 
     def rows_of(self, number: int) -> ExtentColumns:
         """Return the rows of one subvolume."""
-        leaves, subvolume = self._forest.leaves_of(number), self._subvolumes[number]
-        rows = self._extents.rows.take(self._row_numbers(self._extents, number, leaves))
-        names = self._row_numbers(self._names, number, leaves)
-        inodes = self._row_numbers(self._inodes, number, leaves)
-        rows = _without_symlinks(rows, self._inodes.rows, inodes)
+        subvolume = self.subvolumes[number]
+        rows = self.file_rows(number)
         if self._holes:
+            inodes = self.row_numbers(self._inodes, number)
             rows = _with_holes(rows, self._inodes.rows, inodes, self._image.volume.sectorsize)
         starts = np.flatnonzero(np.append(True, rows.inode[1:] != rows.inode[:-1])[: rows.rows])
-        prefix = self._path_of(subvolume)
+        prefix = self.path_of(number)
         if prefix is not None:
-            path, paths = paths_of(rows.inode[starts], self._names.rows, names, subvolume.root.root_dirid, prefix)
+            names, taken = self.names_of(number)
+            path, paths = paths_of(rows.inode[starts], names, taken, subvolume.root.root_dirid, prefix)
             per_file = np.diff(np.append(starts, rows.rows))
             rows = rows._replace(path=np.repeat(path, per_file), paths=paths)
         return rows._replace(subvolume=np.full(rows.rows, subvolume.id, np.uint64))
 
-    def _row_numbers(self, table: Table, number: int, leaves: Ints) -> Ints:
-        """Return the numbers of the rows of subvolume *number*, which has *leaves*, in order of inode.
+    def file_rows(self, number: int) -> ExtentColumns:
+        """Return the rows of the items of one subvolume's regular files, without paths."""
+        rows = self._extents.rows.take(self.row_numbers(self._extents, number))
+        return _without_symlinks(rows, self._inodes.rows, self.row_numbers(self._inodes, number))
+
+    def names_of(self, number: int) -> tuple[Names, Ints]:
+        """Return the names of all subvolumes, and the numbers of those of one in key order."""
+        return self._names.rows, self.row_numbers(self._names, number)
+
+    def inodes_of(self, number: int) -> Inodes:
+        """Return one subvolume's inodes in order."""
+        kept = self.row_numbers(self._inodes, number)
+        return type(self._inodes.rows)._make(column[kept] for column in self._inodes.rows)
+
+    def row_numbers(self, table: Table, number: int) -> Ints:
+        """Return the numbers of the rows of *table* that are subvolume *number*'s, in order of inode.
 
         Where the log was replayed, the inodes that it changed are not those of the leaves.
         """
-        rows = table.rows_of(leaves)
+        rows = table.rows_of(self._leaves_of(number))
         if number not in self._changed:
             return rows
         changed, leaf = self._changed[number]
@@ -169,9 +189,15 @@ class _Census:
         rows = np.concatenate([rows[find(changed, inode[rows]) < 0], table.rows_of(np.array([leaf]))])
         return rows[np.argsort(inode[rows], kind="stable")]
 
-    def _path_of(self, subvolume: Subvolume) -> bytes | None:
+    def _leaves_of(self, number: int) -> Ints:
+        if self._leaves[0] != number:
+            self._leaves = (number, self._forest.leaves_of(number))
+        return self._leaves[1]
+
+    def path_of(self, number: int) -> bytes | None:
+        """Return the path of a subvolume from the top-level one, None when it hangs nowhere."""
         try:
-            return namei.path_of_subvolume(self._image, subvolume.id)
+            return namei.path_of_subvolume(self._image, self.subvolumes[number].id)
         except CorruptError as error:
             self._image.report(error)
             return None
