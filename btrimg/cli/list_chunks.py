@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from btrimg.cli.command import Option, command
 from btrimg.cli.parameters import JSON, OPENING, TARGET, open_target
+from btrimg.cli.unit_options import UNITS, take_units
 from btrimg.errors import CorruptError, NotFoundError
 from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.constants import FIRST_CHUNK_TREE_OBJECTID, U64_MAX, CompatRo, ItemType, TreeId
@@ -16,10 +17,6 @@ if TYPE_CHECKING:
     from btrimg.cli.parameters import Target
     from btrimg.filesystem.image import Image
     from btrimg.ondisk.chunks import Chunk
-    from btrimg.render.sizes import Units
-
-_POWERS = ("kbytes", "mbytes", "gbytes", "tbytes")
-_UNIT_OPTIONS = ("raw", "human_readable", "iec", "si", *_POWERS)
 
 
 def sort_keys(text: str) -> list[str]:
@@ -36,14 +33,7 @@ def sort_keys(text: str) -> list[str]:
 @command(
     TARGET,
     Option("sort", ("--sort",), "Sort by these columns; -KEY sorts downwards.", sort_keys, "KEYS"),
-    Option("raw", ("--raw",), "Show bytes as plain numbers."),
-    Option("human_readable", ("--human-readable",), "Show fitting units of 1024 (default)."),
-    Option("iec", ("--iec",), "Use powers of 1024."),
-    Option("si", ("--si",), "Use powers of 1000."),
-    Option("kbytes", ("--kbytes",), "Show sizes in KiB, or kB with --si."),
-    Option("mbytes", ("--mbytes",), "Show sizes in MiB, or MB with --si."),
-    Option("gbytes", ("--gbytes",), "Show sizes in GiB, or GB with --si."),
-    Option("tbytes", ("--tbytes",), "Show sizes in TiB, or TB with --si."),
+    *UNITS,
     JSON,
     *OPENING,
     name="list-chunks",
@@ -65,7 +55,7 @@ def list_chunks(target: Target, sort: list[str] | None, as_json: bool, **options
     from btrimg.render import chunks as render
     from btrimg.render.answers import json_line
 
-    units = _units(**{name: options.pop(name) for name in _UNIT_OPTIONS})
+    units = take_units(options)
     with open_target(target, **options) as image:
         chunks = list(_chunks(image))
         rows = render.rows(chunks, dict(_used(image, (logical for logical, _ in chunks))))
@@ -74,13 +64,6 @@ def list_chunks(target: Target, sort: list[str] | None, as_json: bool, **options
     for line in (json_line(row._asdict()) for row in rows) if as_json else render.lines(rows, units.text):
         print(line)
     return 1 if faults else 0
-
-
-def _units(*, raw: bool, human_readable: bool, iec: bool, si: bool, **powers: bool) -> Units:
-    from btrimg.render.sizes import Units
-
-    power = next((number for number, name in enumerate(_POWERS, 1) if powers[name]), None)
-    return Units(raw and not human_readable, si and not iec, power)
 
 
 def _chunks(image: Image) -> Iterator[tuple[int, Chunk]]:

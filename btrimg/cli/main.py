@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 COMMANDS = {  # words: (module and attribute, one line of help)
     ("resolve",): ("resolve:resolve", "Show where a byte of a file lies on every device."),
     ("extents",): ("extents:extents", "List file extents: of a file, a directory or the whole image."),
+    ("du",): ("du:du", "Show what files use alone and share, by path, compression or subvolume."),
     ("ls",): ("ls:ls", "List a directory."),
     ("stat",): ("stat:stat", "Show all that an inode says."),
     ("cat",): ("cat:cat", "Write a file's bytes, verified, to standard output."),
