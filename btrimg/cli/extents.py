@@ -56,7 +56,7 @@ def _write_all(image: Image, *, holes: bool, pieces: bool, as_json: bool) -> Non
         for columns in extents_by_subvolume(image, holes=holes, pieces=pieces):
             for chunk in write(columns, image) if columns.rows else ():
                 sys.stdout.buffer.write(chunk)
-            progress(1, int(columns.length.sum()))
+            progress(int(columns.rows > 0), int(columns.length.sum()))
     sys.stdout.buffer.flush()
 
 
