@@ -76,7 +76,6 @@ class TarWriter:
         info.mtime = item.mtime.sec
         info.devmajor, info.devminor = device_number(item.rdev)
         headers = {"mtime": _time(item.mtime), "atime": _time(item.atime), "ctime": _time(item.ctime)}
-        headers["LIBARCHIVE.creationtime"] = _time(item.otime)
         if stat.S_ISLNK(item.mode):
             info.linkname = inode.target().decode("utf-8", "surrogateescape")
         for key, value in inode.xattrs().items():

@@ -303,6 +303,14 @@ def test_export_refuses_a_target_that_is_not_empty(demo_image: str, tmp_path: Pa
     assert (tmp_path / "a.tar").read_text() == "precious"
 
 
+@pytest.mark.skipif(not shutil.which("tar"), reason="no tar")
+def test_tar_complains_of_nothing_but_a_name_that_is_not_text(demo_image: str) -> None:
+    archive = btrimg("export", f"{demo_image}:/files", "-")
+    done = subprocess.run(["tar", "-tf", "-"], input=archive, capture_output=True, check=True)
+    assert done.stderr == b"tar: Ignoring unknown extended header keyword 'hdrcharset'\n"
+    assert done.stdout.splitlines()[-1] == b"caf\\351"
+
+
 def test_a_tar_archive_is_a_stream_with_every_time_in_full(demo_image: str) -> None:
     with tarfile.open(fileobj=io.BytesIO(btrimg("export", f"{demo_image}:/files", "-"))) as archive:
         members = {member.name: member for member in archive.getmembers()}
