@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from btrimg.filesystem.image import Image
     from btrimg.filesystem.inode import Inode
 
-READ_SIZE = MIB  #: bytes of one read of a large extent; larger ones leave the processor's cache before the checksum
+READ_SIZE = 4 * MIB  #: bytes of one read of a large extent; of 1 GiB in cache, 1 MiB reads take a sixth longer
 
 
 def read(inode: Inode, offset: int, length: int, *, verify: bool = True) -> bytes:
