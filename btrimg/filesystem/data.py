@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from btrimg.errors import BtrimgError, ChecksumError, CorruptError, DeviceError
@@ -37,7 +38,7 @@ def read(inode: Inode, offset: int, length: int, *, verify: bool = True) -> byte
 def segments(inode: Inode, start: int, end: int, *, verify: bool = True) -> Iterator[tuple[int, bytes]]:
     """Yield (file offset, bytes) of what is not a hole in [start, end), in order, at most READ_SIZE at once.
 
-    Errors are those of :func:`read`.
+    Errors are those of :func:`read`; every sound sector of an uncompressed extent before the bad one comes first.
     """
     for row in file_extents(inode, start):
         if row.offset >= end:
@@ -47,7 +48,7 @@ def segments(inode: Inode, start: int, end: int, *, verify: bool = True) -> Iter
         first, last = max(row.offset, start), min(row.end, end)
         if row.kind == "regular":
             for at in range(first, last, READ_SIZE):
-                yield at, _regular(inode, row, at, min(at + READ_SIZE, last), verify=verify)
+                yield from _sound(inode, row, at, min(at + READ_SIZE, last), verify=verify)
         elif first < last:
             whole = _inline(inode, row) if row.kind == "inline" else _compressed(inode, row, verify=verify)
             skip = first - row.offset
@@ -73,6 +74,18 @@ def _compressed(inode: Inode, row: FileExtentRow, *, verify: bool) -> bytes:
     stored = read_logical(inode.image, extent.logical, extent.length, verify=verify and inode.checksummed)
     plain = decompress(row.compression, stored, extent.ram_bytes, inode.image.volume.sectorsize)
     return plain[extent.offset : extent.offset + row.length]
+
+
+def _sound(inode: Inode, row: FileExtentRow, first: int, last: int, *, verify: bool) -> Iterator[tuple[int, bytes]]:
+    """Yield file bytes [first, last) of a regular extent at once, or by sectors up to one that cannot be had."""
+    try:
+        whole = _regular(inode, row, first, last, verify=verify)
+    except (ChecksumError, DeviceError):
+        step = inode.image.volume.sectorsize
+        for at, stop in pairwise([first, *range(round_up(first + 1, step), last, step), last]):
+            yield at, _regular(inode, row, at, stop, verify=verify)
+    else:
+        yield first, whole
 
 
 def _regular(inode: Inode, row: FileExtentRow, first: int, last: int, *, verify: bool) -> bytes:
