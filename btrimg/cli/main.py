@@ -69,8 +69,10 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal may not be UTF-8
     try:
-        code = run(sys.argv[1:])
-        sys.stdout.flush()
+        try:
+            code = run(sys.argv[1:])
+        finally:
+            sys.stdout.flush()  # what was written before a failure counts
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains again at exit
         code = 141
