@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from btrimg.errors import BlockError, BtrimgError
 from btrimg.ondisk.blocks import KEY_MAX, KEY_MIN, Header, Item, Key, KeyPtr
 from btrimg.trees.block import Block, Pointer
+from btrimg.trees.tree import after
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -81,15 +82,10 @@ def slots_between(block: Block, first: Key, last: Key) -> Sequence[int]:
     if isinstance(block, BadBlock):
         slots = range(len(block))
         return slots if block.header.level else [slot for slot in slots if first <= block.key(slot) <= last]
-    stop = bisect_left(block.slots, _after(last))
+    stop = bisect_left(block.slots, after(last))
     if block.header.level:  # *first* may lie below the child whose own first key is smaller
-        return range(max(bisect_left(block.slots, _after(first)) - 1, 0), stop)
+        return range(max(bisect_left(block.slots, after(first)) - 1, 0), stop)
     return range(bisect_left(block.slots, first), stop)
-
-
-def _after(key: Key) -> tuple[int, int, int]:
-    """Return the smallest tuple above *key*; offset 2**64 is fine, it only takes part in comparisons."""
-    return (key.objectid, key.type, key.offset + 1)
 
 
 def walk(

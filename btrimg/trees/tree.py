@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     Report = Callable[[CorruptError], None]
 
 
-def _after(key: Key) -> tuple[int, int, int]:
+def after(key: Key) -> tuple[int, int, int]:
     """Return the smallest tuple above *key*; offset 2**64 is fine, it only takes part in comparisons."""
     return (key[0], key[1], key[2] + 1)
 
@@ -45,7 +45,7 @@ class Tree:
         Blocks and items that cannot be read raise BlockError or CorruptError; with *bad* they are handed to it and
         skipped.
         """
-        end = _after(last)
+        end = after(last)
         pending: list[Iterator[Pointer]] = [
             iter((self.root,))
         ]  # one a level; recursion would pass items up through all
@@ -66,7 +66,7 @@ class Tree:
                 yield from self._leaf(block, bisect_left(block.slots, first), stop, bad)
             else:
                 # *first* may lie inside the child whose own first key is smaller: start one pointer early.
-                start = bisect_left(block.slots, _after(first)) - 1
+                start = bisect_left(block.slots, after(first)) - 1
                 pending.append(block.children(range(max(start, 0), stop), at))
 
     @staticmethod
@@ -89,7 +89,7 @@ class Tree:
         at = self.root
         while True:
             block = self.blocks.read(at)
-            slot = bisect_left(block.slots, _after(key)) - 1
+            slot = bisect_left(block.slots, after(key)) - 1
             if slot < 0:
                 return None
             if block.header.level == 0:
