@@ -2,7 +2,7 @@
 
 docs/format.md comes from the declarations in btrimg/ondisk: the classes give names, sizes and types, their
 docstrings and the ``#:`` comments beside the fields give the meaning. docs/tables.md comes from the schema in
-btrimg/tables.
+btrimg/tables, docs/checks.md from the rules and the schema in btrimg/check.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from enum import Enum, IntFlag
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from btrimg.check import schema as check_schema
+from btrimg.check.rule import rules
 from btrimg.ondisk import constants
 from btrimg.ondisk.constants import ItemType, TreeId
 from btrimg.ondisk.generate import all_records
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from btrimg.ondisk.record import Record
+    from btrimg.tables.relation import Relation
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -54,6 +57,13 @@ The unit is what a number counts, or the space that it is an address in: *logica
 *physical* one on the device `devid`, *file offset* one in the file; *transid* is the number of a commit. Numbers
 without unit are ids, counts and flags. There is no NULL: what an item does not say is 0 or empty. Names that are not
 UTF-8 have `\\xNN` for each byte that is none.
+"""
+CHECKS_HEAD = """\
+# The checks
+
+What `btrimg check` judges. Written by `docs/generate.py` from btrimg/check; do not edit it. Each rule is a query over
+the [tables](tables.md) and those below; `btrimg check --explain CODE` shows it. A warning alone does not make an
+image unclean. *progs* is what `btrfs check` calls the same fault.
 """
 _INTEGERS = {"B": "u8", "H": "u16", "I": "u32", "Q": "u64", "q": "s64"}
 
@@ -167,15 +177,33 @@ def table(head: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:
 
 def tables_page() -> str:
     """Return docs/tables.md."""
-    parts = [TABLES_HEAD]
-    for relation in RELATIONS.values():
-        rows = [(f"`{c.name}`", SQL_TYPES[c.type], c.unit, c.meaning) for c in relation.all_columns]
-        head = f"## {relation.name}\n\n{relation.comment}\n\n"
-        parts.append(head + table(("Column", "Type", "Unit", "Meaning"), rows))
+    return "\n".join([TABLES_HEAD, *map(relation_section, RELATIONS.values())])
+
+
+def relation_section(relation: Relation) -> str:
+    """Return the section of one relation: its comment and a row for each column."""
+    rows = [(f"`{c.name}`", SQL_TYPES[c.type], c.unit, c.meaning) for c in relation.all_columns]
+    return f"## {relation.name}\n\n{relation.comment}\n\n" + table(("Column", "Type", "Unit", "Meaning"), rows)
+
+
+def checks_page() -> str:
+    """Return docs/checks.md."""
+    head = ("Code", "Severity", "Finds", "progs")
+    found = [(f"[{r.code}](#{r.code})", r.severity, r.sentence, r.progs) for r in rules().values()]
+    parts = [CHECKS_HEAD, table(head, found), "# Tables that only the checks have\n"]
+    parts += map(relation_section, check_schema.RELATIONS.values())
+    parts.append("# What the rules mean\n")
+    for rule in rules().values():
+        needs = "Only with `--data`. " if rule.needs_data else ""
+        parts.append(f"## {rule.code}\n\n{needs}{rule.explain}\n\n```sql\n{rule.query}\n```\n")
     return "\n".join(parts)
 
 
-PAGES: dict[str, Callable[[], str]] = {"format.md": format_page, "tables.md": tables_page}
+PAGES: dict[str, Callable[[], str]] = {
+    "format.md": format_page,
+    "tables.md": tables_page,
+    "checks.md": checks_page,
+}
 
 
 def read(path: str) -> str:

@@ -24,6 +24,7 @@ COMMANDS = {  # words: (module and attribute, one line of help)
     ("stat",): ("stat:stat", "Show all that an inode says."),
     ("cat",): ("cat:cat", "Write a file's bytes, verified, to standard output."),
     ("export",): ("export:export", "Copy files out of an image, to a directory or a tar archive."),
+    ("check",): ("check:check", "Judge the whole image, as btrfs check does."),
     ("sql",): ("sql:sql", "Query the whole image as tables."),
     ("export-tables",): ("sql:export_tables", "Write the tables to Parquet files."),
     ("locate",): ("locate:locate", "Show what stands at a byte of a device, and whose it is."),

@@ -99,6 +99,7 @@ class Image:
         self.volume = volume
         self.superblock = volume.superblock
         self.faults = 0  #: how often something was reported and skipped
+        self._hear: Callable[[CorruptError], None] | None = None
         self.blocks = BlockReader(volume, volume.fsids)
         self._bootstrap()
         self.root_tree = Tree(self.blocks, root_tree_pointer(volume))
@@ -129,9 +130,16 @@ class Image:
         self.volume.close()
 
     def report(self, error: CorruptError) -> None:
-        """Pass *error*, that something was skipped for, to whoever opened the image."""
+        """Pass *error*, that something was skipped for, to whoever opened the image or listens."""
         self.faults += 1
-        self.volume.warn(str(error))
+        if self._hear:
+            self._hear(error)
+        else:
+            self.volume.warn(str(error))
+
+    def listen(self, hear: Callable[[CorruptError], None]) -> None:
+        """Let *hear* have every error that is reported from now on, in the place of *warn*."""
+        self._hear = hear
 
     @property
     def csums(self) -> Csums:

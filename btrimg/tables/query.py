@@ -36,7 +36,7 @@ def query(image: Image, sql: str) -> Answer:
     The statements cannot reach files, other databases or Python. What of the image cannot be read is reported to it and
     is in no row. Raises QueryError when DuckDB refuses the query.
     """
-    con = _connect()
+    con = connect()
     with _in_one_sentence():
         _register(con, image, sql)
         con.execute(sql)
@@ -50,7 +50,7 @@ def query_to_parquet(image: Image, sql: str, path: str) -> None:
     Raises QueryError when DuckDB refuses the query, or it gives no rows to write.
     """
     partial = f"{path}.partial"
-    con = _connect(writable=partial)
+    con = connect(writable=partial)
     with _in_one_sentence():
         _register(con, image, sql)
         found = con.sql(sql)
@@ -67,7 +67,7 @@ def export_tables(image: Image, directory: str, label: str) -> Iterator[str]:
     """
     for name in RELATIONS:
         path = os.path.join(directory, f"{name}.parquet")
-        con = _connect(writable=f"{path}.partial")
+        con = connect(writable=f"{path}.partial")
         con.register(name, build(image, [name])[name])
         with _in_one_sentence():
             found = con.sql(f"SELECT $label AS image, * FROM {name}", params={"label": label})  # noqa: S608 (ours)
@@ -86,7 +86,7 @@ def _write(found: Any, partial: str, path: str) -> None:
         raise
 
 
-def _connect(writable: str | None = None) -> Any:
+def connect(writable: str | None = None) -> Any:
     """Return a database in memory that reaches nothing outside it, but the file *writable*."""
     import duckdb
 

@@ -1,0 +1,70 @@
+"""What a rule is: a file ``rules/CODE.sql`` with a header of ``-- key: value`` lines and one query for offending rows.
+
+Keys: ``severity`` (error, or warning for what does no harm), ``sentence`` (with columns of the query in braces),
+``progs`` (what ``btrfs check`` calls it, "none" if it does not look), ``explain`` (what it means, how it arises and
+what a person can do) and, where the rule needs it, ``needs: data`` (the scrub of ``check --data``). A value goes on in
+lines that are indented by two more spaces.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import cache
+from typing import NamedTuple
+
+from btrimg.errors import NotFoundError
+
+ERROR, WARNING = "error", "warning"
+
+_DIRECTORY = os.path.join(os.path.dirname(__file__), "rules")
+_HEADER = re.compile(r"(?:--.*\n)*")
+_ENTRY = re.compile(r"^-- (\w+): (.*(?:\n--   .*)*)", re.MULTILINE)
+
+
+class Rule(NamedTuple):
+    """One thing that must hold of an image; *query* returns the rows of which it does not."""
+
+    code: str
+    severity: str  #: ERROR or WARNING
+    sentence: str  #: with columns of the query in braces
+    progs: str  #: what ``btrfs check`` calls it, "none" if it does not look
+    explain: str
+    query: str
+    needs_data: bool  #: whether it judges what only the scrub sees
+
+
+@cache
+def rules() -> dict[str, Rule]:
+    """Return every rule by its code, in order."""
+    found = {}
+    for name in sorted(os.listdir(_DIRECTORY)):
+        code, extension = os.path.splitext(name)
+        if extension == ".sql":
+            with open(os.path.join(_DIRECTORY, name), encoding="utf-8") as file:
+                found[code] = parse_rule(code, file.read())
+    return found
+
+
+def rule(code: str) -> Rule:
+    """Return the rule with that code.
+
+    Raises NotFoundError when there is none.
+    """
+    try:
+        return rules()[code]
+    except KeyError:
+        raise NotFoundError(f"there is no rule {code!a}; --rules lists them") from None
+
+
+def parse_rule(code: str, text: str) -> Rule:
+    """Return the rule in the *text* of its file; raises ValueError when a key is missing or unknown."""
+    header = _HEADER.match(text)
+    end = header.end() if header else 0
+    entries = {key: " ".join(re.split(r"\s*\n--\s+", value)) for key, value in _ENTRY.findall(text[:end])}
+    needs = entries.pop("needs", "")
+    if set(entries) != {"severity", "sentence", "progs", "explain"} or needs not in ("", "data"):
+        raise ValueError(f"rule {code}: bad header {sorted(entries)} {needs!a}")
+    if entries["severity"] not in (ERROR, WARNING):
+        raise ValueError(f"rule {code}: bad severity {entries['severity']!a}")
+    return Rule(code, query=text[end:].strip(), needs_data=needs == "data", **entries)

@@ -1,0 +1,56 @@
+"""What the checker finds, and its rules, as text and JSON."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+from btrimg.render.names import escape
+from btrimg.render.text import table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from btrimg.check.rule import Rule
+    from btrimg.check.run import Finding
+
+_WIDTH = 100
+
+
+def finding_line(finding: Finding) -> str:
+    """Return a finding as text: ``SEVERITY CODE: SENTENCE``, control characters escaped."""
+    return f"{finding.rule.severity} {finding.rule.code}: {finding.sentence(_quoted)}"
+
+
+def finding_json(finding: Finding) -> str:
+    """Return a finding as an object of one line; ``row`` has the numbers that the sentence is made of."""
+    rule = finding.rule
+    facts: dict[str, Any] = {"code": rule.code, "severity": rule.severity, "sentence": finding.sentence()}
+    return json.dumps(facts | {"row": finding.row})
+
+
+def rule_lines(rules: Iterable[Rule]) -> Iterator[str]:
+    """Yield a table of rules."""
+    rows = ((rule.code, rule.severity, "--data" if rule.needs_data else "", rule.progs) for rule in rules)
+    yield from table(("code", "severity", "needs", "btrfs check says"), rows, frozenset(range(4)))
+
+
+def rule_json(rule: Rule) -> str:
+    """Return all that is to say of a rule as an object of one line."""
+    return json.dumps(rule._asdict())
+
+
+def explanation_lines(rule: Rule) -> Iterator[str]:
+    """Yield what a rule means, and its query."""
+    yield f"{rule.code} ({rule.severity}): {rule.sentence}"
+    yield ""
+    yield from textwrap.wrap(rule.explain, _WIDTH)
+    yield ""
+    yield f"btrfs check says: {rule.progs}"
+    yield ""
+    yield from rule.query.splitlines()
+
+
+def _quoted(text: str) -> str:
+    return escape(text.encode("utf-8", "surrogateescape"))

@@ -1,0 +1,41 @@
+"""The rules themselves: headers, and queries that DuckDB accepts."""
+
+from __future__ import annotations
+
+import pytest
+
+from btrimg.check.rule import parse_rule, rule, rules
+from btrimg.errors import NotFoundError
+
+HEADER = """\
+-- severity: error
+-- sentence: {what} is wrong
+-- progs: none
+-- explain: One line
+--   and another.
+"""
+
+
+def test_a_header_is_taken_apart() -> None:
+    parsed = parse_rule("some-thing", f"{HEADER}-- needs: data\nselect 1 as what\n")
+    assert parsed.explain == "One line and another."
+    assert (parsed.code, parsed.severity, parsed.needs_data) == ("some-thing", "error", True)
+    assert parsed.query == "select 1 as what"
+
+
+@pytest.mark.parametrize(
+    "bad", ["-- severity: error\nselect 1", HEADER.replace("error", "fatal"), f"{HEADER}-- x: y\n"]
+)
+def test_a_bad_header_is_refused(bad: str) -> None:
+    with pytest.raises(ValueError, match="rule some-thing: bad"):
+        parse_rule("some-thing", bad)
+
+
+def test_there_are_rules() -> None:
+    assert rule("inode-nlink").progs == "link count wrong"
+    assert list(rules()) == sorted(rules())
+
+
+def test_an_unknown_rule_is_named() -> None:
+    with pytest.raises(NotFoundError, match="no rule 'inode-links'; --rules lists them"):
+        rule("inode-links")
