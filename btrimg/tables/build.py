@@ -19,7 +19,7 @@ from btrimg.filesystem.leafrows import LeafTable
 from btrimg.filesystem.strings import Strings
 from btrimg.ondisk.blocks import Header, Item, KeyPtr
 from btrimg.ondisk.constants import MAX_LEVEL, TreeId
-from btrimg.tables import devicerows, fewrows, filerows, schema, spacerows
+from btrimg.tables import devicerows, devicespace, fewrows, filerows, schema, spacerows
 from btrimg.tables.schema import RELATIONS
 from btrimg.trees.block import is_subvolume
 from btrimg.trees.scan import Forest
@@ -88,6 +88,9 @@ def build(image: Image, names: Collection[str]) -> dict[str, Table]:
         built |= _Scan(image, leaves).tables()
     if schema.TREE_BLOCKS.name in names:
         built[schema.TREE_BLOCKS.name] = tree_blocks(image)
+    if schema.PHYSICAL_RANGES.name in names:
+        parts = devicespace.physical(image, lambda *needed: build(image, needed))
+        built[schema.PHYSICAL_RANGES.name] = _joined(schema.PHYSICAL_RANGES, parts)
     return {name: built[name] for name in names}
 
 
@@ -98,6 +101,15 @@ def _few(relation: Relation, rows: Iterable[fewrows.Row]) -> Table:
         values = [row[column.name] for row in found]
         made = strings.of_list(values) if column.type == "text" else np.array(values, column.type)
         columns[column.name] = _finished(column, made, np.arange(len(found)))
+    return columns
+
+
+def _joined(relation: Relation, parts: Iterable[Columns]) -> Table:
+    several = list(parts)
+    columns = {}
+    for column in relation.columns:
+        values = np.concatenate([part[column.name] for part in several])
+        columns[column.name] = _finished(column, values, np.arange(len(values)))
     return columns
 
 

@@ -44,6 +44,7 @@ BACKREF_KINDS = {  # by key type, and type of an inline reference: the word in `
     ItemType.EXTENT_OWNER_REF: "owner",
 }
 FREE_SPACE_SOURCES = ("extent", "bitmap")
+DEVICE_HOLDS = ("superblock", "tree block", "data", "parity", "free", "reserved", "unallocated")
 
 _SUBVOLUME = u64("subvolume", "id of the subvolume; what snapshots share has a row for each of them")
 _TREE = u64("tree", "id of the tree that the item stands in")
@@ -329,6 +330,20 @@ ORPHANS = Relation(
     _TREE,
     (TreeId.ROOT_TREE, *_FILES),
 )
+PHYSICAL_RANGES = Relation(
+    "physical",
+    "A range of a device that is there, with what it holds; no gaps, no overlaps, every copy of everything.",
+    (
+        u64("devid", "id of the device"),
+        u64("physical", "start on the device", PHYSICAL),
+        u64("length", "length", BYTES),
+        text("holds", "what it holds; free is within a chunk, unallocated and reserved in none", *DEVICE_HOLDS),
+        u64("logical", "of the first byte, of parity that of its row; 0 in no chunk", LOGICAL),
+        u64("chunk", "start of the chunk; 0 in no chunk", LOGICAL),
+        u8("copy", "number of the copy, from 0; of parity 0 for P and 1 for Q; in no chunk 0"),
+        u64("extent", "start of the extent of data or tree block; else 0", LOGICAL),
+    ),
+)
 
 RELATIONS = {
     relation.name: relation
@@ -352,5 +367,6 @@ RELATIONS = {
         FREE_SPACE,
         QGROUPS,
         ORPHANS,
+        PHYSICAL_RANGES,
     )
 }

@@ -29,13 +29,22 @@ class DevicePiece(NamedTuple):
     number: int = 0  #: of the copy; for parity, 0 for P and 1 for Q
 
 
-class _Footprint(NamedTuple):
+class Footprint(NamedTuple):
     """The part of a device that a stripe takes."""
 
     start: int  #: physical
     end: int
     chunk: MappedChunk
     stripe: int  #: its number in the chunk
+
+
+class Span(NamedTuple):
+    """Bytes of one device that are side by side and serve one purpose, or belong to one stripe."""
+
+    start: int  #: physical
+    end: int
+    kind: str  #: superblock, reserved or unallocated; "mapped" for what a stripe holds
+    footprint: Footprint | None = None  #: of the stripe
 
 
 class DeviceMap:
@@ -46,10 +55,10 @@ class DeviceMap:
     """
 
     def __init__(self, chunks: Iterable[MappedChunk], warn: Callable[[str], None]) -> None:
-        by_device: dict[int, list[_Footprint]] = {}
+        by_device: dict[int, list[Footprint]] = {}
         for chunk in chunks:
             for index, stripe in enumerate(chunk.stripes):
-                footprint = _Footprint(stripe.offset, stripe.offset + chunk.stripe_length, chunk, index)
+                footprint = Footprint(stripe.offset, stripe.offset + chunk.stripe_length, chunk, index)
                 by_device.setdefault(stripe.devid, []).append(footprint)
         self._stripes = {devid: list(_disjoint(devid, found, warn)) for devid, found in by_device.items()}
         self._starts = {devid: [each.start for each in stripes] for devid, stripes in self._stripes.items()}
@@ -58,31 +67,42 @@ class DeviceMap:
         """Return whether a chunk has a stripe on that device."""
         return devid in self._stripes
 
+    def spans(self, devid: int, start: int, end: int) -> Iterator[Span]:
+        """Yield what bytes [start, end) of a device belong to, in order and without gaps."""
+        while start < end:
+            span = self._span(devid, start)
+            yield span._replace(end=min(span.end, end))
+            start = span.end
+
     def pieces(self, devid: int, start: int, end: int) -> Iterator[DevicePiece]:
         """Yield what bytes [start, end) of a device are for, in order and without gaps; the caller bounds *end*."""
-        while start < end:
-            piece = self._piece(devid, start)
-            piece = piece._replace(length=min(piece.length, end - start))
-            yield piece
-            start += piece.length
+        for span in self.spans(devid, start, end):
+            if span.footprint is None:
+                yield DevicePiece(devid, span.start, span.end - span.start, span.kind)
+                continue
+            at = span.start
+            while at < span.end:
+                piece = _piece_of(span.footprint, devid, at, span.end)
+                yield piece
+                at += piece.length
 
-    def _piece(self, devid: int, at: int) -> DevicePiece:
+    def _span(self, devid: int, at: int) -> Span:
         for offset in SUPERBLOCK_OFFSETS:
             if offset <= at < offset + SUPERBLOCK_SIZE:
-                return DevicePiece(devid, at, offset + SUPERBLOCK_SIZE - at, "superblock")
+                return Span(at, offset + SUPERBLOCK_SIZE, "superblock")
         end = min((offset for offset in SUPERBLOCK_OFFSETS if offset > at), default=_END)
         stripes = self._stripes.get(devid, [])
         following = bisect_right(self._starts.get(devid, []), at)
         if following and at < stripes[following - 1].end:
-            return _piece_of(stripes[following - 1], devid, at, min(end, stripes[following - 1].end))
+            return Span(at, min(end, stripes[following - 1].end), "mapped", stripes[following - 1])
         if following < len(stripes):
             end = min(end, stripes[following].start)
         if at < RESERVED:
-            return DevicePiece(devid, at, min(end, RESERVED) - at, "reserved")
-        return DevicePiece(devid, at, end - at, "unallocated")
+            return Span(at, min(end, RESERVED), "reserved")
+        return Span(at, end, "unallocated")
 
 
-def _disjoint(devid: int, stripes: list[_Footprint], warn: Callable[[str], None]) -> Iterator[_Footprint]:
+def _disjoint(devid: int, stripes: list[Footprint], warn: Callable[[str], None]) -> Iterator[Footprint]:
     end = 0
     for each in sorted(stripes, key=lambda each: (each.start, each.end)):
         if each.start < end:
@@ -92,7 +112,7 @@ def _disjoint(devid: int, stripes: list[_Footprint], warn: Callable[[str], None]
         end = max(end, each.end)
 
 
-def _piece_of(footprint: _Footprint, devid: int, at: int, end: int) -> DevicePiece:
+def _piece_of(footprint: Footprint, devid: int, at: int, end: int) -> DevicePiece:
     chunk = footprint.chunk
     held = chunk.held(footprint.stripe, at - chunk.stripes[footprint.stripe].offset)
     length = min(held.length, end - at)

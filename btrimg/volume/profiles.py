@@ -81,7 +81,7 @@ def stripe_index(row: Number, position: Number, width: int, profile: Profile) ->
     return (position + row * profile.turns) % width
 
 
-def position_of(row: int, stripe: int, width: int, profile: Profile) -> int:
+def position_of(row: Number, stripe: int, width: int, profile: Profile) -> Number:
     """Return the position of the element that *stripe* holds in *row*: the inverse of :func:`stripe_index`."""
     return (stripe - row * profile.turns) % width
 

@@ -63,7 +63,7 @@ def compare_all(devices: Sequence[str] | str) -> dict[str, Table]:
 
 
 def test_every_relation_is_built_in_some_way_and_compared() -> None:
-    assert set(RELATIONS) == {*TAKES, *FEW, "tree_blocks"}
+    assert set(RELATIONS) == {*TAKES, *FEW, "tree_blocks", "physical"}
     assert set(REFERENCE) == set(TAKES)
 
 
