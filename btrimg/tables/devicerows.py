@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from btrimg.filesystem.strings import Strings
     from btrimg.ondisk.roots import RootItem
-    from btrimg.tables.build import Columns, Facts, Taken
+    from btrimg.tables.leafscan import Columns, Facts, Taken
     from btrimg.trees.scan import LeafBatch
 
 _PROFILE_CODES = {bits: number for number, bits in enumerate(PROFILES)}
@@ -71,7 +71,7 @@ def stripes(batch: LeafBatch, facts: Facts) -> Taken:
     says = items.records(Chunk)["num_stripes"].astype(np.int64)
     count = np.minimum(says, (items.size - Chunk.SIZE) // Stripe.SIZE)
     for item in np.flatnonzero(count < says).tolist():
-        facts.report(CorruptError(f"chunk {items.offset[item]}: of its {says[item]} stripes {count[item]} are there"))
+        facts.report(items.error(item, f"of its {says[item]} stripes {count[item]} are there"))
     number = ranges(np.zeros(len(count), np.int64), count)
     rows = items.take(np.repeat(np.arange(len(count)), count))
     rows = rows._replace(position=rows.position + Chunk.SIZE + number * Stripe.SIZE)
@@ -107,7 +107,7 @@ def roots(batch: LeafBatch, facts: Facts) -> Taken:
             found.append(root_item(items.data[start : start + size].tobytes()))
             kept.append(item)
         except CorruptError as error:
-            facts.report(CorruptError(f"root item ({items.objectid[item]} {items.offset[item]}): {error}"))
+            facts.report(items.error(item, str(error)))
     items = items.take(np.array(kept, np.int64))
     columns: Columns = {name: np.array([getattr(root, name) for root in found], np.uint64) for name in _ROOT_FIELDS}
     return items, {

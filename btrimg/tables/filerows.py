@@ -8,16 +8,18 @@ import numpy as np
 
 from btrimg.filesystem import leafrows, strings
 from btrimg.ondisk.constants import ItemType, TreeId
+from btrimg.ondisk.csum import extref_hash
 from btrimg.ondisk.inodes import DirItem, InodeExtref, InodeItem, InodeRef
 from btrimg.tables.entries import merged, size_by_fields, sound, split
+from btrimg.tables.hashes import name_hashes
 from btrimg.tables.schema import NAME_SOURCES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from btrimg.ondisk.record import Record
-    from btrimg.tables.build import Facts, Taken
     from btrimg.tables.entries import Rows
+    from btrimg.tables.leafscan import Facts, Taken
     from btrimg.trees.scan import LeafBatch
 
     Unsigned = NDArray[np.uint64]
@@ -49,8 +51,14 @@ def names(batch: LeafBatch, facts: Facts) -> Taken:
     several = [_entries(batch, facts), _references(batch, facts), _extended_references(batch, facts)]
     items, columns = merged(several)
     at, length = columns.pop("_at"), columns.pop("_length")
+    name = strings.cut(items.data, at, length)
+    hashed = np.flatnonzero(items.key_type == ItemType.DIR_ITEM)
+    expected = np.zeros(len(length), np.uint64)
+    expected[hashed] = name_hashes(strings.cut(items.data, at[hashed], length[hashed]))
+    for number in np.flatnonzero(items.key_type == ItemType.INODE_EXTREF).tolist():  # there are few
+        expected[number] = extref_hash(int(columns["parent"][number]), name.decode(number))
     code = _SOURCE_CODES[items.key_type]
-    return items, {"source": code, "name": strings.cut(items.data, at, length), **columns}
+    return items, {"source": code, "name": name, "name_length": length, "expected_hash": expected, **columns}
 
 
 def _entries(batch: LeafBatch, facts: Facts) -> Rows:
@@ -101,29 +109,22 @@ def xattrs(batch: LeafBatch, facts: Facts) -> Taken:
     items = split(batch.of_type(ItemType.XATTR_ITEM), _DIR_ITEM_SIZE, facts.report)
     record = items.records(DirItem)
     at, length = items.position + DirItem.SIZE, record["name_len"].astype(np.int64)
+    name = strings.cut(items.data, at, length)
     return items, {
         "inode": items.objectid,
         "hash": items.offset,
-        "name": strings.cut(items.data, at, length),
+        "name": name,
         "value": strings.cut(items.data, at + length, record["data_len"].astype(np.int64)),
+        "name_length": length,
+        "value_length": record["data_len"],
+        "expected_hash": name_hashes(name),
     }
 
 
 def file_extents(batch: LeafBatch, facts: Facts) -> Taken:
     """Return the rows of ``file_extents``; those that make no sense are reported, as ``Image.extents`` does."""
     items, rows = leafrows.file_extents(batch, facts.report)
-    same = (
-        "inode",
-        "offset",
-        "length",
-        "kind",
-        "compression",
-        "extent_length",
-        "extent_offset",
-        "ram_bytes",
-        "generation",
-    )
-    return items, {"extent": rows.extent_logical, **{name: getattr(rows, name) for name in same}}
+    return items, {"extent": rows.extent_logical, **{name: getattr(rows, name) for name in _SAME_IN_EXTENT_COLUMNS}}
 
 
 def orphans(batch: LeafBatch, _facts: Facts) -> Taken:

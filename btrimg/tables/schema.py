@@ -43,7 +43,7 @@ BACKREF_KINDS = {  # by key type, and type of an inline reference: the word in `
     ItemType.SHARED_DATA_REF: "shared_data",
     ItemType.EXTENT_OWNER_REF: "owner",
 }
-FREE_SPACE_SOURCES = ("extent", "bitmap")
+FREE_SPACE_SOURCES = ("extent", "bitmap", "cache")
 DEVICE_HOLDS = ("superblock", "tree block", "data", "parity", "free", "reserved", "unallocated")
 
 _SUBVOLUME = u64("subvolume", "id of the subvolume; what snapshots share has a row for each of them")
@@ -225,6 +225,8 @@ NAMES = Relation(
         u8("type", "of an entry: FileType; else 0"),
         u64("transid", "of an entry: that made it; else 0", TRANSID),
         text("name", "bytes that are not UTF-8 as \\xNN"),
+        u16("name_length", "of the name", BYTES),
+        u32("expected_hash", "of the name, of a dir_item or inode_extref; else 0"),
     ),
     _SUBVOLUME,
     _FILES,
@@ -237,6 +239,9 @@ XATTRS = Relation(
         u64("hash", "of the name, as the key has it"),
         text("name", "with its prefix; bytes that are not UTF-8 as \\xNN"),
         Column("value", "bytes", "value"),
+        u16("name_length", "of the name", BYTES),
+        u16("value_length", "of the value", BYTES),
+        u32("expected_hash", "of the name"),
     ),
     _SUBVOLUME,
     _FILES,

@@ -25,8 +25,8 @@ from btrimg.tables.schema import BACKREF_KINDS, EXTENT_KINDS, FREE_SPACE_SOURCES
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from btrimg.tables.build import Columns, Facts, Taken
     from btrimg.tables.entries import Rows
+    from btrimg.tables.leafscan import Columns, Facts, Taken
     from btrimg.trees.scan import LeafBatch
 
     Ints = NDArray[np.int64]

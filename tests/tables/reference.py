@@ -8,6 +8,7 @@ from btrimg.errors import NotFoundError
 from btrimg.filesystem.extents import row_of_item
 from btrimg.ondisk.chunks import BlockGroupItem, Chunk, DevExtent, DevItem
 from btrimg.ondisk.constants import BlockGroup, ExtentFlag, ItemType, TreeId
+from btrimg.ondisk.csum import extref_hash, name_hash
 from btrimg.ondisk.extents import (
     ExtentDataRef,
     ExtentItem,
@@ -124,22 +125,30 @@ def names(image: Image) -> Iterator[Row]:
     for subvolume, key, payload in file_items(image, *entries, ItemType.INODE_REF, ItemType.INODE_EXTREF):
         for each in records(key, payload):
             if isinstance(each, InodeRef):
-                yield subvolume, "inode_ref", key.offset, key.objectid, each.index, 0, 0, 0, 0, text(each.name)
+                yield subvolume, "inode_ref", key.offset, key.objectid, each.index, *(0,) * 4, *named(each.name, 0)
             elif isinstance(each, InodeExtref):
                 where = (each.parent_objectid, key.objectid, each.index, key.offset)
-                yield subvolume, "inode_extref", *where, 0, 0, 0, text(each.name)
+                hashed = extref_hash(each.parent_objectid, each.name)
+                yield subvolume, "inode_extref", *where, 0, 0, 0, *named(each.name, hashed)
             elif isinstance(each, DirItem):
                 place = (0, key.offset) if key.type == ItemType.DIR_ITEM else (key.offset, 0)
-                leads = (each.location.type, each.type, each.transid, text(each.name))
+                leads = (each.location.type, each.type, each.transid)
                 source = ItemType(key.type).name.lower()
-                yield subvolume, source, key.objectid, each.location.objectid, *place, *leads
+                hashed = name_hash(each.name) if source == "dir_item" else 0
+                where = (key.objectid, each.location.objectid)
+                yield subvolume, source, *where, *place, *leads, *named(each.name, hashed)
+
+
+def named(name: bytes, expected_hash: int) -> Row:
+    return text(name), len(name), expected_hash
 
 
 def xattrs(image: Image) -> Iterator[Row]:
     for subvolume, key, payload in file_items(image, ItemType.XATTR_ITEM):
         for each in records(key, payload):
             assert isinstance(each, DirItem)
-            yield subvolume, key.objectid, key.offset, text(each.name), each.data
+            sizes = (len(each.name), len(each.data))
+            yield subvolume, key.objectid, key.offset, text(each.name), each.data, *sizes, name_hash(each.name)
 
 
 def file_extents(image: Image) -> Iterator[Row]:

@@ -15,7 +15,8 @@ from support.dump_text import run_progs
 from btrimg.filesystem.columns import KINDS
 from btrimg.filesystem.image import open_image
 from btrimg.ondisk.constants import InodeFlag, ItemType
-from btrimg.tables.build import FEW, TAKES, build
+from btrimg.tables.build import FEW, build
+from btrimg.tables.leafscan import TAKES
 from btrimg.tables.relation import SQL_TYPES
 from btrimg.tables.schema import RELATIONS
 

@@ -1,0 +1,82 @@
+"""Numbers in the place of many names: the hash that btrfs keeps in keys, and one by which equal names are known."""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from btrimg.ondisk.csum import crc32c_raw, name_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from btrimg.filesystem.strings import Strings
+
+    Words = NDArray[np.uint64]
+
+_LONGEST_NAME = 255  # the kernel's BTRFS_NAME_LEN; longer ones are hashed one by one
+
+
+def name_hashes(names: Strings) -> NDArray[np.uint32]:
+    """Return ``name_hash`` of every name."""
+    found = np.empty(names.rows, np.uint32)
+    table = _crc_by_distance()
+    for some, letters in _by_length(names):
+        length = letters.shape[1]
+        if length > _LONGEST_NAME:
+            found[some] = [name_hash(row.tobytes()) for row in letters]
+        else:
+            # A CRC is linear: that of a name is that of as many zeros, changed by what each letter does from its place.
+            distance = np.arange(length - 1, -1, -1)
+            found[some] = np.bitwise_xor.reduce(table[distance, letters], axis=1) ^ np.uint32(name_hash(bytes(length)))
+    return found
+
+
+@cache
+def _crc_by_distance() -> NDArray[np.uint32]:
+    """Return what byte b does to a CRC-32C when k bytes follow, as ``[k, b]``."""
+    table = np.empty((_LONGEST_NAME, 256), np.uint32)
+    table[0] = [crc32c_raw(0, bytes([byte])) for byte in range(256)]
+    for above, below in pairwise(table):
+        below[:] = (above >> 8) ^ table[0][above & 0xFF]
+    return table
+
+
+def fingerprints(values: Strings) -> Words:
+    """Return a number for each string: equal ones have equal numbers, and of others two in 2**62 do.
+
+    Made of two multilinear hashes (Lemire, Kaser: Strongly universal string hashing is fast, 2014): the upper halves of
+    the sum of all 32-bit words, each times a 64-bit random number of its own.
+    """
+    found = np.empty(values.rows, np.uint64)
+    for some, letters in _by_length(values):
+        size = letters.shape[1]
+        words = np.zeros((len(some), size // 4 + 2), "<u4")
+        words.view(np.uint8)[:, :size] = letters
+        words[:, -1] = size
+        keys = np.random.default_rng(31).integers(0, 1 << 64, (2, words.shape[1]), np.uint64)
+        high, low = (np.einsum("ij,j->i", words, some_keys) for some_keys in keys)  # without an array of products
+        found[some] = high >> np.uint64(32) << np.uint64(32) | low >> np.uint64(32)
+    return found
+
+
+def _by_length(values: Strings) -> Iterator[tuple[NDArray[Any], NDArray[np.uint8]]]:
+    """Yield for each length that occurs the numbers of the strings, and these as rows of bytes."""
+    length = np.diff(values.offsets)
+    order = np.argsort(length, kind="stable")
+    ordered = length[order]
+    breaks = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
+    for first, end in pairwise([0, *breaks.tolist(), len(order)]):
+        if first < end:
+            some = order[first:end]
+            size = int(ordered[first])
+            if not size:
+                yield some, np.empty((len(some), 0), np.uint8)
+                continue
+            everywhere = np.ndarray((len(values.data) - size + 1,), f"V{size}", values.data, strides=(1,))
+            yield some, everywhere[values.offsets[some]].view(np.uint8).reshape(len(some), size)

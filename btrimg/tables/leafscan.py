@@ -1,0 +1,183 @@
+"""The rows of relations, taken from all leaves of some trees at once, and which of them are whose.
+
+The rows of a leaf are made once, whatever the number of snapshots that share it; the rows of a tree are then gathered
+by the numbers of its leaves. There is no loop over items, only over batches of leaves, trees and relations.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from btrimg.errors import CorruptError, NotFoundError
+from btrimg.filesystem.forest import item_roots, superblock_roots
+from btrimg.filesystem.image import root_pointer
+from btrimg.filesystem.leafrows import LeafTable
+from btrimg.ondisk.blocks import Header, Item, KeyPtr
+from btrimg.ondisk.constants import MAX_LEVEL, TreeId
+from btrimg.tables import devicerows, filerows, spacerows
+from btrimg.trees.block import is_subvolume
+from btrimg.trees.scan import Forest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from btrimg.filesystem.image import Image
+    from btrimg.filesystem.strings import Strings
+    from btrimg.tables.relation import Relation
+    from btrimg.trees.block import Pointer
+    from btrimg.trees.scan import LeafBatch
+
+    Ints = NDArray[np.int64]
+    Columns = Mapping[str, NDArray[Any] | Strings]
+    Taken = tuple[LeafBatch, Columns]  # an item for each row, in order of leaf, and the rows
+    Take = Callable[[LeafBatch, "Facts"], Taken]
+    Trees = list[tuple[int, Pointer]]  # with ids
+
+
+class Facts(NamedTuple):
+    """What making rows needs to know of the image besides leaves."""
+
+    nodesize: int  #: bytes
+    sectorsize: int  #: bytes that one checksum covers
+    csum_size: int  #: bytes of one
+    device_paths: dict[int, bytes]  #: by devid
+    report: Callable[[CorruptError], None]
+
+
+TAKES: dict[str, Take] = {  # by name of the relation
+    "devices": devicerows.devices,
+    "chunks": devicerows.chunks,
+    "stripes": devicerows.stripes,
+    "dev_extents": devicerows.dev_extents,
+    "block_groups": spacerows.block_groups,
+    "roots": devicerows.roots,
+    "inodes": filerows.inodes,
+    "names": filerows.names,
+    "xattrs": filerows.xattrs,
+    "file_extents": filerows.file_extents,
+    "extents": spacerows.extents,
+    "backrefs": spacerows.backrefs,
+    "csums": spacerows.csums,
+    "free_space": spacerows.free_space,
+    "orphans": filerows.orphans,
+}
+
+
+class Gathered(NamedTuple):
+    """The rows of a relation, of which those that trees share are stored once.
+
+    Text is in Strings, and that of a column with *words* as their indexes.
+    """
+
+    relation: Relation
+    different: dict[str, NDArray[Any] | Strings]  #: the columns but that of the tree
+    rows: Ints  #: numbers of the rows among the different ones, tree after tree
+    trees: NDArray[np.uint64]  #: id of the tree for each of *rows*
+
+
+class LeafScan:
+    """The leaves of *trees*, read once, for some *relations* and *further* tables; what is bad is reported to *image*."""
+
+    def __init__(
+        self, image: Image, relations: Collection[Relation], trees: Trees, further: Sequence[LeafTable[Any]] = ()
+    ) -> None:
+        volume = image.volume
+        paths = {devid: os.fsencode(device.path) for devid, device in volume.devices.items()}
+        facts = Facts(volume.nodesize, volume.sectorsize, volume.csum.size, paths, image.report)
+        self.trees = trees
+        self.forest = Forest(image.blocks, [at for _, at in trees], image.report)
+        self._tables = {relation.name: LeafTable(_taker(relation, facts)) for relation in relations}
+        self._payload_bytes = [np.zeros(0, np.int64)]
+        self._read(further)
+        self._leaves: dict[int, Ints] = {}
+
+    def _read(self, further: Sequence[LeafTable[Any]]) -> None:
+        for batch in self.forest.leaves():
+            for table in (*self._tables.values(), *further):
+                table.add(batch)
+            payloads = np.bincount(batch.leaf - batch.first_leaf, batch.size, batch.leaves)
+            self._payload_bytes.append(payloads.astype(np.int64))
+        for table in further:
+            table.finish()
+
+    def leaves_of(self, number: int) -> Ints:
+        """Return the numbers of the leaves of tree *number* in key order."""
+        if number not in self._leaves:
+            self._leaves[number] = self.forest.leaves_of(number)
+        return self._leaves[number]
+
+    def take(self, relation: Relation) -> LeafTable[Any]:
+        """Return the table of a relation, which is the caller's from now on."""
+        table = self._tables.pop(relation.name)
+        table.finish()
+        return table
+
+    def gathered(self, relation: Relation) -> Gathered:
+        """Return the rows of all trees of a relation, to be asked for once."""
+        table = self.take(relation)
+        parts, ids = [np.empty(0, np.int64)], [np.empty(0, np.uint64)]
+        for number, tree in self.trees_of(relation):
+            parts.append(table.rows_of(self.leaves_of(number)))
+            ids.append(np.full(len(parts[-1]), tree, np.uint64))
+        return Gathered(relation, table.rows._asdict(), np.concatenate(parts), np.concatenate(ids))
+
+    def trees_of(self, relation: Relation) -> list[tuple[int, int]]:
+        """Return the numbers and ids of the trees that hold a relation."""
+        kinds = (
+            (number, tree, TreeId.FS_TREE if is_subvolume(tree) else tree)
+            for number, (tree, _) in enumerate(self.trees)
+        )
+        return [(number, tree) for number, tree, kind in kinds if kind in relation.trees]
+
+    def tree_blocks(self) -> dict[str, NDArray[Any]]:
+        """Return the columns of ``tree_blocks``, by address."""
+        heads = [self.forest.heads(level) for level in range(MAX_LEVEL)]
+        fill = [Header.SIZE + head["nritems"].astype(np.int64) * KeyPtr.SIZE for head in heads]
+        payloads = np.concatenate(self._payload_bytes)
+        fill[0] = Header.SIZE + heads[0]["nritems"].astype(np.int64) * Item.SIZE + payloads
+        head, filled = np.concatenate(heads), np.concatenate(fill)
+        logical, rows = np.unique(head["bytenr"], return_index=True)
+        rows = rows[logical > 0]  # 0 stands for a block that could not be read
+        columns = {"items": head["nritems"][rows], "logical": head["bytenr"][rows], "fill": filled[rows]}
+        return columns | {name: head[name][rows] for name in ("owner", "level", "generation", "flags")}
+
+
+def every_tree(image: Image) -> Trees:
+    """Return the roots of all trees, but of subvolumes whose deletion has begun to free blocks."""
+    dropped = {each.id for each in image.subvolumes() if not each.root.refs and each.root.drop_progress.objectid}
+    roots = (*superblock_roots(image), *item_roots(image))
+    return [(root.id, root.at) for root in roots if root.id not in dropped]
+
+
+def trees_of_kind(image: Image, tree: TreeId) -> Trees:
+    """Return the root of a tree, or for FS_TREE of every subvolume; none where there is none or it cannot be found."""
+    if tree == TreeId.FS_TREE:
+        return [
+            (each.id, root_pointer(each.id, each.root))
+            for each in image.subvolumes()
+            if each.root.refs or not each.root.drop_progress.objectid
+        ]
+    try:
+        return [(tree, image.tree(tree).root)]
+    except NotFoundError:
+        return []
+    except CorruptError as error:
+        image.report(CorruptError(f"tree {tree} cannot be read: {error}"))
+        return []
+
+
+def _taker(relation: Relation, facts: Facts) -> Callable[[LeafBatch], tuple[LeafBatch, Any]]:
+    """Return what takes the rows of a relation from leaves, its columns in order."""
+    take = TAKES[relation.name]
+    rows = NamedTuple("Rows", [(column.name, Any) for column in relation.columns])  # type: ignore[misc]
+
+    def taken(batch: LeafBatch) -> tuple[LeafBatch, Any]:
+        items, columns = take(batch, facts)
+        return items, rows(**columns)
+
+    return taken
