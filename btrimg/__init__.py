@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         ChecksumError,
         CorruptError,
         DeviceError,
+        ItemError,
         NotFoundError,
         UnsupportedError,
     )
@@ -44,6 +45,7 @@ __all__ = [
     "FileExtentRow",
     "Image",
     "Inode",
+    "ItemError",
     "NotFoundError",
     "Parent",
     "Resolution",

@@ -8,10 +8,16 @@ One tree, so that ``except BtrimgError`` is enough; a class exists where a calle
     ├── DeviceError              a device cannot be opened, is too short, or is missing
     └── CorruptError             what the image says cannot be right
         ├── ChecksumError        stored and computed checksum differ
-        └── BlockError           a tree block is not what its parent promised
+        ├── BlockError           a tree block is not what its parent promised
+        └── ItemError            an item is not what its key says
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class BtrimgError(Exception):
@@ -40,3 +46,27 @@ class ChecksumError(CorruptError):
 
 class BlockError(CorruptError):
     """Report a tree block of which no copy is what its parent promised."""
+
+    def __init__(
+        self,
+        logical: int,
+        fault: str,
+        detail: str,
+        *,
+        level: int | None = None,
+        tree: int | None = None,
+        parent: int | None = None,
+    ) -> None:
+        super().__init__(f"tree block {logical}: {detail}")
+        self.logical, self.fault, self.detail = logical, fault, detail  #: *fault* is a word of ``trees.block.FAULTS``
+        self.level = level  #: that its parent promised
+        self.tree = tree  #: id of the tree, or of one of the trees, from which it was reached
+        self.parent = parent  #: logical address of the node that leads to it, None for a root, or where nobody knows
+
+
+class ItemError(CorruptError):
+    """Report an item of a leaf that cannot be what its key says."""
+
+    def __init__(self, leaf: int, key: Sequence[int], detail: str) -> None:
+        super().__init__(f"leaf {leaf}, item ({' '.join(map(str, key))}): {detail}")
+        self.leaf, self.key, self.detail = leaf, tuple(key), detail  #: *leaf* is its logical address

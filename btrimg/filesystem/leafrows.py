@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from btrimg.errors import BtrimgError, CorruptError
+from btrimg.errors import BtrimgError
 from btrimg.filesystem import strings
 from btrimg.filesystem.columns import COMPRESSED, HOLE, INLINE, PREALLOC, REGULAR, ExtentColumns
 from btrimg.filesystem.extents import COMPRESSION_NAMES, OFFSET_MAX, row_of_item
 from btrimg.filesystem.strings import Strings
 from btrimg.ondisk.blocks import Key
-from btrimg.ondisk.constants import MAX_COMPRESSED, ExtentFlag, FileExtentType, ItemType
+from btrimg.ondisk.constants import MAX_COMPRESSED, ExtentFlag, FileExtentType, FileType, ItemType
 from btrimg.ondisk.extents import ExtentItem, FileExtent, FileExtentInline
-from btrimg.ondisk.inodes import InodeExtref, InodeItem, InodeRef
+from btrimg.ondisk.inodes import DirItem, InodeExtref, InodeItem, InodeRef
 from btrimg.trees.batches import ranges
 from btrimg.trees.scan import leaf_of
 
@@ -24,11 +24,17 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from btrimg.errors import CorruptError
     from btrimg.trees.scan import LeafBatch
 
     Report = Callable[[CorruptError], None]
     Ints = NDArray[np.int64]
     Unsigned = NDArray[np.uint64]
+
+
+OTHER, FILE, DIRECTORY, SUBVOLUME = range(4)  #: what an entry of a directory leads to
+_ENTRY_KINDS = np.full(128, OTHER, np.uint8)  # by FileType
+_ENTRY_KINDS[FileType.REG_FILE], _ENTRY_KINDS[FileType.DIR] = FILE, DIRECTORY
 
 
 Rows = TypeVar("Rows", bound=tuple[Any, ...])
@@ -39,6 +45,15 @@ class Names(NamedTuple):
 
     inode: Unsigned
     parent: Unsigned  #: ino of the directory
+    name: Strings
+
+
+class Entries(NamedTuple):
+    """Regular files, directories and subvolumes in directories, one per row."""
+
+    inode: Unsigned  #: ino of the directory
+    child: Unsigned  #: ino, or the id of a subvolume
+    kind: NDArray[np.uint8]  #: FILE, DIRECTORY or SUBVOLUME
     name: Strings
 
 
@@ -82,6 +97,11 @@ class LeafTable(Generic[Rows]):
         """Return the numbers of the rows of *leaves*, in this order."""
         return ranges(self._bounds[leaves], self._bounds[leaves + 1] - self._bounds[leaves])
 
+    @property
+    def leaves(self) -> Ints:
+        """Return the number of the leaf of every row."""
+        return np.repeat(np.arange(len(self._bounds) - 1), np.diff(self._bounds))
+
     def replace(self, rows: Rows, counts: Ints) -> None:
         """Put *rows* in the place of those there are: ``counts[i]`` for row i."""
         self.rows = rows
@@ -97,9 +117,16 @@ def _concatenate(parts: Sequence[Rows]) -> Rows:
 
 
 def file_extents(batch: LeafBatch, bad: Report) -> tuple[LeafBatch, ExtentColumns]:
-    """Return the EXTENT_DATA items of *batch* that make sense, and their rows without place and refs.
+    """Return the EXTENT_DATA items of *batch* that make sense, and their rows without place and refs."""
+    items, record, inline = sound_file_extents(batch, bad)
+    return items, _rows(items, record, inline)
 
-    What makes sense is for ``row_of_item`` to say; an item that does not is told to *bad*.
+
+def sound_file_extents(batch: LeafBatch, bad: Report) -> tuple[LeafBatch, NDArray[np.void], NDArray[np.bool_]]:
+    """Return the EXTENT_DATA items of *batch* that make sense, the FileExtent of each, and which are inline.
+
+    What makes sense is for ``row_of_item`` to say; an item that does not is told to *bad*. Of the FileExtent of inline
+    data only what stands in a FileExtentInline is filled in.
     """
     items = batch.of_type(ItemType.EXTENT_DATA)
     kind_at = FileExtentInline.SIZE - 1
@@ -115,7 +142,7 @@ def file_extents(batch: LeafBatch, bad: Report) -> tuple[LeafBatch, ExtentColumn
     sound = _makes_sense(items, record, inline)
     if not sound.all():
         items, record, inline = _sound(items, sound, bad), record[sound], inline[sound]
-    return items, _rows(items, record, inline)
+    return items, record, inline
 
 
 def _sound(items: LeafBatch, sound: NDArray[np.bool_], bad: Report) -> LeafBatch:
@@ -128,9 +155,9 @@ def _sound(items: LeafBatch, sound: NDArray[np.bool_], bad: Report) -> LeafBatch
         try:
             row_of_item(key, items.data[start : start + items.size[item]].tobytes())
         except BtrimgError as error:
-            bad(CorruptError(str(error)))
+            bad(items.error(item, str(error)))
         else:
-            bad(CorruptError(f"file extent at {key.offset} of inode {key.objectid}: addresses above 2**63"))
+            bad(items.error(item, "addresses above 2**63"))
     return items.take(sound)
 
 
@@ -199,15 +226,35 @@ def names(batch: LeafBatch, bad: Report) -> tuple[LeafBatch, Names]:
     whole &= (length > 0) & (head + length <= items.size)
     if not whole.all():
         for item in np.flatnonzero(~whole).tolist():
-            bad(
-                CorruptError(
-                    f"inode {items.objectid[item]}: a name in its item of type {items.key_type[item]} is cut short"
-                )
-            )
+            bad(items.error(item, "a name is cut short"))
         items, extended, head, length = items.take(whole), extended[whole], head[whole], length[whole]
     parent = items.offset.copy()
     parent[extended] = items.take(extended).records(InodeExtref)["parent_objectid"]
     return items, Names(items.objectid, parent, strings.cut(items.data, items.position + head, length))
+
+
+def entries(batch: LeafBatch, bad: Report, *, named: bool) -> tuple[LeafBatch, Entries]:
+    """Return the DIR_INDEX items of *batch* of regular files, directories and subvolumes; tell *bad* of those cut short.
+
+    Names are left empty unless they shall be *named*.
+    """
+    items = batch.of_type(ItemType.DIR_INDEX)
+    whole = items.size >= DirItem.SIZE
+    record = items.take(whole).records(DirItem)
+    size = np.full(len(whole), DirItem.SIZE)
+    size[whole] += record["name_len"]
+    ends = items.size >= size
+    if not ends.all():
+        for item in np.flatnonzero(~ends).tolist():
+            bad(CorruptError(f"directory {items.objectid[item]}: its entry {items.offset[item]} is cut short"))
+    record = record[ends[whole]]
+    items = items.take(ends)
+    kind = _ENTRY_KINDS[record["type"] & 0x7F]
+    kind[(kind == DIRECTORY) & (record["location"]["type"] == ItemType.ROOT_ITEM)] = SUBVOLUME
+    items, record, kind = items.take(kind != OTHER), record[kind != OTHER], kind[kind != OTHER]
+    length = record["name_len"].astype(np.int64) if named else np.zeros(len(kind), np.int64)
+    text = strings.cut(items.data, items.position + DirItem.SIZE, length)
+    return items, Entries(items.objectid, record["location"]["objectid"], kind, text)
 
 
 def inodes(batch: LeafBatch, *, regular: bool) -> tuple[LeafBatch, Inodes]:

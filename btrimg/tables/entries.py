@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from btrimg.errors import CorruptError
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
+    from btrimg.errors import CorruptError
     from btrimg.ondisk.record import Record
     from btrimg.trees.scan import LeafBatch
 
@@ -39,7 +38,7 @@ def split(items: LeafBatch, size_of: SizeOf, bad: Report) -> LeafBatch:
         size = size_of(items.take(number)._replace(position=position, size=left))
         whole = (size > 0) & (size <= left)
         for item in number[~whole].tolist():
-            bad(CorruptError(f"{_name(items, item)} of {items.size[item]} bytes ends inside a structure"))
+            bad(items.error(item, f"its {items.size[item]} bytes end inside a structure"))
         number, position, size, left = number[whole], position[whole], size[whole], left[whole]
         numbers.append(number)
         positions.append(position)
@@ -73,12 +72,8 @@ def sound(items: LeafBatch, least: int | Ints, bad: Report) -> LeafBatch:
         return items
     each = np.broadcast_to(least, len(whole))
     for item in np.flatnonzero(~whole).tolist():
-        bad(CorruptError(f"{_name(items, item)} of {items.size[item]} bytes is shorter than {each[item]}"))
+        bad(items.error(item, f"its {items.size[item]} bytes are fewer than {each[item]}"))
     return items.take(whole)
-
-
-def _name(items: LeafBatch, item: int) -> str:
-    return f"item ({items.objectid[item]} {items.key_type[item]} {items.offset[item]})"
 
 
 def merged(parts: Sequence[Rows]) -> Rows:
@@ -86,6 +81,7 @@ def merged(parts: Sequence[Rows]) -> Rows:
     items, columns = parts[0]
     leaf = np.concatenate([part.leaf for part, _ in parts])
     order = np.argsort(leaf, kind="stable")
-    joined = (np.concatenate(column)[order] for column in zip(*(part[3:] for part, _ in parts), strict=True))
-    whole = type(items)(*items[:3], *joined)
-    return whole, {name: np.concatenate([more[name] for _, more in parts])[order] for name in columns}
+    joined = (np.concatenate(column)[order] for column in zip(*(part.columns for part, _ in parts), strict=True))
+    return items.with_columns(joined), {
+        name: np.concatenate([more[name] for _, more in parts])[order] for name in columns
+    }

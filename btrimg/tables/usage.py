@@ -17,7 +17,6 @@ from btrimg.ondisk.constants import FileExtentType, ItemType
 from btrimg.ondisk.extents import FileExtentInline
 from btrimg.ondisk.inodes import InodeExtref, InodeRef
 from btrimg.tables.entries import size_by_fields, split
-from btrimg.trees.scan import LeafBatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
     from btrimg.filesystem.image import Image
     from btrimg.trees.batches import Report
+    from btrimg.trees.scan import LeafBatch
 
     Ints = NDArray[np.int64]
     Unsigned = NDArray[np.uint64]
@@ -216,6 +216,6 @@ def _links(batch: LeafBatch, bad: Report) -> tuple[LeafBatch, Links]:
     extended = split(batch.of_type(ItemType.INODE_EXTREF), size_by_fields(InodeExtref, "name_len"), bad)
     extended = extended._replace(offset=extended.records(InodeExtref)["parent_objectid"])
     order = np.argsort(np.concatenate([plain.leaf, extended.leaf]), kind="stable")
-    columns: Iterator[tuple[NDArray[Any], NDArray[Any]]] = zip(plain[3:], extended[3:], strict=True)
-    both = LeafBatch(*batch[:3], *(np.concatenate(pair)[order] for pair in columns))
+    columns: Iterator[tuple[NDArray[Any], NDArray[Any]]] = zip(plain.columns, extended.columns, strict=True)
+    both = batch.with_columns(np.concatenate(pair)[order] for pair in columns)
     return both, Links(both.objectid, both.offset)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from btrimg.trees.block import BlockReader
 
     Report = Callable[[CorruptError], None]
+    BlockReport = Callable[[int, BlockError], None]
     Ints = NDArray[np.int64]
     Truths = NDArray[np.bool_]
     Structs = NDArray[np.void]
@@ -113,10 +114,10 @@ def _pointer(promise: np.void, level: int) -> Pointer:
 
 
 class BatchReader:
-    """Reads the blocks of many promises; those of which no copy is good are told to *bad*."""
+    """Reads the blocks of many promises."""
 
-    def __init__(self, blocks: BlockReader, bad: Report) -> None:
-        self._blocks, self._volume, self._bad = blocks, blocks.volume, bad
+    def __init__(self, blocks: BlockReader) -> None:
+        self._blocks, self._volume = blocks, blocks.volume
         self._nodesize = blocks.volume.nodesize
         self._places = PlaceMap(blocks.volume.chunk_map)
 
@@ -131,8 +132,11 @@ class BatchReader:
         number[order] = np.arange(len(order))
         return promises[order], number[inverse]
 
-    def read(self, promises: Structs, level: int) -> Iterator[BlockBatch]:
-        """Yield the blocks of *promises*, all of one *level*, in batches of bounded memory."""
+    def read(self, promises: Structs, level: int, bad: BlockReport) -> Iterator[BlockBatch]:
+        """Yield the blocks of *promises*, all of one *level*, in batches of bounded memory.
+
+        A block of which no copy is good is told to *bad* with its number among *promises*.
+        """
         step = max(1, BATCH_BYTES // self._nodesize)
 
         def load(start: int, buffer: NDArray[np.uint8]) -> BlockBatch:
@@ -146,7 +150,7 @@ class BatchReader:
             if batch.good.all():
                 yield batch
             else:
-                yield self._repair(batch, promises[start : start + step], level)
+                yield self._repair(batch, promises[start : start + step], level, bad)
 
     def _load(self, first: int, promises: Structs, level: int, buffer: NDArray[np.uint8]) -> BlockBatch:
         """Read the blocks of *promises* into *buffer*, what lies side by side at once, and judge them."""
@@ -200,13 +204,13 @@ class BatchReader:
         sealed: Truths = ours & (np.frombuffer(computed, f"V{size}") == np.frombuffer(stored, f"V{size}"))
         return sealed
 
-    def _repair(self, batch: BlockBatch, promises: Structs, level: int) -> BlockBatch:
+    def _repair(self, batch: BlockBatch, promises: Structs, level: int, bad: BlockReport) -> BlockBatch:
         """Return *batch* with the blocks that are not good taken from other copies, where there are any."""
         for number in np.flatnonzero(~batch.good).tolist():
             try:
                 block = self._blocks.read(_pointer(promises[number], level))
             except BlockError as error:
-                self._bad(error)
+                bad(batch.first + number, error)
             else:
                 batch.rows[number] = np.frombuffer(block.data, np.uint8)
                 batch.good[number] = True

@@ -12,16 +12,20 @@ import struct
 from operator import ge
 from typing import TYPE_CHECKING, NamedTuple
 
-from btrimg.errors import BlockError, BtrimgError, CorruptError
+from btrimg.errors import BlockError, BtrimgError, CorruptError, ItemError
 from btrimg.ondisk.blocks import Header, Item, Key, KeyPtr
 from btrimg.ondisk.constants import MAX_LEVEL, TreeId
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
-    from typing import Any
 
     from btrimg.volume.volume import Volume
 
+#: Words for what may be wrong with a block, in the order in which it is looked for.
+FAULTS = (
+    *("unmapped", "unreadable", "csum", "bytenr", "fsid", "level", "nritems", "key-order"),
+    *("generation", "owner", "first-key", "last-key"),
+)
 CACHED_BLOCKS = 256  #: 4 MiB of 16 KiB blocks: the upper levels of every tree that one command walks
 
 _SLOTS = {0: struct.Struct("<QBQII"), 1: struct.Struct("<QBQQQ")}  # Item and KeyPtr, flattened
@@ -36,6 +40,13 @@ class Pointer(NamedTuple):
     owner: int | None = None
     first_key: tuple[int, ...] | None = None  #: as a slot holds it, compares with Key
     end_key: tuple[int, ...] | None = None  #: first key of the right neighbour: all keys are below it
+
+
+class Fault(NamedTuple):
+    """Why a block is refused."""
+
+    kind: str  #: word of FAULTS
+    detail: str  #: phrase, with what was found and expected
 
 
 def is_subvolume(tree_id: int) -> bool:
@@ -69,9 +80,8 @@ class Block:
         *_, offset, size = self.slots[slot]
         start = Header.SIZE + offset
         if start + size > len(self.data) or start < Header.SIZE + len(self.slots) * Item.SIZE:
-            raise CorruptError(
-                f"leaf {self.header.bytenr} slot {slot}: item data [{offset}, +{size}) lies outside the data area"
-            )
+            detail = f"its data [{offset}, +{size}) lies outside the data area"
+            raise ItemError(self.header.bytenr, self.key(slot), detail)
         return self.data[start : start + size]
 
     def child(self, slot: int, parent: Pointer) -> Pointer:
@@ -110,61 +120,67 @@ class BlockReader:
         return block
 
     def _read(self, promise: Pointer) -> Block:
-        volume, first_fault, fault = self.volume, None, "no device that holds it can be read"
+        volume, first_fault = self.volume, None
+        fault = Fault("unreadable", "no device that holds it can be read")
         try:
             for data in volume.candidates(promise.logical, volume.nodesize):
                 self.blocks_read += 1
                 block = self.accept(data, promise)
                 if isinstance(block, Block):
                     if first_fault:
-                        volume.warn(f"tree block {promise.logical}: {first_fault}; another copy is good")
+                        volume.warn(f"tree block {promise.logical}: {first_fault.detail}; another copy is good")
                     return block
                 fault, first_fault = block, first_fault or block
         except BtrimgError as error:
-            fault = str(error)
-        raise BlockError(f"tree block {promise.logical}: {first_fault or fault}")
+            fault = Fault("unmapped" if isinstance(error, CorruptError) else "unreadable", str(error))
+        fault = first_fault or fault
+        raise BlockError(promise.logical, *fault, level=promise.level, tree=promise.owner)
 
-    def accept(self, data: bytes, promise: Pointer) -> Block | str:
-        """Return the block in *data* if it is intact and what *promise* says, else a phrase that says why not."""
+    def accept(self, data: bytes, promise: Pointer) -> Block | Fault:
+        """Return the block in *data* if it is intact and what *promise* says, else why not."""
         csum = self.volume.csum
         header = Header.unpack(data)
         if header.csum[: csum.size] != csum.digest(memoryview(data)[32:]):
-            return f"bad checksum, found {header.csum[: csum.size].hex()}"
+            return Fault("csum", f"bad checksum, found {header.csum[: csum.size].hex()}")
         if header.bytenr != promise.logical:
-            return f"claims to be block {header.bytenr}"
+            return Fault("bytenr", f"claims to be block {header.bytenr}")
         if header.fsid not in self._fsids:
-            return f"belongs to another filesystem, {header.fsid.hex()}"
+            return Fault("fsid", f"belongs to another filesystem, {header.fsid.hex()}")
         if header.level >= MAX_LEVEL:
-            return f"bad level {header.level}"
+            return Fault("level", f"bad level {header.level}")
+        if header.level != promise.level:  # before slots are taken for what they are not
+            return _differs("level", header.level, promise.level)
         slot_size = KeyPtr.SIZE if header.level else Item.SIZE
         if header.nritems > (len(data) - Header.SIZE) // slot_size:
-            return f"bad nritems {header.nritems}"
+            return Fault("nritems", f"bad nritems {header.nritems}")
         if header.level and not header.nritems:
-            return "a node without pointers"
+            return Fault("nritems", "a node without pointers")
         block = Block(header, data)
         if any(map(ge, block.slots, block.slots[1:])):
-            return "keys out of order"
+            return Fault("key-order", "keys out of order")
         return fault_of_promise(block, promise) or block
 
 
-def fault_of_promise(block: Block, promise: Pointer) -> str | None:
-    """Return a phrase that says how *block* differs from what its parent promised, None if it does not."""
+def fault_of_promise(block: Block, promise: Pointer) -> Fault | None:
+    """Return how *block* differs from what its parent promised, None if it does not."""
     header = block.header
-    checks: tuple[tuple[str, Any, Any], ...] = (
-        ("level", header.level, promise.level),
-        ("generation", header.generation, promise.generation),
-    )
-    for name, found, expected in checks:
-        if expected is not None and found != expected:
-            return f"{name} is {found}, its parent says {expected}"
+    if header.level != promise.level:
+        return _differs("level", header.level, promise.level)
+    if promise.generation is not None and header.generation != promise.generation:
+        return _differs("generation", header.generation, promise.generation)
     if promise.owner is not None and not _owner_fits(header.owner, promise.owner):
-        return f"owner is {header.owner}, it was reached from tree {promise.owner}"
+        return Fault("owner", f"owner is {header.owner}, it was reached from tree {promise.owner}")
     if promise.first_key is not None and (not block.slots or block.key(0) != promise.first_key):
-        found = tuple(block.key(0)) if block.slots else "none"
-        return f"first key is {found}, its parent says {tuple(promise.first_key)}"
+        first = tuple(block.key(0)) if block.slots else "none"
+        return Fault("first-key", f"first key is {first}, its parent says {tuple(promise.first_key)}")
     if promise.end_key is not None and block.slots and block.key(-1) >= promise.end_key:
-        return f"last key {tuple(block.key(-1))} is not below the next block's {tuple(promise.end_key)}"
+        last = tuple(block.key(-1))
+        return Fault("last-key", f"last key {last} is not below the next block's {tuple(promise.end_key)}")
     return None
+
+
+def _differs(kind: str, found: int, expected: int) -> Fault:
+    return Fault(kind, f"{kind} is {found}, its parent says {expected}")
 
 
 def _owner_fits(owner: int, tree_id: int) -> bool:

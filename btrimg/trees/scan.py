@@ -6,17 +6,18 @@ unique first, so that every block is read, verified and decoded once, however ma
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from btrimg.errors import BlockError, CorruptError
+from btrimg.errors import BlockError, ItemError
 from btrimg.ondisk.blocks import Header, Item
 from btrimg.ondisk.constants import MAX_LEVEL
 from btrimg.trees.batches import KEY_BYTES, PROMISE, BatchReader, promises_of, ranges, records_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -32,6 +33,7 @@ class LeafBatch(NamedTuple):
     first_leaf: int  #: number of the first leaf; they are numbered in the order in which batches come
     leaves: int  #: how many there are, those without items too
     data: NDArray[np.uint8]  #: the leaves' bytes, valid until the next batch is asked for
+    heads: Structs  #: Header of every leaf, zeros for one that cannot be read or is on no disk
     leaf: Ints  #: number of the item's leaf
     objectid: NDArray[np.uint64]
     key_type: NDArray[np.uint8]
@@ -48,11 +50,26 @@ class LeafBatch(NamedTuple):
 
     def take(self, kept: NDArray[Any]) -> LeafBatch:
         """Return some of the items: *kept* holds indexes or a truth value for each."""
-        return LeafBatch(*self[:3], *(column[kept] for column in self[3:]))
+        return self.with_columns(column[kept] for column in self.columns)
+
+    @property
+    def columns(self) -> tuple[NDArray[Any], ...]:
+        """Return what there is of each item, *leaf* to *size*."""
+        return self[4:]
+
+    def with_columns(self, columns: Iterable[NDArray[Any]]) -> LeafBatch:
+        """Return other items of the same leaves."""
+        return LeafBatch(*self[:4], *columns)
 
     def records(self, record: type[Record]) -> Structs:
         """Return the fixed part of the *record* at the start of every payload, each large enough."""
         return records_at(self.data, record, self.position)
+
+    def error(self, item: int, detail: str) -> ItemError:
+        """Return what is wrong with one of the items, as an error that says where."""
+        leaf = int(self.heads["bytenr"][self.leaf[item] - self.first_leaf])
+        key = int(self.objectid[item]), int(self.key_type[item]), int(self.offset[item])
+        return ItemError(leaf, key, detail)
 
 
 def leaf_of(items: Iterable[tuple[Key, bytes]], number: int) -> LeafBatch:
@@ -69,6 +86,7 @@ def leaf_of(items: Iterable[tuple[Key, bytes]], number: int) -> LeafBatch:
         number,
         1,
         np.frombuffer(b"".join(payloads) or b"\0", np.uint8),
+        np.zeros(1, Header.dtype()),
         np.full(len(keys), number, np.int64),
         np.array([key.objectid for key in keys], np.uint64),
         np.array([key.type for key in keys], np.uint8),
@@ -103,16 +121,19 @@ class _Level(NamedTuple):
 class Forest:
     """Trees read together; *roots* are numbered from 0 in the order given.
 
+    Of the nodes in *skipped*, by address, so many pointers from the first on are not followed: where a deletion has been.
     A block of which no copy is what its parent promises is told to *bad* as a BlockError and skipped, and an item whose
-    payload lies outside its leaf as a CorruptError. A block whose keys reach into the next block's is skipped in that
+    payload lies outside its leaf as an ItemError. A block whose keys reach into the next block's is skipped in that
     tree only, since another one may have another next block.
     """
 
-    def __init__(self, blocks: BlockReader, roots: Sequence[Pointer], bad: Report) -> None:
+    def __init__(
+        self, blocks: BlockReader, roots: Sequence[Pointer], bad: Report, skipped: Mapping[int, int] | None = None
+    ) -> None:
         self.roots = list(roots)
-        self._bad = bad
+        self._bad, self._skipped = bad, skipped or {}
         self._nodesize = blocks.volume.nodesize
-        self._reader = BatchReader(blocks, bad)
+        self._reader = BatchReader(blocks)
         self._root_pointer = np.full(len(self.roots), -1, np.int64)
         self._levels: dict[int, _Level] = {}
         self._leaf_promises = self._read_nodes()
@@ -121,12 +142,14 @@ class Forest:
         """Read all levels but the leaves; return the promises of these."""
         for root in self.roots:
             if root.level >= MAX_LEVEL:
-                self._bad(BlockError(f"tree block {root.logical}: bad level {root.level}"))
+                detail = f"bad level {root.level}"
+                self._bad(BlockError(root.logical, "level", detail, level=root.level, tree=root.owner))
         pointers = np.empty(0, PROMISE)
         for level in range(MAX_LEVEL - 1, 0, -1):
             promises = self._enter(level, pointers)
             below, last_keys, counts, heads = [pointers[:0]], [], [], []
-            for batch in self._reader.read(promises, level):
+            for batch in self._reader.read(promises, level, partial(self._bad_block, level)):
+                batch = self._without_skipped(batch)
                 below.append(batch.children(promises[batch.first : batch.first + len(batch.rows)]))
                 last_keys.append(batch.last_keys())
                 counts.append(batch.counts)
@@ -134,6 +157,18 @@ class Forest:
             self._levels[level] = self._levels[level].with_blocks(last_keys, counts, heads)
             pointers = np.concatenate(below)
         return self._enter(0, pointers)
+
+    def _without_skipped(self, batch: BlockBatch) -> BlockBatch:
+        """Return *batch* without the pointers that are not to be followed."""
+        here = [number for number, at in enumerate(batch.heads["bytenr"].tolist()) if at in self._skipped]
+        if not here:
+            return batch
+        skipped = np.zeros(len(batch.counts), np.int64)
+        skipped[here] = [self._skipped[at] for at in batch.heads["bytenr"][here].tolist()]
+        skipped = np.minimum(skipped, batch.counts)
+        starts = np.cumsum(batch.counts) - batch.counts
+        counts = batch.counts - skipped
+        return batch._replace(slots=batch.slots[ranges(starts + skipped, counts)], counts=counts)
 
     def _enter(self, level: int, pointers: Structs) -> Structs:
         """Begin a level with the *pointers* from above and the roots that are there; return the promises to read."""
@@ -156,7 +191,7 @@ class Forest:
     def leaves(self) -> Iterator[LeafBatch]:
         """Yield the items of all leaves in batches of bounded memory, each leaf once; to be called once."""
         last_keys, counts, heads = [], [], []
-        for batch in self._reader.read(self._leaf_promises, 0):
+        for batch in self._reader.read(self._leaf_promises, 0, partial(self._bad_block, 0)):
             last_keys.append(batch.last_keys())
             counts.append(batch.counts)
             heads.append(batch.heads)
@@ -171,6 +206,7 @@ class Forest:
             batch.first,
             len(batch.rows),
             batch.rows.reshape(-1),
+            batch.heads,
             row + batch.first,
             slots["key"]["objectid"].copy(),
             slots["key"]["type"].copy(),
@@ -182,9 +218,28 @@ class Forest:
         if inside.all():
             return items
         for item in np.flatnonzero(~inside).tolist():
-            where = f"leaf {self._levels[0].logical[items.leaf[item]]}"
-            self._bad(CorruptError(f"{where}: item data [{offset[item]}, +{size[item]}) lies outside the data area"))
+            detail = f"its data [{offset[item]}, +{size[item]}) lies outside the data area"
+            self._bad(items.error(item, detail))
         return items.take(inside)
+
+    def _bad_block(self, level: int, number: int, error: BlockError) -> None:
+        """Tell of block *number* of a level of which no copy is good, with the first way that leads to it."""
+        error.parent, error.tree = self._origin(level, int(np.argmax(self._levels[level].block == number)))
+        self._bad(error)
+
+    def _origin(self, level: int, pointer: int) -> tuple[int | None, int | None]:
+        """Return the address of the node that a pointer to a level stands in, None for a root, and its tree.
+
+        Of several ways to that node the first is taken.
+        """
+        nodes: list[int] = []
+        while (above := self._levels.get(level + 1)) and pointer < above.children.sum():
+            node = int(np.searchsorted(above.first_child, pointer, "right")) - 1
+            nodes.append(int(above.logical[node]))
+            level, pointer = level + 1, int(np.argmax(above.block == node))
+        starts = zip(self.roots, self._root_pointer.tolist(), strict=True)
+        tree = next(root.owner for root, at in starts if (root.level, at) == (level, pointer))
+        return nodes[0] if nodes else None, tree
 
     def heads(self, level: int) -> Structs:
         """Return the Header of every block of a level, in order of number; zeros for one that cannot be read.
@@ -192,6 +247,16 @@ class Forest:
         Those of level 0 are there when ``leaves`` has ended.
         """
         return self._levels[level].heads
+
+    def addresses(self, level: int) -> NDArray[np.uint64]:
+        """Return the address of every block of a level, in order of number, also of one that cannot be read."""
+        return self._levels[level].logical
+
+    def pointers(self, level: int) -> tuple[Ints, Ints]:
+        """Return of every pointer in the nodes of a *level* above 0 the number of its node, and of its block below."""
+        count = self._levels[level].children
+        nodes = np.repeat(np.arange(len(count)), count)
+        return nodes, self._levels[level - 1].block[: len(nodes)]
 
     def leaves_of(self, root: int) -> Ints:
         """Return the numbers of the leaves of tree number *root* in key order; valid when ``leaves`` has ended."""
@@ -210,8 +275,11 @@ class Forest:
         reaches = table.last_key[blocks[:-1]] >= table.first_key[pointers[1:]]
         if not reaches.any():
             return blocks
-        for logical in table.logical[blocks[:-1][reaches]].tolist():
-            owner = self.roots[root].owner
-            self._bad(BlockError(f"tree block {logical}: its last key is not below the next block's in tree {owner}"))
+        tree, level = self.roots[root].owner, next(level for level, each in self._levels.items() if each is table)
+        for pointer in pointers[:-1][reaches].tolist():
+            logical = int(table.logical[table.block[pointer]])
+            detail = f"its last key is not below the next block's in tree {tree}"
+            parent, _ = self._origin(level, pointer)
+            self._bad(BlockError(logical, "last-key", detail, level=level, tree=tree, parent=parent))
         kept: Ints = blocks[np.append(~reaches, True)]
         return kept

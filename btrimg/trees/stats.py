@@ -47,7 +47,7 @@ def tree_stats(blocks: BlockReader, root: Pointer, bad: Report, *, inline: bool)
     Blocks that cannot be read are told to *bad* and not counted, but the steps to them are. A block that a damaged tree
     leads to twice counts once.
     """
-    reader = BatchReader(blocks, bad)
+    reader = BatchReader(blocks)
     walk = _Walk(blocks.volume.nodesize, root.logical)
     pointers = promises_of([root])
     nodes: list[int] = []
@@ -58,7 +58,7 @@ def tree_stats(blocks: BlockReader, root: Pointer, bad: Report, *, inline: bool)
             nodes.append(len(promises))
             break
         below, good = [pointers[:0]], 0
-        for batch in reader.read(promises, level):
+        for batch in reader.read(promises, level, lambda _, error: bad(error)):
             good += int(batch.good.sum())
             if level:
                 parents = promises[batch.first : batch.first + len(batch.rows)]

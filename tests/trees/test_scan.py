@@ -93,6 +93,7 @@ class Damage(NamedTuple):
     image: Image
     pointer: Pointer
     block: Block
+    parent: int  #: logical address of the node that leads to it
 
     @contextmanager
     def written(self, data: bytes, copies: slice = slice(None), *, seal: bool = True) -> Iterator[Image]:
@@ -125,13 +126,20 @@ def dup_devices(kernel_image: Callable[..., KernelImage], tmp_path_factory: pyte
 def opened(devices: tuple[str, ...], level: int) -> Iterator[Damage]:
     """Open an image and choose a block of the top-level subvolume that has a right neighbour."""
     with open_image(devices, warn=refuse) as image:
-        found = [
+        blocks = [
             (pointer, block)
             for pointer, block in walk(image.blocks, image.tree(TreeId.FS_TREE).root)
-            if isinstance(block, Block) and block.header.level == level and pointer.end_key
+            if isinstance(block, Block)
         ]
+        found = [(pointer, block) for pointer, block in blocks if block.header.level == level and pointer.end_key]
         assert found
-        yield Damage(image, *found[len(found) // 2])
+        pointer, block = found[len(found) // 2]
+        [parent] = {
+            node.header.bytenr
+            for _, node in blocks
+            if node.header.level > level and pointer.logical in {slot[3] for slot in node.slots}
+        }
+        yield Damage(image, pointer, block, parent)
 
 
 def with_header(damage: Damage, **changes: object) -> bytes:
@@ -155,20 +163,24 @@ def swapped(damage: Damage) -> bytes:
     return bytes(data)
 
 
-DAMAGES: dict[str, Callable[[Damage], bytes]] = {
-    "bytenr": lambda d: with_header(d, bytenr=d.block.header.bytenr + 4096),
-    "fsid": lambda d: with_header(d, fsid=bytes(16)),
-    "level": lambda d: with_header(d, level=d.block.header.level + 1),
-    "level out of range": lambda d: with_header(d, level=200),
-    "generation": lambda d: with_header(d, generation=d.block.header.generation - 1),
-    "owner": lambda d: with_header(d, owner=int(TreeId.EXTENT_TREE)),
-    "nritems": lambda d: with_header(d, nritems=0xFFFF_FFFF),
-    "no items": lambda d: with_header(d, nritems=0),
-    "first key": lambda d: with_slot(d, 0, d.block.slots[0][0], 0, *d.block.slots[0][2:]),
-    "order": swapped,
-    "last key above the next block": lambda d: with_slot(d, len(d.block) - 1, 1 << 40, *d.block.slots[-1][1:]),
-    "last key equal to the next block's": lambda d: with_slot(
-        d, len(d.block) - 1, *(d.pointer.end_key or ()), *d.block.slots[-1][3:]
+DAMAGES: dict[str, tuple[str, Callable[[Damage], bytes]]] = {  # with the word for the fault
+    "bytenr": ("bytenr", lambda d: with_header(d, bytenr=d.block.header.bytenr + 4096)),
+    "fsid": ("fsid", lambda d: with_header(d, fsid=bytes(16))),
+    "level": ("level", lambda d: with_header(d, level=d.block.header.level + 1)),
+    "level out of range": ("level", lambda d: with_header(d, level=200)),
+    "generation": ("generation", lambda d: with_header(d, generation=d.block.header.generation - 1)),
+    "owner": ("owner", lambda d: with_header(d, owner=int(TreeId.EXTENT_TREE))),
+    "nritems": ("nritems", lambda d: with_header(d, nritems=0xFFFF_FFFF)),
+    "no items": ("first-key", lambda d: with_header(d, nritems=0)),
+    "first key": ("first-key", lambda d: with_slot(d, 0, d.block.slots[0][0], 0, *d.block.slots[0][2:])),
+    "order": ("key-order", swapped),
+    "last key above the next block": (
+        "last-key",
+        lambda d: with_slot(d, len(d.block) - 1, 1 << 40, *d.block.slots[-1][1:]),
+    ),
+    "last key equal to the next block's": (
+        "last-key",
+        lambda d: with_slot(d, len(d.block) - 1, *(d.pointer.end_key or ()), *d.block.slots[-1][3:]),
     ),
 }
 
@@ -183,7 +195,8 @@ def test_a_block_that_breaks_its_promise_is_reported_and_skipped(
     with opened(dup_devices, level) as damage:
         root = damage.image.tree(TreeId.FS_TREE).root
         [intact] = scanned(damage.image, [root], refuse)
-        with damage.written(DAMAGES[name](damage)), open_image(dup_devices, warn=refuse) as image:
+        fault, data_of = DAMAGES[name]
+        with damage.written(data_of(damage)), open_image(dup_devices, warn=refuse) as image:
             reference: list[CorruptError] = []
             expected = list(image.tree(TreeId.FS_TREE).items(bad=reference.append))
             bad: list[CorruptError] = []
@@ -194,7 +207,10 @@ def test_a_block_that_breaks_its_promise_is_reported_and_skipped(
             assert {type(error) for error in bad} == {BlockError}
             # The scan also looks at a child that only the bad node has, before it knows the node's neighbours.
             assert len(bad) == (2 if level and name.startswith("last key") else 1)
-            assert any(f"tree block {damage.pointer.logical}:" in str(error) for error in bad)
+            [error] = [each for each in bad if isinstance(each, BlockError) and each.logical == damage.pointer.logical]
+            assert (error.level, error.tree) == (level, TreeId.FS_TREE)
+            assert error.parent == damage.parent
+            assert error.fault == ("nritems" if level and name == "no items" else fault)
 
 
 @pytest.mark.kernel
