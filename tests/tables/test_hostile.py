@@ -28,8 +28,9 @@ from btrimg.ondisk.extents import (
 )
 from btrimg.ondisk.inodes import DirItem, InodeExtref, InodeRef
 from btrimg.ondisk.roots import RootItem
-from btrimg.tables.build import TAKES, Facts, build
+from btrimg.tables.build import build
 from btrimg.tables.entries import size_by_fields, split
+from btrimg.tables.leafscan import TAKES, Facts
 from btrimg.tables.schema import RELATIONS
 from btrimg.trees.scan import leaf_of
 
@@ -102,8 +103,8 @@ def test_a_length_that_lies_ends_the_payload_and_not_its_neighbour() -> None:
     assert found.offset.tolist() == [1, 3]
     assert found.position.tolist() == [0, len(liar) + 2 * len(cut)]
     assert said == [
-        "item (256 84 2) of 31 bytes ends inside a structure",
-        "item (256 84 1) of 62 bytes ends inside a structure",
+        "leaf 0, item (256 84 2): its 31 bytes end inside a structure",
+        "leaf 0, item (256 84 1): its 62 bytes end inside a structure",
     ]
 
 
@@ -203,7 +204,7 @@ def test_stripes_that_a_chunk_lacks_are_reported() -> None:
     said: list[str] = []
     _, columns = TAKES["stripes"](leaf_of(items, 0), facts(said))
     assert np.asarray(columns["chunk"]).tolist() == [1 << 20, 2 << 20]
-    assert said == [f"chunk {1 << 20}: of its 5 stripes 1 are there"]
+    assert said == [f"leaf 0, item (256 228 {1 << 20}): of its 5 stripes 1 are there"]
 
 
 @pytest.fixture
