@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from btrimg.cli.command import Argument, Option, command
 from btrimg.cli.parameters import JSON, Target, open_target, parse_target
-from btrimg.cli.tree_names import highest_key, lowest_key, tree_id
 from btrimg.errors import BlockError, CorruptError
 from btrimg.ondisk.blocks import KEY_MAX, KEY_MIN, Key
 from btrimg.ondisk.constants import Incompat, TreeId
+from btrimg.ondisk.keynames import highest_key, lowest_key, tree_id
 from btrimg.units import parse_size
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from btrimg.cli.command import Option, command
 from btrimg.cli.parameters import JSON, OPENING, TARGET, open_target
-from btrimg.cli.tree_names import tree_id
 from btrimg.errors import BtrimgError, NotFoundError
 from btrimg.ondisk.constants import TreeId
+from btrimg.ondisk.keynames import tree_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -27,6 +27,7 @@ COMMANDS = {  # words: (module and attribute, one line of help)
     ("check",): ("check:check", "Judge the whole image, as btrfs check does."),
     ("sql",): ("sql:sql", "Query the whole image as tables."),
     ("export-tables",): ("sql:export_tables", "Write the tables to Parquet files."),
+    ("corrupt",): ("corrupt:corrupt", "Change any field of an image, for tests of what reads it."),
     ("locate",): ("locate:locate", "Show what stands at a byte of a device, and whose it is."),
     ("inspect", "dump-super"): ("dump_super:dump_super", "Show superblocks."),
     ("inspect", "dump-tree"): ("dump_tree:dump_tree", "Show the items of trees."),

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from btrimg.cli.command import Argument, command
 from btrimg.cli.parameters import JSON, OPENING, TARGET, open_target
-from btrimg.cli.tree_names import tree_id
 from btrimg.errors import NotFoundError
+from btrimg.ondisk.keynames import tree_id
 
 if TYPE_CHECKING:
     from btrimg.cli.parameters import Target

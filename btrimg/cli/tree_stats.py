@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from btrimg.cli.command import Option, command
 from btrimg.cli.parameters import JSON, OPENING, TARGET, open_target
-from btrimg.cli.tree_names import tree_id
 from btrimg.cli.unit_options import UNITS, take_units
 from btrimg.errors import CorruptError, NotFoundError
 from btrimg.ondisk.constants import TreeId
+from btrimg.ondisk.keynames import tree_id
 from btrimg.trees.block import is_subvolume
 
 if TYPE_CHECKING:

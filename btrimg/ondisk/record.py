@@ -195,14 +195,14 @@ class Record(_Tuple):
         return _dtype_of(cls.__name__)
 
 
-def _split(code: str) -> tuple[int, str, type[Record] | None]:
+def split_code(code: str) -> tuple[int, str, type[Record] | None]:
     """Return how many elements a fixed field has (0: not an array), and the code and Record of one."""
     count, star, element = code.rpartition("*")
     return (int(count) if star else 0), element, _CLASSES.get(element)
 
 
 def _format_of(code: str) -> str:
-    count, element, record = _split(code)
+    count, element, record = split_code(code)
     return (record.STRUCT.format[1:] if record else element) * (count or 1)
 
 
@@ -210,7 +210,7 @@ def _parts_of(fields: Layout) -> tuple[Part, ...]:
     parts: list[Part] = []
     start = 0
     for _, code in fields:
-        count, _, record = _split(code)
+        count, _, record = split_code(code)
         width = len(record.STRUCT.unpack(bytes(record.SIZE))) if record else 1
         end = start + width * (count or 1)
         make = partial(_nest_all, record, width) if record and count else record._nest if record else tuple
@@ -262,7 +262,7 @@ def _dtype_of(name: str) -> np.dtype[np.void]:
 
     columns: list[tuple[str, Any] | tuple[str, Any, int]] = []
     for field, code in _CLASSES[name].FIELDS:
-        count, element, record = _split(code)
+        count, element, record = split_code(code)
         if record:
             kind: Any = record.dtype()
         elif element.endswith("s"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+from contextlib import suppress
 from typing import NamedTuple
 
 from btrimg.errors import DeviceError, NotFoundError, UnsupportedError
@@ -103,3 +104,22 @@ def _device_path(fd: int, devid: int) -> str:
     except OSError:  # ENODEV: ids have gaps
         return ""
     return os.fsdecode(bytes(info[_DEV_PATH:]).partition(b"\0")[0])
+
+
+def refuse_if_in_use(path: str) -> None:
+    """Raise DeviceError when writing to an image would not go unnoticed: it is mounted, or is a loop device's file."""
+    from glob import glob
+
+    status = os.stat(path)
+    for backing in glob("/sys/block/loop*/loop/backing_file"):
+        with open(backing, encoding="utf-8", errors="surrogateescape") as file:
+            behind = file.read().rstrip("\n")
+        with suppress(OSError):  # it may be deleted, or lie in another mount namespace
+            if os.path.samestat(os.stat(behind), status):
+                device = "/dev/" + backing.split("/")[3]
+                raise DeviceError(f"{path} is attached to {device}; unmount that and run losetup --detach {device}")
+    for device in glob("/sys/fs/btrfs/*/devices/*"):
+        with open(f"{device}/dev", encoding="ascii") as file:
+            major, minor = map(int, file.read().split(":"))
+        if os.makedev(major, minor) == status.st_rdev:
+            raise DeviceError(f"{path} is mounted; unmount it first")

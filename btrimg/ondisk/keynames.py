@@ -1,4 +1,4 @@
-"""Trees and keys as arguments: numbers, or the names that btrfs-progs gives them."""
+"""Trees and keys as words: numbers, or the names that btrfs-progs gives them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def tree_id(text: str) -> int:
     name = text.upper().replace("-", "_").removeprefix("BTRFS_").removesuffix("_OBJECTID").removesuffix("_TREE")
     if name in _TREES:
         return int(_TREES[name])
-    return _number(text, f"none of {', '.join(_TREES).lower()}")
+    return number(text, f"none of {', '.join(_TREES).lower()}")
 
 
 def lowest_key(text: str) -> Key:
@@ -55,21 +55,32 @@ def _key(text: str, rest: Key) -> Key:
     parts = text.split(",")
     if len(parts) > len(rest):
         raise ValueError(f"{text!r} has more parts than OBJECTID,TYPE,OFFSET")
-    given = [read(part.strip()) for read, part in zip((tree_id, _item_type, _number), parts, strict=False)]
+    given = [read(part.strip()) for read, part in zip((tree_id, item_type, number), parts, strict=False)]
     return Key(*given, *rest[len(given) :])
 
 
-def _item_type(text: str) -> int:
+def objectid(text: str) -> int:
+    """Return the objectid that *text* names or is; names are those of trees and of TreeId.
+
+    Raises ValueError.
+    """
     name = text.upper()
-    number = int(ItemType[name]) if name in ItemType.__members__ else _number(text, "no key type")
-    if number > KEY_MAX.type:
+    return int(TreeId[name]) if name in TreeId.__members__ and name != "FREE_SPACE" else tree_id(text)
+
+
+def item_type(text: str) -> int:
+    """Return the key type that *text* names or is the number of; raise ValueError."""
+    name = text.upper()
+    value = int(ItemType[name]) if name in ItemType.__members__ else number(text, "no key type")
+    if value > KEY_MAX.type:
         raise ValueError(f"{text!r} does not fit the 8 bits of a key type")
-    return number
+    return value
 
 
-def _number(text: str, what_else: str = "no name") -> int:
+def number(text: str, what_else: str = "no name") -> int:
+    """Return the number of 64 bits that *text* is, a negative one modulo 2**64; raise ValueError with *what_else*."""
     with suppress(ValueError):
-        number = int(text, 0)
-        if -(1 << 63) <= number < 1 << 64:
-            return number % (1 << 64)
+        value = int(text, 0)
+        if -(1 << 63) <= value < 1 << 64:
+            return value % (1 << 64)
     raise ValueError(f"{text!r} is no number and {what_else}")

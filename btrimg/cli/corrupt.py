@@ -1,0 +1,135 @@
+"""``btrimg corrupt``: change any field of an image."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from btrimg.cli.command import Argument, Option, command
+from btrimg.cli.parameters import FORCE, FURTHER_DEVICES, JSON, open_target
+from btrimg.errors import BtrimgError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from btrimg.volume.draft import Piece
+
+
+@command(
+    Argument("image", "IMAGE", str, is_path=True),
+    Argument("edits", "TARGET=VALUE...", str, many=True),
+    Option("output", ("--output",), "Write the changed copy here.", str, "FILE", is_path=True),
+    Option("in_place", ("--in-place",), "Change IMAGE itself."),
+    JSON,
+    FURTHER_DEVICES,
+    FORCE,
+)
+def corrupt(
+    image: str,
+    edits: tuple[str, ...],
+    output: str | None,
+    in_place: bool,
+    as_json: bool,
+    device: tuple[str, ...],
+    force: bool,
+) -> int:
+    """Change fields of an image on purpose, to see what others make of it; checksums are made right.
+
+    Never mount what comes of it: kernels crash on crafted images.
+
+    \b
+      btrimg corrupt disk.img /a/file:INODE_ITEM/nlink=7 --output bad.img
+      btrimg corrupt disk.img fs/257.INODE_ITEM/size+=1 root/5.ROOT_ITEM/refs=0 --output bad.img
+      btrimg corrupt disk.img fs/256.DIR_INDEX.2=none --in-place
+      btrimg corrupt disk.img 'extent/*.EXTENT_ITEM.*[3]/InlineDataRef[0].count=2' --output bad.img
+      btrimg corrupt disk.img 'chunk@root/header.generation-=1@mirror:1' --output bad.img
+      btrimg corrupt disk.img super/bytes_used+=4096 'super/super_roots[0].tree_root=0' --output bad.img
+      btrimg corrupt disk.img 'data/{/a/file:EXTENT_DATA.0/disk_bytenr}^=0xff@keep-csum' --output bad.img
+
+    TARGET is a field of an item, TREE/OBJECTID.TYPE.OFFSET/FIELD or /PATH:TYPE.OFFSET/FIELD; of a tree block,
+    TREE@LEVEL/KEY/FIELD or block@LOGICAL/FIELD; super/FIELD; data/LOGICAL; csum-of/LOGICAL; parity-p/LOGICAL;
+    parity-q/LOGICAL; device/DEVID/PHYSICAL. All of the language is in docs/corrupt.md.
+
+    Edits are applied in order, in memory; only when all of them have been found possible is anything written. With
+    further devices, FILE is a directory for all of them. JSON, one object for each run of changed bytes: "devid",
+    "device", "physical", "before", "after" (hexadecimal).
+    """
+    from btrimg.cli.parameters import parse_target
+    from btrimg.corrupt.engine import Corruptor
+
+    if in_place == bool(output):
+        raise BtrimgError("say where to write: --output FILE for a changed copy, or --in-place to change IMAGE itself")
+    with open_target(parse_target(image), device=device, force=force) as opened:
+        corruptor = Corruptor(opened)
+        corruptor.apply(edits)
+        pieces = list(corruptor.pieces())
+        paths = {devid: each.path for devid, each in opened.volume.devices.items()}
+    if in_place:
+        write_in_place(paths, pieces)
+    else:
+        write_copies((image, *device), str(output), paths, pieces)
+    show(paths, pieces, as_json=as_json)
+    return 0
+
+
+def write_in_place(paths: dict[int, str], pieces: Sequence[Piece]) -> None:
+    """Write *pieces* to the devices at *paths*; raise DeviceError when one of them is in use."""
+    from btrimg.volume.draft import write_pieces
+    from btrimg.volume.mounted import refuse_if_in_use
+
+    for path in paths.values():
+        refuse_if_in_use(path)
+    for devid, path in paths.items():
+        write_pieces(path, (piece for piece in pieces if piece.devid == devid))
+
+
+def write_copies(devices: Sequence[str], output: str, paths: dict[int, str], pieces: Sequence[Piece]) -> None:
+    """Copy *devices* to *output* (a directory, if they are several) with *pieces* changed: whole, or not at all."""
+    from btrimg.cli.progress import counting
+    from btrimg.volume.copying import copy_image
+    from btrimg.volume.draft import write_pieces
+
+    several = len(devices) > 1
+    if several:
+        os.makedirs(output, exist_ok=True)
+    targets = {path: os.path.join(output, os.path.basename(path)) if several else output for path in devices}
+    for target in targets.values():
+        if os.path.lexists(target):
+            raise BtrimgError(f"{target!a} exists; name a new {'directory' if several else 'file'}")
+    partial = {path: f"{target}.partial" for path, target in targets.items()}
+    made: list[str] = []
+    try:
+        with counting("copying", "devices") as progress:
+            for path in devices:
+                made.append(partial[path])
+                copy_image(path, partial[path], lambda size: progress(0, size))
+                progress(1, 0)
+        for devid, path in paths.items():
+            write_pieces(partial[path], (piece for piece in pieces if piece.devid == devid))
+        for path in devices:
+            os.rename(partial[path], targets[path])
+    except BaseException:
+        for path in made:
+            if os.path.lexists(path):
+                os.unlink(path)
+        raise
+
+
+def show(paths: dict[int, str], pieces: Sequence[Piece], *, as_json: bool) -> None:
+    """Tell what was changed."""
+    from btrimg.render.answers import json_line, name
+
+    for piece in pieces:
+        place: dict[str, Any] = {"devid": piece.devid, "device": name(os.fsencode(paths[piece.devid]))}
+        if as_json:
+            print(
+                json_line(
+                    place | {"physical": piece.physical, "before": piece.before.hex(), "after": piece.after.hex()}
+                )
+            )
+        else:
+            print(f"device {piece.devid} at {piece.physical}: {_short(piece.before)} -> {_short(piece.after)}")
+
+
+def _short(data: bytes) -> str:
+    return data.hex() if len(data) <= 16 else f"{data[:16].hex()}… ({len(data)} bytes)"

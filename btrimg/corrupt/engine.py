@@ -1,0 +1,244 @@
+"""Apply edits to an opened image, in memory; nothing is written until all of them have been found possible.
+
+Edits are applied in order, each to what those before it have left. An edit changes every copy by itself, so that copies
+that differ stay different; then it makes right what follows from it: the checksum of the block, the first keys in the
+nodes above, P and Q. Marks say what of that is left as it was.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from btrimg.corrupt import leaf
+from btrimg.corrupt.addresses import find_csum, parity_place
+from btrimg.corrupt.assign import Assignment
+from btrimg.corrupt.finder import Finder
+from btrimg.corrupt.places import in_block, in_payload, in_slot, in_superblock, with_array_resized
+from btrimg.corrupt.words import parse_edit
+from btrimg.errors import BtrimgError, CorruptError, DeviceError, NotFoundError, UnsupportedError
+from btrimg.ondisk.blocks import DiskKey, Header
+from btrimg.ondisk.csum import algorithm
+from btrimg.ondisk.superblock import Superblock
+from btrimg.trees.hunt import hunt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from btrimg.corrupt.descent import Way
+    from btrimg.corrupt.finder import FoundItem
+    from btrimg.corrupt.words import Edit, Marks
+    from btrimg.filesystem.image import Image
+    from btrimg.ondisk.blocks import Key
+    from btrimg.ondisk.csum import CsumAlgorithm
+    from btrimg.volume.draft import Piece
+
+    Change = Callable[[bytes], bytes]
+
+_OLDER = "older"  #: as the value of a block: an older one, as a lost write leaves it
+_CSUM_FIELD = 32
+
+
+class Corruptor:
+    """Edits one opened image; :meth:`pieces` are the bytes that have changed."""
+
+    def __init__(self, image: Image) -> None:
+        self._image, self._volume = image, image.volume
+        self._finder = Finder(image)
+        self._storage, self._descent = self._finder.storage, self._finder.descent
+
+    def pieces(self) -> Iterator[Piece]:
+        """Yield the changed bytes of every device, in order."""
+        return self._storage.draft.changes()
+
+    def apply(self, words: Iterable[str]) -> None:
+        """Apply the edits that *words* say.
+
+        Raises NotFoundError, CorruptError, DeviceError or BtrimgError; the sentence starts with the word.
+        """
+        for word in words:
+            try:
+                self._apply(parse_edit(word))
+            except ValueError as error:
+                raise BtrimgError(f"{word!a}: {error}") from None
+            except BtrimgError as error:
+                kinds = (kind for kind in (NotFoundError, CorruptError, DeviceError) if isinstance(error, kind))
+                raise next(kinds, BtrimgError)(f"{word!a}: {error}") from None
+
+    def _apply(self, edit: Edit) -> None:
+        assignment = Assignment(edit, self._finder.values)
+        kinds = {
+            "item": self._edit_item,
+            "block": self._edit_block,
+            "super": self._edit_superblocks,
+            "data": self._edit_data,
+            "csum-of": self._edit_csum,
+        }
+        if edit.target.kind == "file":
+            raise ValueError("that can only be read; write /PATH:TYPE.OFFSET/FIELD")
+        kinds.get(edit.target.kind, self._edit_raw)(edit, assignment)
+
+    # Items
+
+    def _edit_item(self, edit: Edit, assignment: Assignment) -> None:
+        found = self._finder.item(edit.target)
+        is_whole = not edit.target.steps or (edit.target.names == ("payload",) and len(edit.target.steps) == 1)
+        if not found.present and (not is_whole or assignment.is_none):
+            raise NotFoundError("there is no such item (a whole payload, 0x…, would insert one)")
+
+        def change(data: bytes) -> bytes:
+            if not found.present:
+                return leaf.with_item(data, found.key, assignment.as_bytes(b"", None))
+            if is_whole and assignment.is_none:
+                return leaf.without_slot(data, found.slot_in(data), may_be_empty=not found.way.above)
+            return _changed_item(data, found, edit, assignment)
+
+        self._change_leaf(found.way, change, edit.marks)
+
+    def _change_leaf(self, way: Way, change: Change, marks: Marks) -> None:
+        first = leaf.keys_of(self._finder.copy_of(way.logical, marks))[:1]
+        self.change_block(way.logical, (lambda data: leaf.in_order(change(data))) if marks.sort else change, marks)
+        new_first = leaf.keys_of(self._finder.copy_of(way.logical, marks))[:1]
+        if first != new_first and new_first and not marks.keep_parents:
+            self._tell_parents(way, new_first[0], marks)
+
+    def _tell_parents(self, way: Way, first: Key, marks: Marks) -> None:
+        """Set the first key of a block in the nodes above it."""
+        key = DiskKey(*first).pack()
+        for logical, slot in reversed(way.above):
+
+            def change(data: bytes, slot: int = slot) -> bytes:
+                at = leaf.slot_start(data, slot)
+                return data[:at] + key + data[at + len(key) :]
+
+            self.change_block(logical, change, marks)
+            if slot:
+                break
+
+    # Tree blocks
+
+    def _edit_block(self, edit: Edit, assignment: Assignment) -> None:
+        way, steps, marks = self._finder.block(edit.target), edit.target.steps, edit.marks
+        if edit.target.names == ("header", "csum"):
+            marks = marks._replace(keep_csum=True)
+        if not steps:
+            content = self._older(way.logical) if edit.value == _OLDER else assignment.as_bytes(b"", None)
+            if len(content) != self._volume.nodesize:
+                raise ValueError(f"{len(content)} bytes are no tree block, which has {self._volume.nodesize}")
+            placed = leaf.with_address(content, way.logical)
+            self.change_block(way.logical, lambda _: placed, marks)
+            return
+
+        def change(data: bytes) -> bytes:
+            if assignment.is_none and edit.target.names == ("slots",) and isinstance(steps[-1].at, int):
+                return leaf.without_slot(data, steps[-1].at % max(leaf.count_of(data), 1))
+            return assignment.into(data, in_block(data, steps))
+
+        self.change_block(way.logical, change, marks)
+
+    def _older(self, logical: int) -> bytes:
+        """Return an older block of the same tree and level that is still on the disk, freed or not.
+
+        One that starts with the same key is preferred, then the newest. Raises NotFoundError when none is left.
+        """
+        data = self._descent.block(logical)
+        header, first = Header.unpack(data), leaf.keys_of(data)[:1]
+        best: tuple[tuple[bool, int], bytes] | None = None
+        for each in hunt(self._image.blocks, header.owner, self._image.report):
+            if each.level == header.level and each.generation < header.generation:
+                content = self._descent.block(each.logical)
+                rank = (leaf.keys_of(content)[:1] == first, each.generation)
+                if best is None or rank > best[0]:
+                    best = (rank, content)
+        if best is None:
+            raise NotFoundError(f"no older block of tree {header.owner} and level {header.level} is left on the disk")
+        return best[1]
+
+    def change_block(self, logical: int, change: Change, marks: Marks) -> None:
+        """Change the copies of a tree block that *marks* choose, each by itself."""
+
+        def sealed(data: bytes) -> bytes:
+            return change(data) if marks.keep_csum else _sealed(change(data), self._volume.csum)
+
+        self._change_logical(logical, self._volume.nodesize, sealed, marks)
+
+    def _change_logical(self, logical: int, length: int, change: Change, marks: Marks) -> None:
+        copies = self._storage.copies(logical, length)
+        chosen = [copy for copy in copies if marks.mirror in (None, copy)]
+        if not chosen:
+            raise NotFoundError(f"there is no mirror {marks.mirror} of logical {logical}; there are {copies}")
+        for copy in chosen:
+            changed = change(self._storage.read(logical, length, copy))
+            self._storage.write(logical, changed, copy, parity=not marks.keep_parity)
+
+    # Superblocks and what has an address
+
+    def _edit_superblocks(self, edit: Edit, assignment: Assignment) -> None:
+        keep = edit.marks.keep_csum or edit.target.names == ("csum",)
+        for copy in self._finder.superblocks(edit.marks):
+            changed = assignment.into(copy.data, in_superblock(copy.data, edit.target.steps))
+            changed = with_array_resized(changed)
+            with suppress(UnsupportedError):  # no checksum is right for a type that is not known
+                changed = changed if keep else _sealed(changed, algorithm(Superblock.unpack(changed).csum_type))
+            self._storage.draft.write(copy.devid, copy.physical, changed)
+
+    def _edit_data(self, edit: Edit, assignment: Assignment) -> None:
+        logical, length = self._finder.values.number(edit.target.key), assignment.length()
+        self._change_logical(logical, length, lambda data: assignment.as_bytes(data, length), edit.marks)
+        if edit.marks.keep_csum:
+            return
+        sector, copy = self._volume.sectorsize, edit.marks.mirror or self._storage.copies(logical, length)[0]
+        for start in range(logical - logical % sector, logical + length, sector):
+            digest = self._volume.csum.digest(self._storage.read(start, sector, copy))
+
+            def change(_old: bytes, digest: bytes = digest) -> bytes:
+                return digest
+
+            with suppress(NotFoundError):  # data need not have a checksum
+                self._change_csum(start, change, edit.marks)
+
+    def _edit_csum(self, edit: Edit, assignment: Assignment) -> None:
+        size = self._volume.csum.size
+        self._change_csum(
+            self._finder.values.number(edit.target.key), lambda old: assignment.as_bytes(old, size), edit.marks
+        )
+
+    def _change_csum(self, logical: int, change: Change, marks: Marks) -> None:
+        csum = find_csum(self._volume, self._descent, logical)
+
+        def change_leaf(data: bytes) -> bytes:
+            slot = csum.slot_in(data)
+            payload = leaf.payload_of(data, slot)
+            start, end = csum.span.start, csum.span.end
+            return leaf.with_payload(data, slot, payload[:start] + change(payload[start:end]) + payload[end:])
+
+        self.change_block(csum.way.logical, change_leaf, marks._replace(mirror=None))
+
+    def _edit_raw(self, edit: Edit, assignment: Assignment) -> None:
+        """Change bytes of a device, or parity: nothing follows from it."""
+        values, target = self._finder.values, edit.target
+        address, length = values.number(target.key), assignment.length()
+        if target.kind == "device":
+            devid, physical = values.number(target.head), address
+        else:
+            devid, physical = parity_place(self._storage, address, target.kind == "parity-q")
+        draft = self._storage.draft
+        draft.write(devid, physical, assignment.as_bytes(draft.read(devid, physical, length), length))
+
+
+def _changed_item(data: bytes, found: FoundItem, edit: Edit, assignment: Assignment) -> bytes:
+    """Return a leaf with a field of an item changed: of its slot, of where its payload lies, or of that itself."""
+    slot, steps, names = found.slot_in(data), edit.target.steps, edit.target.names
+    if names[:1] == ("slot",):
+        return assignment.into(data, in_slot(data, slot, steps[1:]))
+    if names == ("shift",):
+        return leaf.shifted(data, slot, assignment.as_integer(0, 32))
+    payload = leaf.payload_of(data, slot)
+    if names == ("payload", "size"):
+        size = assignment.as_integer(len(payload), 16)
+        return leaf.with_payload(data, slot, payload[:size].ljust(size, b"\0"))
+    return leaf.with_payload(data, slot, assignment.into(payload, in_payload(found.key, payload, steps)))
+
+
+def _sealed(data: bytes, csum: CsumAlgorithm) -> bytes:
+    return csum.digest(memoryview(data)[_CSUM_FIELD:]).ljust(_CSUM_FIELD, b"\0") + data[_CSUM_FIELD:]

@@ -1,0 +1,62 @@
+"""Copies of image files, holes kept, shared with the original where the host's filesystem can."""
+
+from __future__ import annotations
+
+import errno
+import os
+from fcntl import ioctl
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_FICLONE = 0x40049409  # include/uapi/linux/fs.h
+_STEP = 64 << 20
+
+
+def copy_image(source: str, target: str, progress: Callable[[int], None]) -> None:
+    """Copy the image or block device *source* to the new file *target*; *progress* hears how many bytes are done.
+
+    What is a hole stays one. Raises OSError, FileExistsError when *target* exists.
+    """
+    with open(source, "rb") as old, open(target, "xb") as new:
+        size = os.lseek(old.fileno(), 0, os.SEEK_END)
+        try:
+            ioctl(new.fileno(), _FICLONE, old.fileno())
+            progress(size)
+        except OSError:  # another filesystem, or one without reflinks
+            os.ftruncate(new.fileno(), size)
+            at = 0
+            while (start := _next_data(old.fileno(), at, size)) < size:
+                at = _end_of_data(old.fileno(), start, size)
+                _copy_range(old.fileno(), new.fileno(), start, at)
+                progress(at - start)
+
+
+def _next_data(fd: int, at: int, size: int) -> int:
+    try:
+        return os.lseek(fd, at, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # none is left
+            return size
+        return at  # a block device knows no holes
+
+
+def _end_of_data(fd: int, start: int, size: int) -> int:
+    try:
+        end = os.lseek(fd, start, os.SEEK_HOLE)
+    except OSError:
+        end = size
+    return min(end, start + _STEP)
+
+
+def _copy_range(source: int, target: int, start: int, end: int) -> None:
+    while start < end:
+        try:
+            done = os.copy_file_range(source, target, end - start, start, start)
+        except OSError:  # from a block device, or between filesystems
+            data = os.pread(source, min(end - start, 1 << 20), start)
+            done = os.pwrite(target, data, start)
+        if not done:
+            raise OSError(errno.EIO, "the image was cut while it was copied")
+        start += done
