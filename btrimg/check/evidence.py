@@ -1,26 +1,70 @@
-"""The relations that rules judge, in a database of their own."""
+"""The relations that rules judge, in a database of their own.
+
+All trees are read once. Of subvolumes that share most of their inodes, what is shared is there once
+(:mod:`btrimg.tables.differences`), and names are numbers, of which ``text`` makes names again for a finding.
+"""
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from btrimg.check import schema
+from btrimg.check import derived
 from btrimg.errors import BlockError, CorruptError
-from btrimg.tables.build import build
+from btrimg.filesystem.leafrows import LeafTable
+from btrimg.tables.build import FEW, few
+from btrimg.tables.differences import ENDS, Differences, versions
+from btrimg.tables.hashes import fingerprints
+from btrimg.tables.leafscan import TAKES, Gathered, LeafScan, every_tree
+from btrimg.tables.native import create_table
 from btrimg.tables.query import connect
-from btrimg.tables.schema import RELATIONS
+from btrimg.tables.schema import INODES, NAMES, RELATIONS, TREE_BLOCKS, XATTRS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
 
     from btrimg.check.rule import Rule
     from btrimg.filesystem.image import Image
+    from btrimg.filesystem.strings import Strings
+    from btrimg.tables.relation import Relation
 
 _ROWS_AT_ONCE = 10_000
-_BLOCK = re.compile(r"tree block (\d+): ")
+_NAMED = (NAMES.name, XATTRS.name)  # relations whose column "name" is a fingerprint
+
+
+class Scanned(NamedTuple):
+    """What the relations that only the checker has are made of."""
+
+    image: Image
+    scan: LeafScan
+    tables: dict[str, LeafTable[Any]]  #: those of FURTHER, by name
+    faults: list[CorruptError]  #: what scanning met
+
+    def faults_of(self, kind: type[CorruptError], *, but: type[CorruptError] | None = None) -> list[CorruptError]:
+        """Return the different faults of a *kind*, without those of the kind *but*."""
+        found = {str(error): error for error in self.faults if isinstance(error, kind)}
+        return [error for error in found.values() if but is None or not isinstance(error, but)]
+
+
+def _bad_blocks(scanned: Scanned) -> dict[str, NDArray[Any]]:
+    faults = scanned.faults_of(BlockError)
+    return {
+        "logical": np.zeros(len(faults), np.uint64),
+        "fault": np.array([str(error) for error in faults], object),
+    }
+
+
+def _bad_items(scanned: Scanned) -> dict[str, NDArray[Any]]:
+    return {"fault": np.array([str(error) for error in scanned.faults_of(CorruptError, but=BlockError)], object)}
+
+
+#: Tables that are filled in the scan of all leaves, by the name of the relation that they are for.
+FURTHER: dict[str, Callable[[Image], LeafTable[Any]]] = {}
+#: What makes the columns of each relation of ``schema`` once all leaves were scanned.
+MAKERS: dict[str, Callable[[Scanned], dict[str, NDArray[Any]]]] = {"bad_blocks": _bad_blocks, "bad_items": _bad_items}
 
 
 class Evidence:
@@ -28,25 +72,75 @@ class Evidence:
 
     def __init__(self, image: Image, rules: Sequence[Rule]) -> None:
         self._con = connect()
+        self._names: list[Strings] = []
+        self._texts: dict[int, str] = {}
         self._faults: list[CorruptError] = []
         image.listen(self._faults.append)
-        words = {word for rule in rules for word in re.findall(r"\w+", rule.query)}
-        wanted = list(RELATIONS) if words & set(schema.RELATIONS) else [name for name in RELATIONS if name in words]
-        for name, table in build(image, wanted).items():
-            self._con.register(name, table)
-        self._register_faults()
+        words = {word for rule in rules for word in derived.words_of(rule.query)}
+        further = derived.needed(words)
+        words |= {word for each in further for word in derived.words_of(each.query)}
+        self._make(image, words)
+        derived.make(self._con, further)
 
-    def _register_faults(self) -> None:
-        blocks = {str(error): None for error in self._faults if isinstance(error, BlockError)}
-        items = {str(error): None for error in self._faults if not isinstance(error, BlockError)}
-        found = [_BLOCK.match(text) for text in blocks]
-        logical = np.array([int(match[1]) if match else 0 for match in found], np.uint64)
-        self._con.register("bad_blocks", {"logical": logical, "fault": np.array(list(blocks), object)})
-        self._con.register("bad_items", {"fault": np.array(list(items), object)})
+    def _make(self, image: Image, words: set[str]) -> None:
+        """Make the relations that are among *words*, with the columns that are."""
+        shown = words & RELATIONS.keys()
+        if {INODES.name, "linked_inodes", "present"} & words:  # which inodes are linked is to be seen from names
+            shown |= {INODES.name, NAMES.name}
+        # What is wrong with items shows when rows are made of them.
+        scanned = set(RELATIONS) if {"bad_blocks", "bad_items"} & words else shown
+        for name in shown & FEW.keys():
+            create_table(self._con, few(image, RELATIONS[name]), text=True)
+        columns = words.union(*ENDS.values())
+        leaves = [relation.only(columns) for name, relation in RELATIONS.items() if name in scanned & TAKES.keys()]
+        tables = {name: FURTHER[name](image) for name in FURTHER if name in words}
+        inodes = LeafTable(versions)
+        scan = LeafScan(image, leaves, every_tree(image), [inodes, *tables.values()])
+        differences = Differences(scan, inodes)
+        for relation in sorted(leaves, key=lambda each: each.name != NAMES.name):
+            if relation.name in shown:
+                self._create(differences, relation)
+        if INODES.name in shown:
+            self._con.execute("alter table inodes rename to linked_inodes")
+            self._con.execute("create view inodes as select * exclude (differs) from linked_inodes where differs")
+            self._con.register("present", differences.present())
+        if TREE_BLOCKS.name in shown:
+            blocks = scan.tree_blocks()
+            rows = np.arange(len(blocks["logical"]))
+            create_table(self._con, Gathered(TREE_BLOCKS, blocks, rows, np.empty(0, np.uint64)), text=True)
+        for name in words & MAKERS.keys():
+            self._con.register(name, MAKERS[name](Scanned(image, scan, tables, self._faults)))
+
+    def _create(self, differences: Differences, relation: Relation) -> None:
+        gathered = differences.gathered(relation)
+        more = {}
+        if relation.name in (INODES.name, NAMES.name):
+            more["differs"] = differences.differs(gathered)
+        if relation.name in _NAMED and "name" in gathered.different:
+            self._names.append(gathered.different["name"])  # type: ignore[arg-type]
+        create_table(self._con, gathered, text=relation.name not in _NAMED, **more)
 
     def rows_of(self, rule: Rule) -> Iterator[dict[str, Any]]:
         """Yield the rows that a rule's query returns."""
         answer = self._con.execute(rule.query)
-        names = [name for name, *_ in answer.description]
+        columns = [name for name, *_ in answer.description]
         while rows := answer.fetchmany(_ROWS_AT_ONCE):
-            yield from (dict(zip(names, row, strict=True)) for row in rows)
+            if "name" in columns:
+                self._learn({row[columns.index("name")] for row in rows})
+            for row in rows:
+                found = dict(zip(columns, row, strict=True))
+                if "name" in found:
+                    found["name"] = self._texts.get(found["name"], found["name"])
+                yield found
+
+    def _learn(self, numbers: set[Any]) -> None:
+        """Find the text of names by their fingerprints."""
+        unknown = np.array([number for number in numbers - self._texts.keys() if isinstance(number, int)], np.uint64)
+        if not len(unknown):
+            return
+        for names in self._names:
+            found = fingerprints(names)
+            at = np.flatnonzero(np.isin(found, unknown))
+            for number, row in zip(found[at].tolist(), at.tolist(), strict=True):
+                if number not in self._texts:
+                    self._texts[number] = names.decode(row).decode("utf-8", "backslashreplace")

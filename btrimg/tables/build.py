@@ -80,13 +80,18 @@ def _table(relation: Relation, columns: Columns) -> Table:
 def _values(column: Column, values: NDArray[Any] | Strings, rows: Ints) -> NDArray[Any]:
     """Return the *rows* of a column as they are handed out."""
     if isinstance(values, Strings):
-        found: list[Any] = values.to_list()
-        if column.type == "text":
-            found = [value.decode("utf-8", "backslashreplace") for value in found]
-        return _objects(found)[rows]
+        return objects_of(column, values)[rows]
     if column.words:
         return _objects(column.words)[values[rows].astype(np.uint8)]
     return np.ascontiguousarray(values[rows], column.type)
+
+
+def objects_of(column: Column, values: Strings) -> NDArray[np.object_]:
+    """Return text as str, bytes that are not UTF-8 as \\xNN, and blobs as bytes."""
+    found: list[Any] = values.to_list()
+    if column.type == "text":
+        found = [value.decode("utf-8", "backslashreplace") for value in found]
+    return _objects(found)
 
 
 def _objects(values: Sequence[object]) -> NDArray[np.object_]:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from btrimg.errors import CorruptError, NotFoundError
-from btrimg.filesystem.forest import item_roots, superblock_roots
+from btrimg.filesystem.forest import deleted_pointers, item_roots, superblock_roots
 from btrimg.filesystem.image import root_pointer
 from btrimg.filesystem.leafrows import LeafTable
+from btrimg.filesystem.strings import Strings
 from btrimg.ondisk.blocks import Header, Item, KeyPtr
 from btrimg.ondisk.constants import MAX_LEVEL, TreeId
 from btrimg.tables import devicerows, filerows, spacerows
@@ -27,8 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from btrimg.filesystem.image import Image
-    from btrimg.filesystem.strings import Strings
-    from btrimg.tables.relation import Relation
+    from btrimg.tables.relation import Column, Relation
     from btrimg.trees.block import Pointer
     from btrimg.trees.scan import LeafBatch
 
@@ -75,29 +75,49 @@ class Gathered(NamedTuple):
     """
 
     relation: Relation
-    different: dict[str, NDArray[Any] | Strings]  #: the columns but that of the tree
+    different: Columns  #: the columns but that of the tree
     rows: Ints  #: numbers of the rows among the different ones, tree after tree
     trees: NDArray[np.uint64]  #: id of the tree for each of *rows*
 
 
+class Deleted(NamedTuple):
+    """Trees whose deletion has begun to free blocks."""
+
+    trees: Trees
+    freed: dict[int, int]  #: how many pointers, from the first on, of a node lead to freed blocks, by its address
+
+
 class LeafScan:
-    """The leaves of *trees*, read once, for some *relations* and *further* tables; what is bad is reported to *image*."""
+    """The leaves of *trees*, read once, for some *relations* and *further* tables.
+
+    What is left of *deleted* trees is read, too, and in the *further* tables, but in no relation.
+    What cannot be read is reported to *image* and skipped.
+    """
 
     def __init__(
-        self, image: Image, relations: Collection[Relation], trees: Trees, further: Sequence[LeafTable[Any]] = ()
+        self,
+        image: Image,
+        relations: Collection[Relation],
+        trees: Trees,
+        further: Sequence[LeafTable[Any]] = (),
+        deleted: Deleted | None = None,
     ) -> None:
         volume = image.volume
         paths = {devid: os.fsencode(device.path) for devid, device in volume.devices.items()}
         facts = Facts(volume.nodesize, volume.sectorsize, volume.csum.size, paths, image.report)
         self.trees = trees
-        self.forest = Forest(image.blocks, [at for _, at in trees], image.report)
+        self.deleted = deleted or Deleted([], {})
+        roots = [at for _, at in (*trees, *self.deleted.trees)]
+        self.forest = Forest(image.blocks, roots, image.report, self.deleted.freed)
         self._tables = {relation.name: LeafTable(_taker(relation, facts)) for relation in relations}
         self._payload_bytes = [np.zeros(0, np.int64)]
         self._read(further)
         self._leaves: dict[int, Ints] = {}
 
     def _read(self, further: Sequence[LeafTable[Any]]) -> None:
+        self.leaves = 0  #: how many there are
         for batch in self.forest.leaves():
+            self.leaves += batch.leaves
             for table in (*self._tables.values(), *further):
                 table.add(batch)
             payloads = np.bincount(batch.leaf - batch.first_leaf, batch.size, batch.leaves)
@@ -128,11 +148,11 @@ class LeafScan:
 
     def trees_of(self, relation: Relation) -> list[tuple[int, int]]:
         """Return the numbers and ids of the trees that hold a relation."""
-        kinds = (
-            (number, tree, TreeId.FS_TREE if is_subvolume(tree) else tree)
-            for number, (tree, _) in enumerate(self.trees)
-        )
-        return [(number, tree) for number, tree, kind in kinds if kind in relation.trees]
+        found = []
+        for number, (tree, _) in enumerate(self.trees):
+            if (TreeId.FS_TREE if is_subvolume(tree) else tree) in relation.trees:
+                found.append((number, tree))
+        return found
 
     def tree_blocks(self) -> dict[str, NDArray[Any]]:
         """Return the columns of ``tree_blocks``, by address."""
@@ -152,6 +172,17 @@ def every_tree(image: Image) -> Trees:
     dropped = {each.id for each in image.subvolumes() if not each.root.refs and each.root.drop_progress.objectid}
     roots = (*superblock_roots(image), *item_roots(image))
     return [(root.id, root.at) for root in roots if root.id not in dropped]
+
+
+def deleted_trees(image: Image) -> Deleted:
+    """Return the trees that ``every_tree`` leaves out."""
+    found = Deleted([], {})
+    for root in item_roots(image):
+        freed = deleted_pointers(image, root) if is_subvolume(root.id) else {}
+        if freed:
+            found.trees.append((root.id, root.at))
+            found.freed.update(freed)
+    return found
 
 
 def trees_of_kind(image: Image, tree: TreeId) -> Trees:
@@ -178,6 +209,13 @@ def _taker(relation: Relation, facts: Facts) -> Callable[[LeafBatch], tuple[Leaf
 
     def taken(batch: LeafBatch) -> tuple[LeafBatch, Any]:
         items, columns = take(batch, facts)
-        return items, rows(**columns)
+        return items, rows(*(_compact(column, columns[column.name]) for column in relation.columns))
 
     return taken
+
+
+def _compact(column: Column, values: NDArray[Any] | Strings) -> NDArray[Any] | Strings:
+    """Return a column in an array of its own, which does not hold on to the records that it was taken from."""
+    if isinstance(values, Strings):
+        return values
+    return np.ascontiguousarray(values, "u1" if column.words else column.type)

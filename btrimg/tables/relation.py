@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from btrimg.ondisk.constants import TreeId
 
 # What a number counts, or in which space it is an address.
@@ -53,6 +55,10 @@ class Relation(NamedTuple):
     def all_columns(self) -> tuple[Column, ...]:
         """Return the columns with that of the tree."""
         return (self.tree, *self.columns) if self.tree else self.columns
+
+    def only(self, names: Collection[str]) -> Relation:
+        """Return the relation with those of its columns that *names* has, and that of the tree."""
+        return self._replace(columns=tuple(column for column in self.columns if column.name in names))
 
 
 def u64(name: str, comment: str, unit: str = "") -> Column:

@@ -32,7 +32,7 @@ def test_a_bad_header_is_refused(bad: str) -> None:
 
 
 def test_there_are_rules() -> None:
-    assert rule("inode-nlink").progs == "link count wrong"
+    assert rule("inode-nlink").progs.startswith("link count wrong")
     assert list(rules()) == sorted(rules())
 
 
