@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, NamedTuple
 
 from btrimg.errors import BlockError, CorruptError
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from btrimg.filesystem.image import Image
     from btrimg.ondisk.blocks import Key
+    from btrimg.ondisk.roots import RootItem
     from btrimg.trees.block import Block, Pointer
     from btrimg.trees.tree import Report
 
@@ -24,6 +26,7 @@ class Root(NamedTuple):
     id: int
     key: Key | None  #: of the root item, None where the superblock leads to it
     at: Pointer
+    item: RootItem | None = None  #: None where the superblock leads to it
 
 
 def superblock_roots(image: Image) -> Iterator[Root]:
@@ -60,4 +63,32 @@ def _roots_in(image: Image, leaf: Block) -> Iterator[Root]:
         except CorruptError as error:
             image.report(CorruptError(f"root item {tuple(key)}: {error}"))
         else:
-            yield Root(key.objectid, key, root_pointer(key.objectid, item))
+            yield Root(key.objectid, key, root_pointer(key.objectid, item), item)
+
+
+def deleted_pointers(image: Image, root: Root) -> dict[int, int]:
+    """Return how many pointers, from the first on, of which nodes lead to what a begun deletion of a tree has freed.
+
+    By address of the node; none where no deletion has begun. A deletion goes through a tree in the order of its keys
+    and leaves the nodes as they are; the root item says how far it came (fs/btrfs/extent-tree.c
+    ``btrfs_drop_snapshot``): up to ``drop_progress``, a key in a node of level ``drop_level``.
+    """
+    item = root.item
+    if item is None or not item.drop_progress.objectid or item.refs:
+        return {}
+    freed: dict[int, int] = {}
+    key = (item.drop_progress.objectid, item.drop_progress.type, item.drop_progress.offset)
+    at = root.at
+    while at.level >= max(item.drop_level, 1):
+        try:
+            block = image.blocks.read(at)
+        except BlockError as error:
+            image.report(error)
+            break
+        keys = [slot[:3] for slot in block.slots]
+        last = at.level <= item.drop_level
+        freed[at.logical] = bisect_left(keys, key) if last else max(bisect_right(keys, key) - 1, 0)
+        if last or freed[at.logical] == len(keys):
+            break
+        at = block.child(freed[at.logical], at)
+    return freed
