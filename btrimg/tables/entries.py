@@ -6,9 +6,11 @@ many rounds as the fullest payload has structures, each over fewer items.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+from btrimg.trees.batches import records_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,44 +23,63 @@ if TYPE_CHECKING:
 
     Report = Callable[[CorruptError], None]
     Ints = NDArray[np.int64]
-    SizeOf = Callable[[LeafBatch], Ints]
+    SizeOf = Callable[[NDArray[np.uint8], Ints, Ints], Ints]  # of data, at position, where that many bytes are left
     Rows = tuple[LeafBatch, dict[str, NDArray[Any]]]  # an item for each row, and the columns
+
+
+class Pieces(NamedTuple):
+    """The structures in some payloads, in order."""
+
+    number: Ints  #: of the payload
+    position: Ints
+    size: Ints
+    cut: Ints  #: numbers of the payloads that end inside a structure, which is left out
+
+
+def pieces(data: NDArray[np.uint8], position: Ints, left: Ints, size_of: SizeOf) -> Pieces:
+    """Return the structures in the payloads of *left* bytes at *position* of *data*.
+
+    *size_of* says how large the structures at the start of some payloads are, at least 1 byte; 0 or more than the
+    payload has is a structure cut short.
+    """
+    number = np.flatnonzero(left > 0)
+    position, left = position[number], left[number]
+    numbers, positions, sizes, cut = [number[:0]], [position[:0]], [left[:0]], [number[:0]]
+    while len(number):
+        size = size_of(data, position, left)
+        whole = (size > 0) & (size <= left)
+        if not whole.all():
+            cut.append(number[~whole])
+            number, position, size, left = number[whole], position[whole], size[whole], left[whole]
+        numbers.append(number)
+        positions.append(position)
+        sizes.append(size)
+        more = np.flatnonzero(left > size)
+        number, position, left = number[more], position[more] + size[more], left[more] - size[more]
+    found = np.concatenate(numbers)
+    order = np.argsort(found, kind="stable")
+    position, size = np.concatenate(positions)[order], np.concatenate(sizes)[order]
+    return Pieces(found[order], position, size, np.concatenate(cut))
 
 
 def split(items: LeafBatch, size_of: SizeOf, bad: Report) -> LeafBatch:
     """Return an item for each structure in the payloads of *items*, in order, with its own position and size.
 
-    *size_of* says how large the structures at the start of some payloads are, at least 1 byte; 0 or more than the
-    payload has is a structure cut short, which is told to *bad* with what follows it in the item left out.
+    A structure cut short is told to *bad*; it and what follows it in the item are left out.
     """
-    number = np.flatnonzero(items.size > 0)
-    position, left = items.position[number], items.size[number]
-    numbers, positions, sizes = [number[:0]], [position[:0]], [left[:0]]
-    while len(number):
-        size = size_of(items.take(number)._replace(position=position, size=left))
-        whole = (size > 0) & (size <= left)
-        for item in number[~whole].tolist():
-            bad(items.error(item, f"its {items.size[item]} bytes end inside a structure"))
-        number, position, size, left = number[whole], position[whole], size[whole], left[whole]
-        numbers.append(number)
-        positions.append(position)
-        sizes.append(size)
-        more = left > size
-        number, position, left = number[more], (position + size)[more], (left - size)[more]
-    found = np.concatenate(numbers)
-    order = np.argsort(found, kind="stable")
-    return items.take(found[order])._replace(
-        position=np.concatenate(positions)[order], size=np.concatenate(sizes)[order]
-    )
+    found = pieces(items.data, items.position, items.size, size_of)
+    for item in found.cut.tolist():
+        bad(items.error(item, f"its {items.size[item]} bytes end inside a structure"))
+    return items.take(found.number)._replace(position=found.position, size=found.size)
 
 
 def size_by_fields(record: type[Record], *lengths: str) -> SizeOf:
     """Return the *size_of* of a *record* that varies in length; the fields *lengths* count the bytes behind it."""
 
-    def size_of(items: LeafBatch) -> Ints:
-        size = np.zeros(len(items.size), np.int64)
-        room = np.flatnonzero(items.size >= record.SIZE)
-        heads = items.take(room).records(record)
+    def size_of(data: NDArray[np.uint8], position: Ints, left: Ints) -> Ints:
+        size = np.zeros(len(left), np.int64)
+        room = np.flatnonzero(left >= record.SIZE)
+        heads = records_at(data, record, position[room])
         size[room] = record.SIZE + sum(heads[name].astype(np.int64) for name in lengths)
         return size
 

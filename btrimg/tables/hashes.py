@@ -19,21 +19,30 @@ if TYPE_CHECKING:
 
     Words = NDArray[np.uint64]
 
+_NAME_SEED = 0xFFFF_FFFE  # of ``name_hash``
 _LONGEST_NAME = 255  # the kernel's BTRFS_NAME_LEN; longer ones are hashed one by one
 
 
 def name_hashes(names: Strings) -> NDArray[np.uint32]:
     """Return ``name_hash`` of every name."""
     found = np.empty(names.rows, np.uint32)
-    table = _crc_by_distance()
     for some, letters in _by_length(names):
         length = letters.shape[1]
         if length > _LONGEST_NAME:
             found[some] = [name_hash(row.tobytes()) for row in letters]
         else:
-            # A CRC is linear: that of a name is that of as many zeros, changed by what each letter does from its place.
-            distance = np.arange(length - 1, -1, -1)
-            found[some] = np.bitwise_xor.reduce(table[distance, letters], axis=1) ^ np.uint32(name_hash(bytes(length)))
+            found[some] = crcs(letters, _NAME_SEED)
+    return found
+
+
+def crcs(rows: NDArray[np.uint8], seed: int) -> NDArray[np.uint32]:
+    """Return ``crc32c_raw`` with *seed* of every row, of 255 bytes at most.
+
+    A CRC is linear: that of a row is that of as many zeros, changed by what each byte does from its place.
+    """
+    length = rows.shape[1]
+    changes = _crc_by_distance()[np.arange(length - 1, -1, -1), rows]
+    found: NDArray[np.uint32] = np.bitwise_xor.reduce(changes, axis=1) ^ np.uint32(crc32c_raw(seed, bytes(length)))
     return found
 
 

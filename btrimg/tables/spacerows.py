@@ -67,6 +67,11 @@ def _extent_items(batch: LeafBatch, facts: Facts) -> tuple[LeafBatch, NDArray[np
     return items, record, info & (items.size >= ExtentItem.SIZE + TreeBlockInfo.SIZE)
 
 
+def inline_sizes(data: NDArray[np.uint8], position: Ints, _left: Ints) -> Ints:
+    """Return the bytes of the inline references at *position*, 0 for what is none."""
+    return _INLINE_SIZES[data[position]]
+
+
 def backrefs(batch: LeafBatch, facts: Facts) -> Taken:
     """Return the rows of ``backrefs``, inline ones first in each leaf."""
     return merged([_inline(batch, facts), _keyed(batch, facts)])
@@ -76,7 +81,7 @@ def _inline(batch: LeafBatch, facts: Facts) -> Rows:
     items, _, info = _extent_items(batch, facts)
     head = np.where(info, ExtentItem.SIZE + TreeBlockInfo.SIZE, ExtentItem.SIZE)
     rest = items._replace(position=items.position + head, size=items.size - head)
-    refs = split(rest, lambda some: _INLINE_SIZES[some.data[some.position]], facts.report)
+    refs = split(rest, inline_sizes, facts.report)
     kind = refs.data[refs.position]
     columns = _no_backrefs(refs, kind, inline=True)
     simple = _INLINE_SIZES[kind] == InlineRef.SIZE

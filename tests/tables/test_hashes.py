@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from btrimg.filesystem import strings
-from btrimg.ondisk.csum import name_hash
-from btrimg.tables.hashes import fingerprints, name_hashes
+from btrimg.ondisk.csum import crc32c_raw, name_hash
+from btrimg.tables.hashes import crcs, fingerprints, name_hashes
 
 names = st.lists(st.one_of(st.binary(max_size=12), st.binary(min_size=240, max_size=300)))
 
@@ -33,3 +34,10 @@ def test_a_fingerprint_depends_on_every_bit() -> None:
     ]
     found = fingerprints(strings.of_list([name, *changed]))
     assert len(set(found.tolist())) == 321
+
+
+@given(st.integers(0, 300).flatmap(lambda size: st.lists(st.binary(min_size=size, max_size=size), min_size=1)))
+def test_the_crcs_of_rows_are_those_of_each(rows: list[bytes]) -> None:
+    rows = [row[:255] for row in rows]
+    table = np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), len(rows[0]))
+    assert crcs(table, 7).tolist() == [crc32c_raw(7, row) for row in rows]
