@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from btrimg.filesystem.treepaths import find
 from btrimg.ondisk.constants import U64_MAX, ItemType, TreeId
 from btrimg.ondisk.csum import crc32c
 from btrimg.tables.leafscan import Gathered
@@ -53,6 +54,7 @@ def versions(batch: LeafBatch) -> tuple[LeafBatch, Versions]:
 
     Payloads are told apart by CRC-32C, as blocks are in most filesystems.
     """
+    batch = batch.take(batch.key_type <= ItemType.EXTENT_DATA)  # what stands behind is not of inodes
     orphan = (batch.objectid == TreeId.ORPHAN) & (batch.key_type == ItemType.ORPHAN_ITEM)
     inode = np.where(orphan, batch.offset, batch.objectid)
     first = np.append(True, (inode[1:] != inode[:-1]) | (batch.leaf[1:] != batch.leaf[:-1]))[: len(inode)]
@@ -99,8 +101,8 @@ class Differences:
             everything: Unsigned = _distinct(self._versions.rows.inode[self._versions.rows_of(leaves)])
             return everything
         base = self._scan.leaves_of(int(np.bincount(before).argmax()))
-        mine = self._versions.rows_of(np.setdiff1d(leaves, base))
-        theirs = self._versions.rows_of(np.setdiff1d(base, leaves))
+        mine = self._versions.rows_of(leaves[~self._among(base)[leaves]])
+        theirs = self._versions.rows_of(base[~self._among(leaves)[base]])
         rows = np.concatenate([mine, theirs])
         inode = self._versions.rows.inode[rows]
         content = self._versions.rows.content[rows]
@@ -112,6 +114,12 @@ class Differences:
         differing: Unsigned = inode[start[changed]]
         return differing
 
+    def _among(self, leaves: Ints) -> Truths:
+        """Return for every leaf whether it is one of *leaves*."""
+        found = np.zeros(self._scan.leaves, np.bool_)
+        found[leaves] = True
+        return found
+
     def gathered(self, relation: Relation) -> Gathered:
         """Return the rows of a relation that differ, to be asked for once; all of those that are not of subvolumes.
 
@@ -121,7 +129,7 @@ class Differences:
         if relation.name not in ENDS:
             return self._scan.gathered(relation)
         table = self._scan.take(relation)
-        index = _Index(table, ENDS[relation.name], self._scan.leaves)
+        index = _Index(table, ENDS[relation.name])
         parts, ids = [np.empty(0, np.int64)], [np.empty(0, np.uint64)]
         for number, tree in self._scan.trees_of(relation):
             leaves = self._scan.leaves_of(number)
@@ -131,7 +139,8 @@ class Differences:
                 wanted = self.inodes[number]
                 if relation.name == INODES.name and number in self._linked:
                     wanted = _distinct(np.concatenate([wanted, self._linked[number]]))
-                rows = index.rows_of(wanted, leaves)
+                rows = index.rows_of(wanted)
+                rows = rows[self._among(leaves)[index.leaf[rows]]]
                 if relation.name == NAMES.name:
                     self._linked[number] = _distinct(np.concatenate([table.rows.inode[rows], table.rows.parent[rows]]))
             parts.append(rows)
@@ -145,7 +154,9 @@ class Differences:
         for tree in range(len(self._scan.trees)):
             if tree in self.inodes:
                 rows = number[gathered.trees == self._scan.trees[tree][0]]
-                found.append(np.ones(len(rows), np.bool_) if tree in self._whole else np.isin(rows, self.inodes[tree]))
+                found.append(
+                    np.ones(len(rows), np.bool_) if tree in self._whole else find(self.inodes[tree], rows) >= 0
+                )
         return np.concatenate([np.empty(0, np.bool_), *found])
 
     def present(self) -> dict[str, NDArray[Any]]:
@@ -166,24 +177,22 @@ def _distinct(values: NDArray[Any]) -> NDArray[Any]:
 class _Index:
     """The rows of a table by the inodes that they are about."""
 
-    def __init__(self, table: LeafTable[Any], ends: tuple[str, ...], leaves: int) -> None:
-        self._columns, self._leaves = [], leaves
+    def __init__(self, table: LeafTable[Any], ends: tuple[str, ...]) -> None:
+        self.leaf = table.leaves  #: by row
+        self._columns = []
         for name in ends:
             column = getattr(table.rows, name)
             order = np.argsort(column, kind="stable")
             self._columns.append((column[order], order))
-        self._leaf = table.leaves
         self._always = np.empty(0, np.int64)
         if "location_type" in table.rows._fields:
             self._always = np.flatnonzero(table.rows.location_type == ItemType.ROOT_ITEM)
 
-    def rows_of(self, inodes: Unsigned, leaves: Ints) -> Ints:
-        """Return the numbers of the rows about *inodes* in *leaves*, in order of the table."""
+    def rows_of(self, inodes: Unsigned) -> Ints:
+        """Return the numbers of the rows about *inodes*, in order."""
         found = [self._always]
         for column, order in self._columns:
             start = np.searchsorted(column, inodes, "left")
             found.append(order[ranges(start, np.searchsorted(column, inodes, "right") - start)])
         rows: Ints = _distinct(np.concatenate(found))
-        wanted = np.zeros(self._leaves, np.bool_)
-        wanted[leaves] = True
-        return rows[wanted[self._leaf[rows]]]
+        return rows
