@@ -1,0 +1,69 @@
+"""Relations that several rules share: files ``derived/NAME.sql``, comments and one query over other relations.
+
+A derived relation is made once for each check, and only where a rule names it. The large ones among the others are read
+here, once, so that the rules themselves have few rows to look at where nothing is wrong.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+_DIRECTORY = os.path.join(os.path.dirname(__file__), "derived")
+_COMMENTS = re.compile(r"(?:--.*\n)*")
+
+
+class Derived(NamedTuple):
+    """A relation that a query makes of others."""
+
+    name: str
+    comment: str
+    query: str
+
+
+@cache
+def derived() -> dict[str, Derived]:
+    """Return every derived relation by its name, in order."""
+    found = {}
+    for file_name in sorted(os.listdir(_DIRECTORY)):
+        name, extension = os.path.splitext(file_name)
+        if extension == ".sql":
+            with open(os.path.join(_DIRECTORY, file_name), encoding="utf-8") as file:
+                found[name] = _parsed(name, file.read())
+    return found
+
+
+def _parsed(name: str, text: str) -> Derived:
+    header = _COMMENTS.match(text)
+    end = header.end() if header else 0
+    comment = " ".join(line.lstrip("- ") for line in text[:end].splitlines())
+    return Derived(name, comment, text[end:].strip())
+
+
+def words_of(query: str) -> set[str]:
+    """Return the words of a query; those that are names of relations are the relations that it reads."""
+    return set(re.findall(r"\w+", query))
+
+
+def needed(words: Collection[str]) -> list[Derived]:
+    """Return the derived relations among *words*, and those that they are made of, first those that others need."""
+    found: dict[str, Derived] = {}
+
+    def need(some: Collection[str]) -> None:
+        for name in sorted(derived().keys() & set(some) - found.keys()):
+            need(words_of(derived()[name].query) - {name})
+            found[name] = derived()[name]
+
+    need(words)
+    return list(found.values())
+
+
+def make(con: Any, relations: Collection[Derived]) -> None:
+    """Make *relations*, in the order that ``needed`` gives, in the database."""
+    for relation in relations:
+        con.execute(f"create temp table {relation.name} as {relation.query}")

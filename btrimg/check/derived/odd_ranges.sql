@@ -1,0 +1,35 @@
+-- Ranges of 256 inode numbers in which inode items and names differ somewhere, by links or by type of file: sums of
+-- hashes, once for each link, are not those over all references and DIR_ITEMs. Only these inodes are looked at one by
+-- one, and names that lead to an inode which is the same in a subvolume judged before (not differs).
+with told as (
+    select
+        subvolume,
+        inode >> 8 as range,
+        sum((hash(inode) >> 32) * nlink) as links,
+        sum((hash(inode, (mode >> 12)::utinyint) >> 32) * nlink) filter (inode <> root_dirid) as types
+    from inodes
+    join roots on id = subvolume
+    group by all
+),
+found as (
+    select
+        subvolume,
+        inode >> 8 as range,
+        sum(hash(inode) >> 32) filter (source in ('inode_ref', 'inode_extref')) as links,
+        sum(
+            hash(
+                inode,
+                case type
+                    when 1 then 8 when 2 then 4 when 3 then 2 when 4 then 6
+                    when 5 then 1 when 6 then 12 when 7 then 10 else 0
+                end::utinyint
+            ) >> 32
+        ) filter (source = 'dir_item') as types
+    from names
+    where differs and location_type <> 132
+    group by all
+)
+select subvolume, range
+from told
+full join found using (subvolume, range)
+where coalesce(told.links, 0) <> coalesce(found.links, 0) or coalesce(told.types, 0) <> coalesce(found.types, 0)
