@@ -87,3 +87,12 @@ def rebuild(data: Sequence[bytes | None], p: bytes | None, q: bytes | None) -> l
         whole[first] = _add(total.translate(_times(_power(last))), weighted).translate(_times(factor))
         whole[last] = _add(total, whole[first])
     return whole
+
+
+def column_at_fault(data: Sequence[bytes], p: bytes, q: bytes) -> int | None:
+    """Return which data column, were it alone wrong, explains both P and Q of a row, of which neither adds up.
+
+    None where no single column does.
+    """
+    p_error, q_error = _add(p, *data), _add(q, compute_q(data))
+    return next((column for column in range(len(data)) if p_error.translate(_times(_power(column))) == q_error), None)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.synthetic import slow_parity
 
 from btrimg.errors import DeviceError
-from btrimg.volume.parity import compute_p, compute_q, rebuild
+from btrimg.volume.parity import column_at_fault, compute_p, compute_q, rebuild
 
 ROWS = st.integers(1, 40).flatmap(
     lambda length: st.lists(st.binary(min_size=length, max_size=length), min_size=1, max_size=9)
@@ -29,6 +29,22 @@ def test_any_two_lost_columns_come_back(data: list[bytes]) -> None:
     for lost in combinations(range(len(whole)), 2):
         *known, p, q = (None if number in lost else column for number, column in enumerate(whole))
         assert rebuild(known, p, q) == data, lost
+
+
+@given(ROWS, st.data())
+def test_the_one_column_that_is_wrong_is_found(data: list[bytes], draw: st.DataObject) -> None:
+    p, q = slow_parity(data)
+    wrong = draw.draw(st.integers(0, len(data) - 1))
+    change = draw.draw(st.binary(min_size=len(p), max_size=len(p)).filter(any))
+    changed = [bytes(a ^ b for a, b in zip(column, change, strict=True)) for column in data]
+    assert column_at_fault([*data[:wrong], changed[wrong], *data[wrong + 1 :]], p, q) == wrong
+
+
+def test_two_wrong_columns_are_not_taken_for_one() -> None:
+    data = [random.Random(number).randbytes(16) for number in range(5)]
+    p, q = slow_parity(data)
+    assert column_at_fault([data[2], data[1], data[3], *data[3:]], p, q) is None
+    assert column_at_fault([data[1], data[0], *data[2:]], p, q) is None, "P adds up"
 
 
 @given(ROWS)
