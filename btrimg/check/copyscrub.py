@@ -1,0 +1,143 @@
+"""The copies of data and tree blocks judged one by one, each by what is promised of it or by the other copies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from btrimg.check.copies import BAD, DIFFERS, GOOD, GROUP_BYTES, read_copy
+from btrimg.errors import BtrimgError
+from btrimg.trees.ahead import ahead
+from btrimg.trees.batches import ranges
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from btrimg.check.badcopies import BadCopies
+    from btrimg.check.copies import Pieces, States
+    from btrimg.check.promised import Promise
+    from btrimg.volume.volume import Volume
+
+    Ints = NDArray[np.int64]
+    Buffer = NDArray[np.uint8]
+    Progress = Callable[[int], None]
+
+
+class CopyScrub:
+    """Judges the copies of pieces; what is not good goes to *found*, and *progress* hears of bytes that were judged."""
+
+    def __init__(self, volume: Volume, found: BadCopies, progress: Progress) -> None:
+        self._volume, self._found, self._progress = volume, found, progress
+
+    def judge(self, kind: int, pieces: Pieces, promise: Promise) -> None:
+        """Judge every copy of *pieces* by what is promised of them."""
+
+        def work(group: int, buffer: Buffer) -> list[States | None]:
+            units = buffer[0, pieces.start(group) :].reshape(-1, pieces.unit)
+            states: list[States | None] = []
+            for copy in range(pieces.copies):
+                state = read_copy(self._volume, pieces, group, copy, buffer[0].data)
+                if state is None and promise.all_good(group, units):
+                    states.append(None)
+                else:
+                    states.append(_judged(state, promise.good(units, pieces.first(group))))
+            return states
+
+        def new_buffer() -> Buffer:
+            return np.empty((1, GROUP_BYTES), np.uint8)
+
+        for group, states in ahead(work, range(pieces.groups), new_buffer):
+            self._progress(pieces.copies * (GROUP_BYTES - pieces.start(group)))
+            if any(state is not None for state in states):
+                self._tell(kind, pieces, group, states, promise)
+
+    def compare(self, kind: int, pieces: Pieces) -> None:
+        """Compare the copies of *pieces* with each other: what more than half of them hold is taken to be right."""
+
+        def work(group: int, buffers: Buffer) -> list[States | None]:
+            states = [read_copy(self._volume, pieces, group, copy, row.data) for copy, row in enumerate(buffers)]
+            whole = buffers[:, pieces.start(group) :]
+            if not any(state is not None for state in states) and (whole[1:] == whole[0]).all():
+                return states
+            units = whole.reshape(len(buffers), -1, pieces.unit)
+            return list(_compared(_filled(states, units.shape[1]), units))
+
+        def new_buffer() -> Buffer:
+            return np.empty((pieces.copies, GROUP_BYTES), np.uint8)
+
+        for group, states in ahead(work, range(pieces.groups), new_buffer):
+            self._progress(pieces.copies * (GROUP_BYTES - pieces.start(group)))
+            if any(state is not None for state in states):
+                self._tell(kind, pieces, group, states, None)
+
+    def _tell(
+        self, kind: int, pieces: Pieces, group: int, states: list[States | None], promise: Promise | None
+    ) -> None:
+        rows = pieces.rows(group)
+        count = pieces.length[rows] // pieces.unit
+        piece = np.repeat(np.arange(rows.start, rows.stop), count)
+        within = ranges(np.zeros(len(count), np.int64), count) * pieces.unit
+        logical = pieces.logical[piece] + within
+        state = _filled(states, len(piece))
+        intact = (state == GOOD).sum(axis=0, dtype=np.uint8)
+        if promise and not intact.all():
+            self._count_rebuilt(pieces, group, piece, logical, promise, intact)
+        for copy, found in enumerate(state):
+            bad = np.flatnonzero(found != GOOD)
+            if len(bad):
+                self._found.add(
+                    kind,
+                    state=found[bad],
+                    mirror=copy + 1,
+                    intact=intact[bad],
+                    devid=pieces.devid[copy, piece[bad]],
+                    physical=(pieces.physical[copy, piece] + within)[bad],
+                    length=pieces.unit,
+                    logical=logical[bad],
+                )
+
+    def _count_rebuilt(
+        self, pieces: Pieces, group: int, piece: Ints, logical: Ints, promise: Promise, intact: States
+    ) -> None:
+        """Count for 1 what has no good copy, but parity brings it back."""
+        lost = np.flatnonzero(intact == 0)
+        for some in np.split(lost, np.flatnonzero(np.diff(piece[lost])) + 1):
+            first, end = int(some[0]), int(some[-1]) + 1  # the good ones between them do no harm
+            start, length = int(logical[first]), (end - first) * pieces.unit
+            if not self._volume.chunk_map.find(start).profile.parity:
+                continue
+            good = np.zeros(end - first, np.bool_)
+            try:
+                for data in self._volume.candidates(start, length):
+                    units = np.frombuffer(data, np.uint8).reshape(-1, pieces.unit)
+                    good |= promise.good(units, pieces.first(group) + first)
+                    if good.all():
+                        break
+            except BtrimgError:  # there is no candidate
+                continue
+            intact[some] = good[some - first]
+
+
+def _filled(states: list[States | None], units: int) -> States:
+    return np.array([np.zeros(units, np.uint8) if state is None else state for state in states])
+
+
+def _judged(state: States | None, good: NDArray[np.bool_]) -> States | None:
+    """Return *state* with BAD for what could be read and is not good; None when all is well."""
+    if state is None:
+        return None if good.all() else np.where(good, GOOD, BAD).astype(np.uint8)
+    state[~good & (state == GOOD)] = BAD
+    return state
+
+
+def _compared(state: States, units: NDArray[np.uint8]) -> States:
+    """Return *state*, (copies, units), with DIFFERS for what could be read and is not what most copies hold."""
+    readable = state == GOOD
+    equal = np.array([[(one == other).all(axis=1) for other in units] for one in units])
+    votes = (equal & readable).sum(axis=1)
+    minority = votes * 2 <= readable.sum(axis=0)
+    state[readable & minority] = DIFFERS
+    return state

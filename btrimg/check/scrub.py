@@ -1,0 +1,227 @@
+"""The offline scrub: every copy of all data, tree blocks and superblocks is read and judged, and all parity.
+
+What is read is what is in use: data with checksums, as the checksum tree has them; tree blocks, as the extent tree has
+them; and of data without checksums what files have written, of which copies can only be compared. What is preallocated
+and not yet written may differ from copy to copy.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from btrimg.check.badcopies import BadCopies
+from btrimg.check.contents import contents
+from btrimg.check.copies import BAD, DIFFERS, MISSING, UNREADABLE, cut, cut_at
+from btrimg.check.copyscrub import CopyScrub
+from btrimg.check.logicalsets import Spans, difference, intersection, union
+from btrimg.check.promised import Blocks, Sectors
+from btrimg.check.rowscrub import RowScrub
+from btrimg.check.schema import COPY_KINDS
+from btrimg.errors import CorruptError, NotFoundError
+from btrimg.ondisk.constants import STRIPE_LEN, SUPERBLOCK_SIZE, ItemType, TreeId
+from btrimg.trees.batches import ranges
+from btrimg.trees.scan import Forest
+from btrimg.volume.places import PlaceMap
+from btrimg.volume.profiles import data_columns
+from btrimg.volume.superblocks import read_copies
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from btrimg.filesystem.image import Image
+    from btrimg.trees.scan import LeafBatch
+    from btrimg.volume.chunkmap import MappedChunk
+
+    Ints = NDArray[np.int64]
+    Unsigned = NDArray[np.uint64]
+    Table = Mapping[str, NDArray[Any]]
+    Progress = Callable[[int], None]
+
+_DATA, _BLOCK, _PLAIN, _, _, _SUPERBLOCK = range(len(COPY_KINDS))
+_LONGEST_EXTENT = 1 << 30  # the kernel makes none above 256 MiB (fs/btrfs/inode.c __btrfs_prealloc_file_range)
+_BATCH_BYTES = 1 << 32  # that are cut into pieces at once: of a sector each, a million
+
+
+def scrub(image: Image, tables: Callable[[str], Table], progress: Progress) -> dict[str, NDArray[Any]]:
+    """Return the columns of ``bad_copies``.
+
+    *tables* gives the relations ``extents`` and ``file_extents`` of the image; of the latter, what several subvolumes
+    share needs to be there once. *progress* hears of bytes of devices that were judged. What cannot be read of the
+    trees is reported to *image*.
+    """
+    return _Scrub(image, tables, progress).table()
+
+
+class _Scrub:
+    def __init__(self, image: Image, tables: Callable[[str], Table], progress: Progress) -> None:
+        self._image, self._volume, self._tables, self._progress = image, image.volume, tables, progress
+        self._found = BadCopies(image.volume.warn)
+        self._copies = CopyScrub(image.volume, self._found, progress)
+        self._chunks = [(chunk, self._backed(chunk)) for chunk in image.volume.chunk_map]
+        self._places = PlaceMap(image.volume.chunk_map)
+
+    def table(self) -> dict[str, NDArray[Any]]:
+        checksummed = self._scrub_checksummed()
+        blocks, generations = self._scrub_blocks()
+        plain = self._scrub_plain(checksummed)
+        if any(chunk.profile.parity for chunk, _ in self._chunks):
+            written = contents(checksummed, plain, blocks, generations, self._volume.nodesize)
+            rows = RowScrub(self._image, self._found, self._progress, written)
+            for chunk, backed in self._chunks:
+                if chunk.profile.parity:
+                    rows.scrub(chunk, backed)
+        self._scrub_superblocks()
+        return self._found.table()
+
+    def _backed(self, chunk: MappedChunk) -> int:
+        """Return how many bytes of a chunk, from its start on, can lie within the devices that are there."""
+        devices = self._volume.devices
+        longest = max((devices[s.devid].size - s.offset for s in chunk.stripes if s.devid in devices), default=0)
+        if chunk.striped:
+            columns = data_columns(len(chunk.stripes), chunk.profile)
+            longest = -(-longest // STRIPE_LEN) * STRIPE_LEN * columns
+        return min(chunk.length, max(longest, 0))
+
+    def _scrub_checksummed(self) -> Spans:
+        """Judge data that have checksums; return where they are."""
+        csum_size, sector = self._volume.csum.size, self._volume.sectorsize
+        start, length = [np.empty(0, np.uint64)], [np.empty(0, np.uint64)]
+        for batch in self._csum_leaves():
+            items = batch.of_type(ItemType.EXTENT_CSUM)
+            items = items.take(items.objectid == TreeId.EXTENT_CSUM)
+            items = items.take(np.argsort(items.offset, kind="stable"))
+            count = items.size // csum_size
+            spans = union(items.offset, (count * sector).view(np.uint64))
+            start.append(spans.start.view(np.uint64))
+            length.append((spans.end - spans.start).view(np.uint64))
+            sums = _structs_at(items.data, csum_size, _each(items.position, count, csum_size))
+            pieces, _ = cut(self._places, items.offset.view(np.int64), count * sector, sector)
+            for some in pieces:
+                self._copies.judge(_DATA, some, Sectors(self._volume, some, sums))
+        return union(np.concatenate(start), np.concatenate(length))
+
+    def _csum_leaves(self) -> Iterator[LeafBatch]:
+        try:
+            root = self._image.tree(TreeId.CSUM_TREE).root
+        except NotFoundError:
+            return
+        except CorruptError as error:
+            self._image.report(error)
+            return
+        yield from Forest(self._image.blocks, [root], self._image.report).leaves()
+
+    def _scrub_blocks(self) -> tuple[Unsigned, Unsigned]:
+        """Judge all tree blocks; return their addresses, in order, and the generations that wrote them."""
+        extents = self._tables("extents")
+        some = np.flatnonzero(extents["kind"] == "tree block")
+        some = some[np.argsort(extents["logical"][some], kind="stable")]
+        logical, generation = extents["logical"][some], extents["generation"][some]
+        size = self._volume.nodesize
+        pieces, torn = cut(self._places, logical.view(np.int64), np.full(len(logical), size), size)
+        for group in pieces:
+            promise = Blocks(self._volume, logical[group.numbers], generation[group.numbers])
+            self._copies.judge(_BLOCK, group, promise)
+        for address in logical[torn].tolist():  # the kernel's scrub passes over them, too
+            self._volume.warn(f"tree block {address} lies across elements: its copies are not judged one by one")
+        return logical, generation
+
+    def _scrub_plain(self, checksummed: Spans) -> Spans:
+        """Compare the copies of data that files have written without checksums; return where they are."""
+        extents, sector = self._tables("extents"), self._volume.sectorsize
+        data = extents["kind"] == "data"
+        length = np.minimum(extents["length"][data], np.uint64(_LONGEST_EXTENT))
+        plain = difference(union(extents["logical"][data], length), checksummed)
+        if not len(plain.start):
+            return plain
+        plain = intersection(plain, _written(self._tables("file_extents")))
+        starts = np.array([chunk.logical for chunk, _ in self._chunks], np.uint64)
+        backed = union(starts, np.array([length for _, length in self._chunks], np.uint64))
+        self._tell_unbacked(difference(plain, backed))
+        plain = intersection(plain, backed)
+        for start, length in _batches(plain):
+            pieces, _ = cut(self._places, start, length - length % sector, sector)
+            for group in pieces:
+                self._copies.compare(_PLAIN, group)
+        return plain
+
+    def _tell_unbacked(self, spans: Spans) -> None:
+        """Tell of data on devices that are missing or too short, by ranges: pieces of them there may be too many."""
+        at = self._places.locate(spans.start.view(np.uint64))
+        devids = np.array(list(self._volume.devices), np.uint64)
+        for copy in range(self._places.most_copies):
+            some = np.flatnonzero(at.copies > copy)
+            if len(some):
+                self._found.add(
+                    _PLAIN,
+                    state=np.where(np.isin(at.devid[copy, some], devids), UNREADABLE, MISSING),
+                    mirror=copy + 1,
+                    intact=0,
+                    devid=at.devid[copy, some],
+                    physical=at.physical[copy, some],
+                    length=(spans.end - spans.start)[some],
+                    logical=spans.start[some],
+                )
+
+    def _scrub_superblocks(self) -> None:
+        """Judge the superblocks of every device; one that is older than the newest there differs.
+
+        The kernel writes those that end before the end of the device (fs/btrfs/scrub.c ``scrub_supers``).
+        """
+        for devid, device in sorted(self._volume.devices.items()):
+            copies = read_copies(device)
+            sound = [copy.superblock for copy in copies if copy.superblock and not copy.fault]
+            newest = max((superblock.generation for superblock in sound), default=0)
+            size = min((superblock.dev_item.total_bytes for superblock in sound), default=device.size)
+            for copy in copies:
+                if copy.mirror and copy.offset + SUPERBLOCK_SIZE >= size:
+                    continue
+                self._progress(SUPERBLOCK_SIZE)
+                bad = copy.superblock is None or copy.fault is not None
+                if copy.superblock is None or bad or copy.superblock.generation < newest:
+                    self._found.add(
+                        _SUPERBLOCK,
+                        state=BAD if bad else DIFFERS,
+                        mirror=copy.mirror,
+                        intact=len(sound),
+                        devid=devid,
+                        physical=copy.offset,
+                        length=SUPERBLOCK_SIZE,
+                        logical=0,
+                    )
+
+
+def _each(first: Ints, count: Ints, size: int) -> Ints:
+    """Return the positions of the *count* structures of *size* bytes that stand side by side from each *first* on."""
+    return np.repeat(first, count) + ranges(np.zeros(len(count), np.int64), count) * size
+
+
+def _structs_at(data: NDArray[np.uint8], size: int, position: Ints) -> NDArray[np.void]:
+    """Return the *size* bytes at every *position* of *data*, all of them inside."""
+    if not len(position):
+        return np.empty(0, f"V{size}")
+    everywhere: NDArray[np.void] = np.ndarray((len(data) - size + 1,), f"V{size}", data, strides=(1,))
+    return everywhere[position]
+
+
+def _written(file_extents: Table) -> Spans:
+    """Return the parts of extents that files have written and still use."""
+    kind = file_extents["kind"]
+    some = np.flatnonzero((kind == "compressed") | (kind == "regular"))
+    whole = kind[some] == "compressed"
+    start = file_extents["extent"][some] + np.where(whole, 0, file_extents["extent_offset"][some])
+    length = np.where(whole, file_extents["extent_length"][some], file_extents["length"][some])
+    return union(start.view(np.uint64), np.minimum(length, _LONGEST_EXTENT).view(np.uint64))
+
+
+def _batches(spans: Spans) -> Iterator[tuple[Ints, Ints]]:
+    """Yield start and length of ranges in parts of bounded size."""
+    length = spans.end - spans.start
+    at = np.cumsum(length) - length
+    start, length, span, done = cut_at(_BATCH_BYTES, at, spans.start, length)
+    batch = (at[span] + done) // _BATCH_BYTES
+    for some in np.split(np.arange(len(batch)), np.flatnonzero(np.diff(batch)) + 1):
+        yield start[some], length[some]

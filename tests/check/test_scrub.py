@@ -1,0 +1,242 @@
+"""The scrub: silent on what the kernel wrote, and right about every byte that was changed, on every copy and parity."""
+
+from __future__ import annotations
+
+import random
+import re
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+from support import kernel
+from support.images import DEVICES, MIB, mkfs, new_devices
+from support.matrix import options_of, variants
+from support.populate import populate
+
+from btrimg.check.scrub import scrub
+from btrimg.filesystem.image import open_image
+from btrimg.ondisk.constants import STRIPE_LEN
+from btrimg.tables.build import build
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from support.images import KernelImage
+    from support.matrix import Variant
+
+    from btrimg.filesystem.image import Image
+
+pytestmark = [pytest.mark.kernel, pytest.mark.progs]
+
+BY_PROFILE = {cell.profile: cell for cell in reversed(variants())}
+SECTOR = 4096
+
+
+class Sector(NamedTuple):
+    """A bad sector of a device: a row of ``bad_copies`` taken apart."""
+
+    devid: int
+    physical: int
+    kind: str
+    state: str
+    mirror: int
+    intact: int
+
+
+class Row(NamedTuple):
+    """A row of ``bad_copies``."""
+
+    devid: int
+    physical: int
+    length: int
+    kind: str
+    state: str
+    mirror: int
+    logical: int
+    intact: int
+
+    @property
+    def sectors(self) -> Iterator[Sector]:
+        """Yield the sectors of the row."""
+        for at in range(self.physical, self.physical + self.length, SECTOR):
+            yield Sector(self.devid, at, self.kind, self.state, self.mirror, self.intact)
+
+
+def scrubbed(paths: Sequence[str], progress: Callable[[int], None] = lambda _: None) -> list[Row]:
+    """Return the rows of ``bad_copies``."""
+    with open_image(paths, warn=lambda _: None) as image:
+        table = scrub(image, cache(lambda name: build(image, [name])[name]), progress)
+    return [Row(*row) for row in zip(*(column.tolist() for column in table.values()), strict=True)]
+
+
+def sectors(rows: Iterable[Row]) -> set[Sector]:
+    """Return all sectors of *rows*."""
+    return {sector for row in rows for sector in row.sectors}
+
+
+@pytest.fixture(params=list(BY_PROFILE.values()), ids=list(BY_PROFILE))
+def cell(request: pytest.FixtureRequest) -> Variant:
+    """Give a variant of every profile, all checksums among them."""
+    variant: Variant = request.param
+    return variant
+
+
+@pytest.fixture
+def clean(cell: Variant, kernel_image: Callable[..., KernelImage]) -> KernelImage:
+    """Give an image of every profile that is not to be changed."""
+    return kernel_image(**options_of(cell))
+
+
+@pytest.fixture
+def copied(clean: KernelImage, tmp_path: Path) -> tuple[str, ...]:
+    """Give an image of every profile that may be changed."""
+    return clean.copy(str(tmp_path / "copied"))
+
+
+def test_nothing_is_bad_on_what_the_kernel_wrote(clean: KernelImage) -> None:
+    judged: list[int] = []
+    assert scrubbed(clean.devices, judged.append) == []
+    with clean.mount() as top:
+        said = kernel.run("btrfs", "scrub", "start", "-BrR", top)
+    counts = {name: int(count) for name, count in re.findall(r"(\w+): (\d+)", said)}
+    assert [counts[f"{name}_errors"] for name in ("read", "csum", "verify", "super")] == [0, 0, 0, 0]
+    with open_image(clean.devices) as image:
+        plain, profile = len(Sites(image, "").plain) * SECTOR, next(iter(image.volume.chunk_map)).profile
+    if not profile.parity:  # the kernel reads what was preallocated, too, and we read two superblocks of a device
+        by_kernel = counts["data_bytes_scrubbed"] - counts["no_csum"] * SECTOR + counts["tree_bytes_scrubbed"]
+        superblocks = 2 * SECTOR * len(clean.devices)
+        assert sum(judged) == by_kernel + plain * profile.copies + superblocks
+
+
+@pytest.mark.parametrize("profile", ["raid1c3", "raid5", "raid6"])
+def test_garbage_that_was_there_before_is_not_judged(profile: str, tmp_path: Path) -> None:
+    """Preallocated extents and rows that nobody has written hold what the device held before."""
+    devices = new_devices(str(tmp_path), DEVICES[profile], 256 * MIB)
+    for number, path in enumerate(devices):
+        noise = random.Random(number).randbytes(MIB)
+        with open(path, "r+b") as device:
+            for _ in range(150):
+                device.write(noise)
+    mkfs(devices, profile)
+    with kernel.mount(devices) as top:
+        populate(top)
+    assert scrubbed(devices) == []
+
+
+class Site(NamedTuple):
+    """A unit of one copy, or of parity, and what is to be found when a byte of it is changed."""
+
+    devid: int
+    physical: int
+    length: int
+    found: frozenset[Sector]
+
+
+class Sites:
+    """Places of an image to change bytes at, not two of them in one line of a row."""
+
+    def __init__(self, image: Image, seed: str) -> None:
+        self._map = image.volume.chunk_map
+        self._random = random.Random(seed)
+        self._lines: set[tuple[int, int]] = set()
+        self.chosen: list[Site] = []
+        tables = build(image, ["csums", "extents", "file_extents"])
+        csums, extents, files = tables["csums"], tables["extents"], tables["file_extents"]
+        self.data = sectors_of(zip(csums["logical"].tolist(), csums["length"].tolist(), strict=True))
+        blocks = extents["logical"][extents["kind"] == "tree block"].tolist()
+        self.blocks = [(logical, image.volume.nodesize) for logical in blocks]
+        columns = (files[name].tolist() for name in ("kind", "extent", "extent_offset", "length"))
+        written = {
+            (extent + skipped, size) for kind, extent, skipped, size in zip(*columns, strict=True) if kind == "regular"
+        }
+        self.plain = sorted(set(sectors_of(written)) - set(self.data))
+
+    def choose(self, kind: str, units: Sequence[tuple[int, int]], count: int) -> None:
+        """Choose *count* of *units*, (logical, length), and one copy of each."""
+        for logical, length in self._random.sample(units, min(count, len(units))):
+            copies = self._map.locate(logical).copies
+            if kind == "tree block" and len(copies) == 1 and not self._map.locate(logical).parity:
+                continue  # without it, the rest could not be read
+            if self._is_free(logical, length):
+                self._add(kind, logical, length, self._random.randrange(len(copies)))
+
+    def _add(self, kind: str, logical: int, length: int, mirror: int) -> None:
+        chunk = self._map.find(logical)
+        devid, physical = chunk.locate(logical).copies[mirror]
+        copies = chunk.profile.copies
+        found = {(devid, physical, kind, "bad", mirror + 1, int(chunk.profile.parity > 0) or copies - 1)}
+        if kind == "nodatasum" and chunk.profile.parity == 1:
+            place = chunk.locate(logical).parity[0][1]
+            found = {(*place, "parity P", "differs", 0, 0)}
+        elif kind == "nodatasum" and copies == 1 and not chunk.profile.parity:
+            found = set()  # nobody can tell
+        elif kind == "nodatasum" and not chunk.profile.parity:
+            told = [mirror] if copies > 2 else range(copies)
+            places = [(number, chunk.locate(logical).copies[number]) for number in told]
+            found = {(*p, kind, "differs", number + 1, copies - 1 if copies > 2 else 0) for number, p in places}
+        self._choose(devid, physical, length, found)
+
+    def choose_parity(self, units: Sequence[tuple[int, int]], count: int) -> None:
+        """Choose P or Q of the lines of some sectors of data, and P and Q of others together."""
+        for logical, length in self._random.sample(units, min(count, len(units))):
+            parity = self._map.locate(logical).parity
+            if not parity or not self._is_free(logical, length):
+                continue
+            for name, place in self._random.sample(parity, self._random.randint(1, len(parity))):
+                state, intact = ("differs", 0) if self._beside_plain(logical) else ("bad", 1)
+                self._choose(*place, length, {(*place, f"parity {name}", state, 0, intact)})
+
+    def _beside_plain(self, logical: int) -> bool:
+        row = self._map.find(logical)
+        columns = len(row.stripes) - row.profile.parity
+        offset = (logical - row.logical) // (columns * STRIPE_LEN) * columns * STRIPE_LEN
+        line = (logical - row.logical) % STRIPE_LEN
+        return any(row.logical + offset + n * STRIPE_LEN + line in dict(self.plain) for n in range(columns))
+
+    def _is_free(self, logical: int, length: int) -> bool:
+        """Return whether nothing was chosen in the lines of a unit yet, and take them."""
+        chunk = self._map.find(logical)
+        per_row = (len(chunk.stripes) - chunk.profile.parity) // chunk.profile.copies * STRIPE_LEN
+        offset = logical - chunk.logical
+        lines = {
+            (chunk.logical + offset // per_row * per_row, offset % STRIPE_LEN + at) for at in range(0, length, SECTOR)
+        }
+        if not chunk.profile.parity:
+            lines = {(logical + at, 0) for at in range(0, length, SECTOR)}
+        free = not lines & self._lines
+        self._lines |= lines if free else set()
+        return free
+
+    def _choose(self, devid: int, physical: int, length: int, found: Iterable[tuple[Any, ...]]) -> None:
+        whole = {Sector(dev, start + at, *rest) for dev, start, *rest in found for at in range(0, length, SECTOR)}
+        self.chosen.append(Site(devid, physical, length, frozenset(whole)))
+
+    def change(self, paths: Sequence[str]) -> set[Sector]:
+        """Change one byte at every place; return what is to be found."""
+        for site in self.chosen:
+            with open(paths[site.devid - 1], "r+b") as device:
+                at = site.physical + self._random.randrange(32, site.length)  # a block's checksum can be shorter
+                device.seek(at)
+                old = device.read(1)[0]
+                device.seek(at)
+                device.write(bytes([old ^ self._random.randrange(1, 256)]))
+        return {sector for site in self.chosen for sector in site.found}
+
+
+def sectors_of(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the sectors of ranges, (logical, length)."""
+    return [(at, SECTOR) for start, length in ranges for at in range(start, start + length, SECTOR)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_changed_byte_is_found_where_it_is_and_nothing_else(copied: tuple[str, ...], seed: int) -> None:
+    with open_image(copied) as image:
+        sites = Sites(image, f"{len(copied)} {seed}")
+    sites.choose("tree block", sites.blocks, 4)
+    sites.choose("nodatasum", sites.plain, 10)
+    sites.choose("data", sites.data, 60)
+    sites.choose_parity(sites.data, 30)
+    expected = sites.change(copied)
+    assert len(expected) >= 60
+    assert sectors(scrubbed(copied)) == expected
