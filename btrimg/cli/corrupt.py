@@ -6,17 +6,18 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from btrimg.cli.command import Argument, Option, command
-from btrimg.cli.parameters import FORCE, FURTHER_DEVICES, JSON, open_target
+from btrimg.cli.parameters import FORCE, FURTHER_DEVICES, JSON, open_target, parse_target
 from btrimg.errors import BtrimgError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from btrimg.cli.parameters import Target
     from btrimg.volume.draft import Piece
 
 
 @command(
-    Argument("image", "IMAGE", str, is_path=True),
+    Argument("target", "IMAGE", parse_target, is_path=True),
     Argument("edits", "TARGET=VALUE...", str, many=True),
     Option("output", ("--output",), "Write the changed copy here.", str, "FILE", is_path=True),
     Option("in_place", ("--in-place",), "Change IMAGE itself."),
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     FORCE,
 )
 def corrupt(
-    image: str,
+    target: Target,
     edits: tuple[str, ...],
     output: str | None,
     in_place: bool,
@@ -54,12 +55,13 @@ def corrupt(
     further devices, FILE is a directory for all of them. JSON, one object for each run of changed bytes: "devid",
     "device", "physical", "before", "after" (hexadecimal).
     """
-    from btrimg.cli.parameters import parse_target
     from btrimg.corrupt.engine import Corruptor
 
+    if target.path is not None:
+        raise BtrimgError("name an image, not a file in it; the edits name files")
     if in_place == bool(output):
         raise BtrimgError("say where to write: --output FILE for a changed copy, or --in-place to change IMAGE itself")
-    with open_target(parse_target(image), device=device, force=force) as opened:
+    with open_target(target, device=device, force=force) as opened:
         corruptor = Corruptor(opened)
         corruptor.apply(edits)
         pieces = list(corruptor.pieces())
@@ -67,7 +69,7 @@ def corrupt(
     if in_place:
         write_in_place(paths, pieces)
     else:
-        write_copies((image, *device), str(output), paths, pieces)
+        write_copies((*target.devices, *device), str(output), paths, pieces)
     show(paths, pieces, as_json=as_json)
     return 0
 

@@ -163,11 +163,7 @@ class Corruptor:
         self._change_logical(logical, self._volume.nodesize, sealed, marks)
 
     def _change_logical(self, logical: int, length: int, change: Change, marks: Marks) -> None:
-        copies = self._storage.copies(logical, length)
-        chosen = [copy for copy in copies if marks.mirror in (None, copy)]
-        if not chosen:
-            raise NotFoundError(f"there is no mirror {marks.mirror} of logical {logical}; there are {copies}")
-        for copy in chosen:
+        for copy in self._storage.copies(logical, length) if marks.mirror is None else [marks.mirror]:
             changed = change(self._storage.read(logical, length, copy))
             self._storage.write(logical, changed, copy, parity=not marks.keep_parity)
 

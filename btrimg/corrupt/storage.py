@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from btrimg.errors import DeviceError
+from btrimg.errors import DeviceError, NotFoundError
 from btrimg.volume.draft import Draft
 from btrimg.volume.parity import compute_p, compute_q
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from btrimg.volume.chunkmap import MappedChunk
+    from btrimg.volume.chunkmap import Location, MappedChunk
     from btrimg.volume.volume import Volume
 
 
@@ -39,16 +39,16 @@ class Storage:
         return found
 
     def read(self, logical: int, length: int, copy: int) -> bytes:
-        """Return the bytes of one *copy*."""
+        """Return the bytes of one *copy*; raise NotFoundError when there are not so many."""
         return b"".join(
-            self.draft.read(*chunk.locate(at).copies[copy], size) for chunk, at, size in self._pieces(logical, length)
+            self.draft.read(*_place(chunk, at, copy), size) for chunk, at, size in self._pieces(logical, length)
         )
 
     def write(self, logical: int, data: bytes, copy: int, *, parity: bool) -> None:
         """Write *data* to one *copy*, and with *parity* the P and Q of the rows that it lies in."""
         done = 0
         for chunk, at, size in self._pieces(logical, len(data)):
-            self.draft.write(*chunk.locate(at).copies[copy], data[done : done + size])
+            self.draft.write(*_place(chunk, at, copy), data[done : done + size])
             done += size
             if parity and chunk.profile.parity:
                 self._update_parity(chunk, at, size)
@@ -67,3 +67,10 @@ class Storage:
             size = min(length, chunk.locate(logical).length)
             yield chunk, logical, size
             logical, length = logical + size, length - size
+
+
+def _place(chunk: MappedChunk, logical: int, copy: int) -> Location:
+    copies = chunk.locate(logical).copies
+    if copy >= len(copies):
+        raise NotFoundError(f"there is no mirror {copy} of logical {logical}, which is on {chunk.profile.name}")
+    return copies[copy]
