@@ -40,6 +40,7 @@ ENDS = {
     FILE_EXTENTS.name: ("inode",),
     ORPHANS.name: ("objectid",),
 }
+_TOP = np.array([TreeId.FIRST_FREE], np.uint64)  # the top directory, which has to be there in each
 
 
 class Versions(NamedTuple):
@@ -124,7 +125,7 @@ class Differences:
         """Return the rows of a relation that differ, to be asked for once; all of those that are not of subvolumes.
 
         Entries for subvolumes always differ: what they lead to depends on where they stand. If ``names`` was asked for
-        before, ``inodes`` has those at both ends of these, too; ``differs`` tells them apart.
+        before, ``inodes`` has those at both ends of these, too, and the top directory; ``differs`` tells them apart.
         """
         if relation.name not in ENDS:
             return self._scan.gathered(relation)
@@ -142,7 +143,8 @@ class Differences:
                 rows = index.rows_of(wanted)
                 rows = rows[self._among(leaves)[index.leaf[rows]]]
                 if relation.name == NAMES.name:
-                    self._linked[number] = _distinct(np.concatenate([table.rows.inode[rows], table.rows.parent[rows]]))
+                    ends = [_TOP, table.rows.inode[rows], table.rows.parent[rows]]
+                    self._linked[number] = _distinct(np.concatenate(ends))
             parts.append(rows)
             ids.append(np.full(len(rows), tree, np.uint64))
         return Gathered(relation, table.rows._asdict(), np.concatenate(parts), np.concatenate(ids))

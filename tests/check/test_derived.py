@@ -1,0 +1,31 @@
+"""Relations made of others: each is used, and those that it is made of are made before it."""
+
+from __future__ import annotations
+
+from btrimg.check.derived import derived, make, needed, words_of
+from btrimg.check.rule import rules
+from btrimg.tables.query import connect
+
+
+def test_a_relation_is_made_after_those_that_it_is_made_of() -> None:
+    order = [each.name for each in needed({"links", "odd_names", "inodes"})]
+    assert order == ["odd_directories", "links", "odd_ranges", "odd_names"]
+    assert needed({"inodes"}) == []
+
+
+def test_every_derived_relation_is_needed_by_a_rule() -> None:
+    words = {word for rule in rules().values() for word in words_of(rule.query)}
+    assert {each.name for each in needed(words)} == set(derived())
+
+
+def test_every_derived_relation_says_what_it_is() -> None:
+    for each in derived().values():
+        assert each.comment.endswith("."), each.name
+        assert each.query.startswith(("select", "with")), each.name
+
+
+def test_the_query_fills_the_relation() -> None:
+    con = connect()
+    con.execute("create table names as select 5 as subvolume, 256 as parent, 'dir_item' as source, 7 as name_length")
+    make(con, needed({"directories"}))
+    assert con.execute("select * from directories").fetchall() == [(5, 256, 1, 7)]
