@@ -13,7 +13,7 @@ import re
 from functools import cache
 from typing import NamedTuple
 
-from btrimg.errors import NotFoundError
+from btrimg.errors import BtrimgError
 
 ERROR, WARNING = "error", "warning"
 
@@ -49,12 +49,12 @@ def rules() -> dict[str, Rule]:
 def rule(code: str) -> Rule:
     """Return the rule with that code.
 
-    Raises NotFoundError when there is none.
+    Raises BtrimgError when there is none.
     """
     try:
         return rules()[code]
     except KeyError:
-        raise NotFoundError(f"there is no rule {code!a}; --rules lists them") from None
+        raise BtrimgError(f"there is no rule {code!a}; --rules lists them") from None
 
 
 def parse_rule(code: str, text: str) -> Rule:

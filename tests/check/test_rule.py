@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from btrimg.check.rule import parse_rule, rule, rules
-from btrimg.errors import NotFoundError
+from btrimg.errors import BtrimgError
 
 HEADER = """\
 -- severity: error
@@ -37,5 +37,5 @@ def test_there_are_rules() -> None:
 
 
 def test_an_unknown_rule_is_named() -> None:
-    with pytest.raises(NotFoundError, match="no rule 'inode-links'; --rules lists them"):
+    with pytest.raises(BtrimgError, match="no rule 'inode-links'; --rules lists them"):
         rule("inode-links")
