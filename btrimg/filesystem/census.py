@@ -8,36 +8,29 @@ over items, only over batches of leaves, subvolumes and levels of directories.
 from __future__ import annotations
 
 import stat
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from btrimg.errors import CorruptError, NotFoundError
-from btrimg.filesystem import columns, leafrows, namei
+from btrimg.filesystem import columns, leafrows
 from btrimg.filesystem.columns import INLINE, PREALLOC, REGULAR, ExtentColumns
 from btrimg.filesystem.leafrows import LeafTable
+from btrimg.filesystem.leaves import FileTrees
 from btrimg.filesystem.treepaths import find, paths_of
-from btrimg.ondisk.blocks import KEY_MAX, KEY_MIN
 from btrimg.ondisk.constants import STRIPE_LEN, TreeId
 from btrimg.trees.batches import ranges
-from btrimg.trees.overlay import OverlayTree
-from btrimg.trees.scan import Forest, leaf_of
 from btrimg.volume.places import PlaceMap
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
     from btrimg.filesystem.image import Image
-    from btrimg.filesystem.leafrows import Inodes, Names
-    from btrimg.ondisk.blocks import Key
-    from btrimg.trees.scan import LeafBatch
-    from btrimg.trees.tree import Report
+    from btrimg.filesystem.leafrows import Inodes
 
     Ints = NDArray[np.int64]
-    Unsigned = NDArray[np.uint64]
-    Table = LeafTable[Any]  # of rows with an ``inode``
 
 
 _S_IFMT = 0o170000
@@ -68,59 +61,32 @@ def extents_by_subvolume(image: Image, *, holes: bool = False, pieces: bool = Fa
 class Census:
     """The rows of all leaves, and how subvolumes are made up of them.
 
-    *further* tables are filled in the same scan. With *holes* the inodes of regular files are kept, too.
+    With *holes* the inodes of regular files are kept, too.
     """
 
-    def __init__(self, image: Image, *, holes: bool, pieces: bool, further: Sequence[Table] = ()) -> None:
-        #: in order of id, without those whose deletion has begun to free blocks
-        self.subvolumes = [
-            kept for kept in image.subvolumes() if kept.root.refs or not kept.root.drop_progress.objectid
-        ]
-        self._image, self._holes, self._further = image, holes, further
+    def __init__(self, image: Image, *, holes: bool, pieces: bool) -> None:
+        self._image, self._holes = image, holes
         self._extents = LeafTable(lambda batch: leafrows.file_extents(batch, image.report))
         self._names = LeafTable(lambda batch: leafrows.names(batch, image.report))
         self._inodes = LeafTable(lambda batch: leafrows.inodes(batch, regular=holes))
         self._allocated = LeafTable(leafrows.data_extents)
-        # By subvolume, where the log was replayed: the inodes that it changed, and the number of a leaf of their items.
-        self._changed: dict[int, tuple[Unsigned, int]] = {}
-        self._leaves = (-1, np.empty(0, np.int64))  # of the subvolume asked for last
-        roots = [subvolume.tree.root for subvolume in self.subvolumes]
+        roots = []
         try:
             roots.append(image.tree(TreeId.EXTENT_TREE).root)
         except (NotFoundError, CorruptError) as error:
             image.report(CorruptError(f"references of extents are not known: {error}"))
-        self._forest = Forest(image.blocks, roots, image.report)
-        self._scan()
-        self._count_references()
+        self._trees = FileTrees(image, *roots)
+        self.subvolumes = self._trees.subvolumes  #: in order of id
+        self._trees.fill(self._extents, self._names, self._inodes, self._allocated)
+        self._count_references(len(self.subvolumes) if roots else None)
         self._place(pieces)
 
-    def _scan(self) -> None:
-        tables: tuple[Table, ...] = (self._extents, self._names, self._inodes, self._allocated, *self._further)
-        for batch in self._batches():
-            for table in tables:
-                table.add(batch)
-        for table in tables:
-            table.finish()
-
-    def _batches(self) -> Iterator[LeafBatch]:
-        """Yield the leaves of all trees, and behind them one for the changes of each replayed log."""
-        leaves = 0
-        for batch in self._forest.leaves():
-            leaves += batch.leaves
-            yield batch
-        for number, subvolume in enumerate(self.subvolumes):
-            if isinstance(subvolume.tree, OverlayTree):
-                changed = subvolume.tree.changed_objectids()
-                self._changed[number] = (np.array(changed, np.uint64), leaves)
-                yield leaf_of(_items_of(subvolume.tree, changed, self._image.report), leaves)
-                leaves += 1
-
-    def _count_references(self) -> None:
-        """Fill in the references that the extent tree counts."""
-        if len(self._forest.roots) == len(self.subvolumes):
-            return
+    def _count_references(self, root: int | None) -> None:
+        """Fill in the references that the extent tree counts; *root* is its number in the forest."""
         allocated = self._allocated.rows
-        known = self._allocated.rows_of(self._forest.leaves_of(len(self.subvolumes)))
+        known = (
+            self._allocated.rows_of(self._trees.forest.leaves_of(root)) if root is not None else np.empty(0, np.int64)
+        )
         if not len(known):
             return
         rows = self._extents.rows
@@ -149,63 +115,19 @@ class Census:
     def rows_of(self, number: int) -> ExtentColumns:
         """Return the rows of one subvolume."""
         subvolume = self.subvolumes[number]
-        rows = self.file_rows(number)
+        inodes = self._trees.row_numbers(self._inodes, number)
+        rows = self._extents.rows.take(self._trees.row_numbers(self._extents, number))
+        rows = _without_symlinks(rows, self._inodes.rows, inodes)
         if self._holes:
-            inodes = self.row_numbers(self._inodes, number)
             rows = _with_holes(rows, self._inodes.rows, inodes, self._image.volume.sectorsize)
         starts = np.flatnonzero(np.append(True, rows.inode[1:] != rows.inode[:-1])[: rows.rows])
-        prefix = self.path_of(number)
+        prefix = self._trees.path_of(number)
         if prefix is not None:
-            names, taken = self.names_of(number)
-            path, paths = paths_of(rows.inode[starts], names, taken, subvolume.root.root_dirid, prefix)
+            taken = self._trees.row_numbers(self._names, number)
+            path, paths = paths_of(rows.inode[starts], self._names.rows, taken, subvolume.root.root_dirid, prefix)
             per_file = np.diff(np.append(starts, rows.rows))
             rows = rows._replace(path=np.repeat(path, per_file), paths=paths)
         return rows._replace(subvolume=np.full(rows.rows, subvolume.id, np.uint64))
-
-    def file_rows(self, number: int) -> ExtentColumns:
-        """Return the rows of the items of one subvolume's regular files, without paths."""
-        rows = self._extents.rows.take(self.row_numbers(self._extents, number))
-        return _without_symlinks(rows, self._inodes.rows, self.row_numbers(self._inodes, number))
-
-    def names_of(self, number: int) -> tuple[Names, Ints]:
-        """Return the names of all subvolumes, and the numbers of those of one in key order."""
-        return self._names.rows, self.row_numbers(self._names, number)
-
-    def inodes_of(self, number: int) -> Inodes:
-        """Return one subvolume's inodes in order."""
-        kept = self.row_numbers(self._inodes, number)
-        return type(self._inodes.rows)._make(column[kept] for column in self._inodes.rows)
-
-    def row_numbers(self, table: Table, number: int) -> Ints:
-        """Return the numbers of the rows of *table* that are subvolume *number*'s, in order of inode.
-
-        Where the log was replayed, the inodes that it changed are not those of the leaves.
-        """
-        rows = table.rows_of(self._leaves_of(number))
-        if number not in self._changed:
-            return rows
-        changed, leaf = self._changed[number]
-        inode = table.rows.inode
-        rows = np.concatenate([rows[find(changed, inode[rows]) < 0], table.rows_of(np.array([leaf]))])
-        return rows[np.argsort(inode[rows], kind="stable")]
-
-    def _leaves_of(self, number: int) -> Ints:
-        if self._leaves[0] != number:
-            self._leaves = (number, self._forest.leaves_of(number))
-        return self._leaves[1]
-
-    def path_of(self, number: int) -> bytes | None:
-        """Return the path of a subvolume from the top-level one, None when it hangs nowhere."""
-        try:
-            return namei.path_of_subvolume(self._image, self.subvolumes[number].id)
-        except CorruptError as error:
-            self._image.report(error)
-            return None
-
-
-def _items_of(tree: OverlayTree, objectids: list[int], bad: Report) -> Iterator[tuple[Key, bytes]]:
-    for objectid in objectids:
-        yield from tree.items(KEY_MIN._replace(objectid=objectid), KEY_MAX._replace(objectid=objectid), bad=bad)
 
 
 def _address(rows: ExtentColumns) -> NDArray[np.uint64]:

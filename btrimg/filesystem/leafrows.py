@@ -234,9 +234,9 @@ def names(batch: LeafBatch, bad: Report) -> tuple[LeafBatch, Names]:
 
 
 def entries(batch: LeafBatch, bad: Report, *, named: bool) -> tuple[LeafBatch, Entries]:
-    """Return the DIR_INDEX items of *batch* of regular files, directories and subvolumes; tell *bad* of those cut short.
+    """Return the DIR_INDEX items of *batch* that lead to regular files, directories and subvolumes.
 
-    Names are left empty unless they shall be *named*.
+    Those cut short are told to *bad*. Names are left empty unless they shall be *named*.
     """
     items = batch.of_type(ItemType.DIR_INDEX)
     whole = items.size >= DirItem.SIZE
@@ -246,7 +246,7 @@ def entries(batch: LeafBatch, bad: Report, *, named: bool) -> tuple[LeafBatch, E
     ends = items.size >= size
     if not ends.all():
         for item in np.flatnonzero(~ends).tolist():
-            bad(CorruptError(f"directory {items.objectid[item]}: its entry {items.offset[item]} is cut short"))
+            bad(items.error(item, "an entry is cut short"))
     record = record[ends[whole]]
     items = items.take(ends)
     kind = _ENTRY_KINDS[record["type"] & 0x7F]

@@ -64,16 +64,36 @@ def concatenate(columns: Sequence[Strings]) -> Strings:
 
 def join(left: Strings, left_index: NDArray[Any], right: Strings, right_index: NDArray[Any]) -> Strings:
     """Return ``left[i] + b"/" + right[j]`` for every i of *left_index* and j of *right_index*."""
-    left_start, right_start = left.offsets[left_index], right.offsets[right_index]
-    left_length = left.offsets[left_index + 1] - left_start
-    right_length = right.offsets[right_index + 1] - right_start
-    offsets = _offsets(left_length + 1 + right_length)
+    return glue((left, left_index), b"/", (right, right_index))
+
+
+def glue(*parts: tuple[Strings, NDArray[Any]] | bytes) -> Strings:
+    """Return one string for each index: what the indexes of all *parts* pick, one after the other.
+
+    A part that is bytes is the same in every string. At least one part has indexes, and all have equally many.
+    """
+    rows = next(len(part[1]) for part in parts if not isinstance(part, bytes))
+    bounds = [_bounds(*part) for part in parts if not isinstance(part, bytes)]
+    constant = sum(len(part) for part in parts if isinstance(part, bytes))
+    offsets = _offsets(sum((length for _, length in bounds), np.full(rows, constant)))
     out = np.empty(offsets[-1], np.uint8)
-    slash = offsets[:-1] + left_length
-    _copy(out, offsets[:-1], left.data, left_start, left_length)
-    out[slash] = ord("/")
-    _copy(out, slash + 1, right.data, right_start, right_length)
+    at, following = offsets[:-1].copy(), iter(bounds)
+    for part in parts:
+        if isinstance(part, bytes):
+            if part and rows:
+                _windows(out, len(part))[at] = np.frombuffer(part, f"V{len(part)}")
+            at += len(part)
+        else:
+            start, length = next(following)
+            _copy(out, at, part[0].data, start, length)
+            at += length
     return Strings(offsets, out)
+
+
+def _bounds(column: Strings, index: NDArray[Any]) -> tuple[Ints, Ints]:
+    """Return start and length of some strings."""
+    start = column.offsets[index]
+    return start, column.offsets[1:][index] - start
 
 
 def _offsets(length: Ints) -> Ints:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import NamedTuple
 
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
@@ -20,9 +21,19 @@ class Units(NamedTuple):
         if self.raw:
             return str(count)
         base, suffixes = (1000, _DECIMAL) if self.decimal else (1024, _BINARY)
-        power = self.power
-        if power is None:
-            power = 0
-            while count >= base ** (power + 1) and power + 1 < len(suffixes):
-                power += 1
-        return f"{count / base**power:.2f}{suffixes[power]}"
+        if self.power is not None:
+            return f"{_quotient(count, base**self.power):.2f}{suffixes[self.power]}"
+        power, last, size = 0, count, count
+        while size >= base and power + 1 < len(suffixes):
+            power, last, size = power + 1, size, size // base
+        return f"{_quotient(last, base if power else 1):.2f}{suffixes[power]}"
+
+
+def _quotient(count: int, base: int) -> float:
+    """Divide in single precision, so that the text is that of btrfs-progs (common/units.c, pretty_size_snprintf)."""
+    return _single(_single(count) / base)
+
+
+def _single(value: float) -> float:
+    found: float = struct.unpack("f", struct.pack("f", value))[0]
+    return found

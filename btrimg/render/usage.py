@@ -1,21 +1,33 @@
-"""What files, types of compression and subvolumes use, in the layouts of ``btrfs filesystem du`` and compsize."""
+"""What files, types of compression and subvolumes use, in the layouts of ``btrfs filesystem du`` and compsize.
+
+Files come many at a time, as columns: their lines are put together column by column, without a loop over them.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from json.encoder import encode_basestring_ascii
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
+from btrimg.filesystem import strings
 from btrimg.render.text import printable, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from btrimg.tables.usagetree import Compressed, Compression
+    from numpy.typing import NDArray
+
+    from btrimg.filesystem.strings import Strings
+    from btrimg.tables.usagetree import Compressed, Compression, Section
 
     Size = Callable[[int], str]
 
+SLICE = 1 << 16  #: rows formatted at a time, about 8 MiB of lines
+
 
 class UsageRow(NamedTuple):
-    """A file or directory; sizes in bytes. Its fields are those of the JSON."""
+    """What the command was asked for; sizes in bytes. Its fields are those of the JSON, of what lies below it too."""
 
     path: str
     subvolume: int
@@ -23,7 +35,7 @@ class UsageRow(NamedTuple):
     type: str  #: file or directory
     total: int
     exclusive: int
-    set_shared: int | None  #: of what the command was asked for, not of what lies below
+    set_shared: int | None  #: null in the JSON of what lies below
     unreachable: int | None  #: likewise
 
 
@@ -36,7 +48,38 @@ class SubvolumeRow(NamedTuple):
     exclusive: int
     set_shared: int
     unreachable: int
-    free_if_deleted: int
+    free_data_if_deleted: int
+    free_metadata_if_deleted: int
+
+
+def printable_names(names: Strings) -> Strings:
+    """Return *names* as ``printable`` does."""
+    return _changed(names, _PLAIN_TEXT, lambda name: printable(name).encode())
+
+
+def json_names(names: Strings) -> Strings:
+    """Return *names* as they stand inside JSON strings."""
+    return _changed(names, _PLAIN_JSON, lambda name: _json_text(name)[1:-1].encode())
+
+
+def _json_text(name: bytes) -> str:
+    return encode_basestring_ascii(name.decode("utf-8", "surrogateescape"))
+
+
+_PLAIN_TEXT = np.array([0x20 <= byte < 0x7F and byte != ord("\\") for byte in range(256)])
+_PLAIN_JSON = _PLAIN_TEXT & (np.arange(256) != ord('"'))
+
+
+def _changed(names: Strings, plain: NDArray[np.bool_], change: Callable[[bytes], bytes]) -> Strings:
+    """Return *names* with those *change*\\ d that have other bytes than *plain* ones: few, mostly."""
+    other = np.flatnonzero(~plain[names.data])
+    if not len(other):
+        return names
+    number = np.unique(np.searchsorted(names.offsets, other, "right") - 1)
+    changed = strings.of_list([change(names.decode(each)) for each in number.tolist()])
+    index = np.arange(names.rows)
+    index[number] = names.rows + np.arange(changed.rows)
+    return strings.glue((strings.concatenate([names, changed]), index))
 
 
 def du_head(*, unreachable: bool) -> str:
@@ -45,16 +88,60 @@ def du_head(*, unreachable: bool) -> str:
 
 
 def du_line(row: UsageRow, size: Size, *, unreachable: bool) -> str:
-    """Return the line of one file or directory."""
-    more = [row.unreachable] if unreachable else []
-    asked = ("-" if count is None else size(count) for count in (row.set_shared, *more))
-    return _du_line(
-        size(row.total), size(row.exclusive), *asked, printable(row.path.encode("utf-8", "surrogateescape"))
-    )
+    """Return the line of what the command was asked for."""
+    sizes = (row.total, row.exclusive, row.set_shared or 0, *([row.unreachable or 0] if unreachable else []))
+    return _du_line(*map(size, sizes), printable(row.path.encode("utf-8", "surrogateescape")))
 
 
 def _du_line(*cells: str) -> str:
     return "".join(f"{cell:>10}  " for cell in cells[:-1]) + cells[-1]
+
+
+def text_chunks(section: Section, size: Size, *, unreachable: bool) -> Iterator[bytes]:
+    """Yield the lines of what lies below it, as ``du_line``; names in *section* are printable ones."""
+
+    def cell(count: int) -> bytes:
+        return f"{size(count):>10}  ".encode()
+
+    for some in _slices(section):
+        total, exclusive = (_mapped(column[some], cell) for column in (section.total, section.exclusive))
+        unknown = _du_line("-", *(["-"] if unreachable else []), "").encode()
+        yield strings.glue(total, exclusive, unknown, *_path(section, some), b"\n").data.tobytes()
+
+
+def json_chunks(section: Section) -> Iterator[bytes]:
+    """Yield the rows of what lies below it as JSONL, with the fields of ``UsageRow``; names are ``json_names``."""
+    for some in _slices(section):
+        kind = strings.of_list([b"file", b"directory"]), section.directory[some].astype(np.intp)
+        yield strings.glue(
+            b'{"path": "',
+            *_path(section, some),
+            b'", "subvolume": ',
+            _mapped(section.subvolume[some], b"%d".__mod__),
+            b', "inode": ',
+            _mapped(section.inode[some], b"%d".__mod__),
+            b', "type": "',
+            kind,
+            b'", "total": ',
+            _mapped(section.total[some], b"%d".__mod__),
+            b', "exclusive": ',
+            _mapped(section.exclusive[some], b"%d".__mod__),
+            b', "set_shared": null, "unreachable": null}\n',
+        ).data.tobytes()
+
+
+def _slices(section: Section) -> Iterator[slice]:
+    return (slice(start, start + SLICE) for start in range(0, len(section.inode), SLICE))
+
+
+def _path(section: Section, some: slice) -> tuple[tuple[Strings, NDArray[Any]] | bytes, ...]:
+    return (section.directories, section.above[some]), b"/", (section.names, section.name[some])
+
+
+def _mapped(column: NDArray[Any], text: Callable[[int], bytes]) -> tuple[Strings, NDArray[Any]]:
+    """Return ``text(value)`` for every value of *column*, called once per different value."""
+    values, number = np.unique(column, return_inverse=True)
+    return strings.of_list(list(map(text, values.tolist()))), number
 
 
 def compression_lines(found: Compression, size: Size) -> Iterator[str]:
@@ -72,6 +159,12 @@ def compression_lines(found: Compression, size: Size) -> Iterator[str]:
         yield _compression_line(name, percent(sums), *map(size, sums))
 
 
+def compression_object(found: Compression) -> dict[str, Any]:
+    """Return the numbers of compsize for JSON."""
+    types = {name: sums._asdict() for name, sums in found.types.items()}
+    return found._asdict() | {"types": types, "total": found.total._asdict()}
+
+
 def _plural(count: int, noun: str) -> str:
     return noun if count == 1 else noun + "s"
 
@@ -87,7 +180,7 @@ def percent(sums: Compressed) -> str:
 
 def subvolume_lines(rows: Iterable[SubvolumeRow], size: Size) -> Iterator[str]:
     """Yield the lines of ``du --subvolumes``."""
-    header = ("ID", "Total", "Exclusive", "Set shared", "Unreachable", "If deleted", "Path")
+    header = ("ID", "Total", "Exclusive", "Set shared", "Unreachable", "Data freed", "Metadata freed", "Path")
     cells = (
         (
             row.id,
@@ -96,4 +189,4 @@ def subvolume_lines(rows: Iterable[SubvolumeRow], size: Size) -> Iterator[str]:
         )
         for row in rows
     )
-    return table(header, cells, left=frozenset({6}))
+    return table(header, cells, left=frozenset({7}))

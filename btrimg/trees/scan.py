@@ -258,6 +258,23 @@ class Forest:
         nodes = np.repeat(np.arange(len(count)), count)
         return nodes, self._levels[level - 1].block[: len(nodes)]
 
+    def own_blocks(self, group: Ints) -> dict[int, int]:
+        """Return how many blocks are in trees of one group only, by group; *group* has a number for each root."""
+        found: dict[int, int] = {}
+        low = high = group[:0]
+        for level in range(MAX_LEVEL - 1, -1, -1):
+            roots = [number for number, root in enumerate(self.roots) if root.level == level]
+            logical, block = np.unique(self._levels[level].logical, return_inverse=True)
+            number = block[self._levels[level].block]  # per pointer; a block can be promised in several ways
+            least, most = np.full(len(logical), np.iinfo(np.int64).max), np.full(len(logical), -1)
+            np.minimum.at(least, number, np.concatenate([low, group[roots]]))
+            np.maximum.at(most, number, np.concatenate([high, group[roots]]))
+            for each, count in zip(*np.unique(least[least == most], return_counts=True), strict=True):
+                found[int(each)] = found.get(int(each), 0) + int(count)
+            children = self._levels[level].children
+            low, high = (np.repeat(each[block], children) for each in (least, most)) if level else (low, high)
+        return found
+
     def leaves_of(self, root: int) -> Ints:
         """Return the numbers of the leaves of tree number *root* in key order; valid when ``leaves`` has ended."""
         pointers = self._root_pointer[root : root + 1]

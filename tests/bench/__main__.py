@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 
-from . import bench_cat, bench_extents, bench_resolve
+from . import bench_cat, bench_check, bench_du, bench_extents, bench_resolve
 
 
 def corpus() -> str:
@@ -29,4 +29,6 @@ if __name__ == "__main__":
     image = corpus()
     bench_resolve.main(image)
     bench_extents.main(image)
+    bench_check.main(image)
+    bench_du.main(image)
     bench_cat.main()

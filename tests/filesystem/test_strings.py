@@ -33,6 +33,19 @@ def test_join_puts_a_slash_between(left: list[bytes], right: list[bytes], data: 
     assert joined.to_list() == [left[i] + b"/" + right[j] for i, j in pairs]
 
 
+@given(names, st.lists(st.binary(max_size=3) | st.none(), max_size=5), st.data())
+def test_glue_puts_parts_one_behind_the_other(
+    values: list[bytes], parts: list[bytes | None], data: st.DataObject
+) -> None:
+    """A part that is None stands for one that differs from string to string."""
+    picks = [data.draw(st.integers(0, len(values) - 1)) for _ in range(data.draw(st.integers(0, 4)))]
+    column = (strings.of_list(values), np.array(picks, np.int64))
+    glued = strings.glue(column, *(column if part is None else part for part in parts))
+    assert glued.to_list() == [
+        b"".join(values[pick] if part is None else part for part in (None, *parts)) for pick in picks
+    ]
+
+
 @given(st.binary(max_size=200), st.data())
 def test_cut_takes_ranges_that_may_overlap(whole: bytes, data: st.DataObject) -> None:
     bounds = st.tuples(st.integers(0, len(whole)), st.integers(0, len(whole)))

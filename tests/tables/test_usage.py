@@ -5,160 +5,255 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import stat
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 from support import kernel
+from support.forge import edit_leaf
+from support.images import copy_sparse
+from support.matrix import name_of, options_of, variants
 
-from btrimg.filesystem.image import Image, open_image
-from btrimg.ondisk.constants import EMPTY_SUBVOL_DIR_OBJECTID
-from btrimg.tables.usage import Usage, union
-from btrimg.tables.usagetree import Compressed, Tree, compression_of, totals, tree_below
+from btrimg.filesystem import strings
+from btrimg.filesystem.forest import item_roots, superblock_roots
+from btrimg.filesystem.image import open_image
+from btrimg.filesystem.leafrows import DIRECTORY, FILE
+from btrimg.ondisk.blocks import Key
+from btrimg.ondisk.constants import BlockGroup, FileType, ItemType, TreeId
+from btrimg.ondisk.items import parse
+from btrimg.tables.usage import Freed, Tally, Usage, covered, union
+from btrimg.tables.usagetree import Compressed, Compression, CompressionTally, _in_order, path_of, walk
+from btrimg.trees.block import is_subvolume
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from pathlib import Path
 
     from support.images import KernelImage
 
-VARIANTS = (
-    {"profile": "raid10", "nodesize": 4096, "csum": "sha256", "compression": "zstd"},
-    {"profile": "raid5", "nodesize": 16384, "csum": "xxhash", "compression": "lzo"},
-    {"profile": "raid1c3", "nodesize": 4096, "features": ("^no-holes",)},
-    {"profile": "single", "metadata_profile": "dup", "nodesize": 65536, "csum": "blake2", "compression": "zlib"},
-)
+    from btrimg.filesystem.image import Image
+
+ODD = {"profile": "raid1c3", "nodesize": 4096, "features": ("^no-holes",)}
 PATHS = (
-    b"/",
-    b"/sub",
-    b"/sub/tree",
-    b"/plain",
-    b"/compressed",
-    b"/prealloc",
-    b"/reflinks",
-    b"/snaps",
-    b"/links-elsewhere",
+    *(b"/sub", b"/sub/tree", b"/plain", b"/compressed", b"/prealloc", b"/reflinks", b"/snaps", b"/links-elsewhere"),
+    *(b"/plain/base", b"/compressed/zstd/inline", b"/reflinks/0-repeat"),
 )
-HOLDING_LINKS_INTO_OTHERS = {b"/sub/tree", *(b"/snaps/%s/tree" % name for name in (b"ro", b"rw", b"of-ro", b"of-rw"))}
 ROW = re.compile(rb" *(\d+) +(\d+) +(\d+|-)  (.*)")
 
 
 class Used(NamedTuple):
+    path: bytes
     total: int
     exclusive: int
     set_shared: int | None = None
 
 
-@pytest.fixture(params=VARIANTS, ids=lambda options: options["profile"])
-def written(request: pytest.FixtureRequest, kernel_image: Callable[..., KernelImage]) -> KernelImage:
-    return kernel_image(**request.param)
-
-
-@pytest.fixture
-def opened(written: KernelImage) -> Iterator[tuple[Image, Usage]]:
-    with open_image(written.devices) as image:
-        yield image, Usage(image)
-        assert image.faults == 0
-
-
-def progs_du(path: bytes) -> dict[bytes, Used]:
-    """Return what ``btrfs filesystem du`` says, by path; names may hold newlines."""
-    found: dict[bytes, Used] = {}
-    name = b""
-    said = os.fsencode(kernel.run("btrfs", "filesystem", "du", "--raw", os.fsdecode(path)))
+def progs_du(top: bytes, path: bytes) -> list[Used]:
+    """Return what ``btrfs filesystem du`` says, row by row; names may hold newlines."""
+    found: list[Used] = []
+    said = os.fsencode(kernel.run("btrfs", "filesystem", "du", "--raw", os.fsdecode(top + path.rstrip(b"/"))))
     for line in said.split(b"\n")[1:-1]:
         if row := ROW.fullmatch(line):
-            name = row[4]
-            found[name] = Used(int(row[1]), int(row[2]), None if row[3] == b"-" else int(row[3]))
+            name = row[4].removeprefix(top) or b"/"
+            found.append(Used(name, int(row[1]), int(row[2]), None if row[3] == b"-" else int(row[3])))
         else:
-            found[name + b"\n" + line] = found.pop(name)
-            name += b"\n" + line
+            found[-1] = found[-1]._replace(path=found[-1].path + b"\n" + line)
     return found
 
 
-def by_path(usage: Usage, tree: Tree) -> Iterator[tuple[bytes, Used]]:
-    total, exclusive = (column.tolist() for column in totals(usage, tree))
-    shared = usage.space(tree.row_of_use >= 0).set_shared
-    for row, path in enumerate(tree.paths.to_list()):
-        yield path, Used(total[row], exclusive[row], None if row else shared)
+def du(usage: Usage, image: Image, path: bytes) -> tuple[list[Used], Compression]:
+    """Return what btrimg says of *path*: the rows of ``du``, and what compsize would say."""
+    top = image.open(path)
+    tally, compression = Tally(usage), CompressionTally(usage)
+    rows: list[Used] = []
+    for section in walk(usage, top):
+        tally.add(section.fresh)
+        compression.add(section)
+        paths = strings.join(section.directories, section.above, section.names, section.name).to_list()
+        rows += map(Used, paths, section.total.tolist(), section.exclusive.tolist())
+    total, exclusive, set_shared, _ = tally.space()
+    rows.append(Used(path, total, exclusive, set_shared if top.is_directory else total - exclusive))
+    assert path_of(usage, top) == path.rstrip(b"/")
+    return rows, compression.compression()
 
 
-def identity(path: bytes) -> tuple[int, int] | bytes:
-    """Return what tells a file apart whatever its name: it has one row, btrfs-progs' under the name they meet first."""
-    info = os.lstat(path)
-    return path.rstrip(b"/") if stat.S_ISDIR(info.st_mode) else (info.st_dev, info.st_ino)
-
-
-@pytest.mark.kernel
-def test_every_path_has_what_btrfs_filesystem_du_says(written: KernelImage, opened: tuple[Image, Usage]) -> None:
-    image, usage = opened
-    rows = 0
-    with written.mount() as mounted:
-        top = os.fsencode(mounted)
-        for path in PATHS:
-            ours = {identity(top + name): row for name, row in by_path(usage, tree_below(usage, image.open(path)))}
-            theirs = {
-                identity(name): row
-                for name, row in progs_du(top + path.rstrip(b"/")).items()
-                if os.lstat(name).st_ino != EMPTY_SUBVOL_DIR_OBJECTID  # btrfs-progs list stand-ins of subvolumes, too
-            }
-            assert ours.keys() == theirs.keys()
-            assert {name for name, row in ours.items() if row != theirs[name]} <= {
-                top + name for name in HOLDING_LINKS_INTO_OTHERS
-            }
-            rows += len(ours)
-    assert rows > 1500
-
-
-@pytest.mark.kernel
-def test_compression_is_what_compsize_says(written: KernelImage, opened: tuple[Image, Usage]) -> None:
-    if not shutil.which("compsize"):
-        pytest.skip("compsize not found (package btrfs-compsize)")
-    image, usage = opened
-    with written.mount() as top:
-        for path in (*PATHS, b"/plain/base", b"/compressed/zstd/inline"):
-            said = kernel.run("compsize", "--bytes", top + os.fsdecode(path))
-            found = compression_of(usage, tree_below(usage, image.open(path)))
-            counts = re.match(r"Processed (\d+) files?, (\d+) regular extents? \((\d+) refs?\), (\d+) inline", said)
-            assert counts
-            assert tuple(map(int, counts.groups())) == found[:4]
-            rows = re.findall(r"^(\w+) +\d+% +(\d+) +(\d+) +(\d+)", said, re.M)
-            theirs = {name: Compressed(*map(int, sums)) for name, *sums in rows}
-            assert theirs == {"TOTAL": found.total} | found.types
+def agree(written: KernelImage, paths: tuple[bytes, ...]) -> int:
+    """Hold ``du`` and compsize of *paths* against btrimg's answers; return how many rows there were."""
+    count = 0
+    with open_image(written.devices) as image, written.mount() as mounted:
+        usage = Usage(image, named=True)
+        for path in paths:
+            rows, compression = du(usage, image, path)
+            assert rows == progs_du(os.fsencode(mounted), path)
+            if shutil.which("compsize"):
+                said = kernel.run("compsize", "--bytes", mounted + os.fsdecode(path))
+                counts = re.match(r"Processed (\d+) files?, (\d+) regular extents? \((\d+) refs?\), (\d+) inline", said)
+                assert counts
+                assert tuple(map(int, counts.groups())) == compression[:4]
+                sums = re.findall(r"^(\w+) +\d+% +(\d+) +(\d+) +(\d+)", said, re.M)
+                theirs = {name: Compressed(*map(int, numbers)) for name, *numbers in sums}
+                assert theirs == {"TOTAL": compression.total} | compression.types
+            count += len(rows)
+        assert image.faults == 0
+    return count
 
 
 @pytest.mark.kernel
-def test_deleting_frees_the_extents_that_nobody_else_uses(opened: tuple[Image, Usage]) -> None:
-    usage = opened[1]
-    users: dict[int, set[int]] = {}
-    for extent, number in zip(usage.uses.extent.tolist(), usage.uses.subvolume.tolist(), strict=True):
-        users.setdefault(extent, set()).add(usage.subvolumes[number])
-    lengths = usage.extents.length.tolist()
-    sets = [{each} for each in usage.subvolumes] + [set(usage.subvolumes[1:end]) for end in range(3, 9)]
-    freed = [sum(lengths[extent] for extent, ids in users.items() if ids <= deleted) for deleted in sets]
-    assert [usage.freed_by(deleted) for deleted in sets] == freed
-    assert usage.freed_by_each().tolist() == freed[: len(usage.subvolumes)]
-    assert len(set(freed)) > 4
+@pytest.mark.progs
+@pytest.mark.parametrize("cell", variants(), ids=name_of)
+def test_every_path_has_what_btrfs_filesystem_du_and_compsize_say(
+    cell: Any, kernel_image: Callable[..., KernelImage]
+) -> None:
+    assert agree(kernel_image(**options_of(cell)), (b"/",)) > 1400
+
+
+@pytest.mark.kernel
+@pytest.mark.progs
+def test_parts_of_the_tree_and_files_have_what_they_say(kernel_image: Callable[..., KernelImage]) -> None:
+    assert agree(kernel_image(**ODD), (b"/", *PATHS)) > 1500
+
+
+def blocks_of(image: Image) -> tuple[set[int], set[int]]:
+    """Return the addresses of the tree blocks of subvolumes, and of all other trees, found one by one."""
+    found: tuple[set[int], set[int]] = set(), set()
+    for root in (*superblock_roots(image), *item_roots(image)):
+        blocks, pending = found[not is_subvolume(root.id)], [root.at]
+        while pending:
+            at = pending.pop()
+            if at.logical not in blocks:
+                blocks.add(at.logical)
+                block = image.blocks.read(at)
+                pending += block.children(range(len(block)), at) if at.level else []
+    return found
+
+
+def used_by_kind(image: Image) -> tuple[int, int]:
+    """Return how many bytes the kernel counts as used, of data and of metadata."""
+    used = [0, 0]
+    for key, payload in image.tree(TreeId.EXTENT_TREE).items():
+        if key.type == ItemType.BLOCK_GROUP_ITEM:
+            group: Any = parse(key.type, payload).records[0]
+            used[not group.flags & BlockGroup.DATA] += group.used
+    assert sum(used) == image.superblock.bytes_used
+    return used[0], used[1]
+
+
+@pytest.mark.kernel
+@pytest.mark.progs
+@pytest.mark.parametrize(
+    "doomed",
+    [("snaps/rw",), ("snaps/of-ro",), ("snaps/rw", "snaps/of-rw"), ("snaps/ro", "snaps/of-ro", "snaps/rw"), ("lone",)],
+    ids=" ".join,
+)
+def test_deleting_subvolumes_frees_what_was_foretold(
+    doomed: tuple[str, ...], kernel_image: Callable[..., KernelImage], tmp_path: Path
+) -> None:
+    devices = kernel_image(**ODD).copy(str(tmp_path))
+    with kernel.mount(devices) as top:
+        kernel.create_subvolume(os.fsencode(top) + b"/lone")
+        with open(f"{top}/lone/file", "wb") as file:
+            file.write(bytes(range(256)) * 5000)
+        ids = [kernel.subvolume_id(f"{top}/{name}") for name in doomed]
+    with open_image(devices) as image:
+        usage = Usage(image)
+        told, (data, metadata), (files, others) = usage.freed_by(ids), used_by_kind(image), blocks_of(image)
+        each = dict(zip(usage.ids, usage.freed_by_each(), strict=True))
+        alone = [each[subvolume] for subvolume in ids]
+        assert told == alone[0] if len(ids) == 1 else told.metadata >= sum(freed.metadata for freed in alone)
+        assert usage.freed_by([999_999]) == Freed(0, 0)
+    with kernel.mount(devices) as top:
+        kernel.run("btrfs", "subvolume", "delete", "-C", *(f"{top}/{name}" for name in doomed))
+        kernel.run("btrfs", "subvolume", "sync", top)
+    with open_image(devices) as image:
+        left, (data_left, metadata_left), (files_left, others_left) = (
+            Usage(image),
+            used_by_kind(image),
+            blocks_of(image),
+        )
+        assert not set(ids) & set(left.ids)
+        assert told.data == data - data_left
+        assert told.metadata == (len(files) - len(files_left)) * 4096 > 0
+        assert metadata - metadata_left == told.metadata + (len(others) - len(others_left)) * 4096
 
 
 @pytest.mark.kernel
 def test_bookends_hide_what_was_overwritten(kernel_image: Callable[..., KernelImage]) -> None:
-    image = kernel_image(**VARIANTS[2])
-    with open_image(image.devices) as opened:
-        usage = Usage(opened)
-        uses, extents = usage.uses, usage.extents
+    with open_image(kernel_image(**ODD).devices) as image:
+        usage = Usage(image)
+        rows, extents = usage.file_extents, usage.extents
         assert len(extents.logical) > 100
         for number in range(len(extents.logical)):
             whole = np.zeros(extents.ram_bytes[number] // 512, np.bool_)
-            for row in np.flatnonzero(uses.extent == number):
-                whole[uses.skipped[row] // 512 : (uses.skipped[row] + uses.length[row]) // 512] = True
+            for row in np.flatnonzero(rows.extent == number):
+                whole[rows.skipped[row] // 512 : (rows.skipped[row] + rows.length[row]) // 512] = True
             plain = extents.length[number] == extents.ram_bytes[number]
-            assert extents.unreachable[number] == (np.sum(~whole) * 512 if plain else 0)
-        hidden = usage.space(tree_below(usage, opened.open(b"/nodatasum/file-0")).row_of_use >= 0).unreachable
-        assert hidden == 4096 * 7  # of its first extent blocks 9 to 12, 20 and 21; block 10 of what was put there first
-        assert usage.space(slice(None)).unreachable == extents.unreachable.sum() > 0
+            assert usage.unreachable[number] == (np.sum(~whole) * 512 if plain else 0)
+        tally = Tally(usage)
+        for section in walk(usage, image.open(b"/nodatasum/file-0")):
+            tally.add(section.fresh)
+        # Of its first extent blocks 9 to 12, 20 and 21 are hidden, and block 10 of what was put there first.
+        assert tally.space().unreachable == 4096 * 7
+        assert usage.unreachable.sum() > 4096 * 7
+
+
+def test_directories_that_hold_themselves_are_entered_once(demo_image: str, tmp_path: Path) -> None:
+    broken = copy_sparse([demo_image], str(tmp_path))[0]
+
+    def turn_back(items: Any) -> None:
+        """Let every directory entry of a directory below /files lead to /files itself."""
+        for key, payload in items.items():
+            if key.type == ItemType.DIR_INDEX and key.objectid == files and payload[29] == FileType.DIR:
+                items[key] = files.to_bytes(8, "little") + payload[8:]
+
+    with open_image(demo_image) as image:
+        files = image.open(b"/files").ino
+        sound = next(walk(Usage(image), image.open(b"/files")))
+    edit_leaf(broken, TreeId.FS_TREE, turn_back, Key(files, ItemType.DIR_INDEX, 0))
+    with open_image(broken) as image:
+        turned = next(walk(Usage(image), image.open(b"/files")))
+        assert 0 < turned.directory.sum() <= sound.directory.sum()
+        assert len(turned.inode) < len(sound.inode)
+        assert files in turned.inode
+
+
+NAMES = some.dictionaries(some.integers(2, 12), some.lists(some.booleans(), max_size=4), max_size=6)
+
+
+@given(NAMES, some.randoms(use_true_random=False))
+def test_the_order_is_that_of_a_walk_one_by_one(directories: dict[int, list[bool]], rng: Any) -> None:
+    """Directories 2 to 12 hold entries, which lead to other directories at random or to files of their own."""
+    rows = [
+        (directory, rng.randint(2, 12) if inner else 100 + number, DIRECTORY if inner else FILE)
+        for directory, entries in sorted(directories.items())
+        for number, inner in enumerate(entries)
+    ]
+    columns = [np.array(column, np.uint64) for column in zip(*rows, strict=True)] or [np.empty(0, np.uint64)] * 3
+    order = _in_order(columns[0], columns[1], columns[2].astype(np.uint8), 2)
+    levels, entered = [[2]], {2}  # a directory is entered where it is met first, level by level
+    expected: dict[int, int] = {}
+    while levels[-1]:
+        inner = [(n, int(child)) for n, (d, child, kind) in enumerate(rows) if d in levels[-1] and kind == DIRECTORY]
+        inner.sort(key=lambda each: levels[-1].index(rows[each[0]][0]))
+        fresh = [(n, child) for n, child in inner if child not in entered]
+        fresh = [each for at, each in enumerate(fresh) if each[1] not in [child for _, child in fresh[:at]]]
+        expected |= dict(fresh)
+        entered |= {child for _, child in fresh}
+        levels.append([child for _, child in fresh if any(d == child for d, _, _ in rows)])
+
+    def visit(directory: int) -> list[tuple[int, int]]:
+        found: list[tuple[int, int]] = []
+        for number, (parent, _, _) in enumerate(rows):
+            if parent == directory:
+                below = visit(expected[number]) if number in expected else []
+                found += [*below, (number, len(below))]
+        return found
+
+    walked = visit(2)
+    places = range(len(walked))
+    assert order.entry.tolist() == [number for number, _ in walked]
+    assert order.begin.tolist() == [place - below for place, (_, below) in zip(places, walked, strict=True)]
 
 
 RANGES = some.lists(some.tuples(some.integers(0, 300), some.integers(0, 60)))
@@ -168,3 +263,12 @@ RANGES = some.lists(some.tuples(some.integers(0, 300), some.integers(0, 60)))
 def test_a_union_counts_every_byte_once(ranges: list[tuple[int, int]]) -> None:
     start, length = np.array(ranges, np.int64).reshape(-1, 2).T
     assert union(start, length) == len({byte for first, size in ranges for byte in range(first, first + size)})
+
+
+@given(some.lists(some.tuples(some.integers(0, 3), some.integers(0, 90), some.integers(0, 60))))
+def test_what_is_covered_of_each_extent_is_counted_once(ranges: list[tuple[int, int, int]]) -> None:
+    extent, skipped, length = np.array(ranges, np.int64).reshape(-1, 3).T
+    span = [0, 40, 80, 100]
+    bytes_of = [{at for e, s, n in ranges if e == number for at in range(s, s + n)} for number in range(4)]
+    expected = [len({at for at in found if at < size}) for found, size in zip(bytes_of, span, strict=True)]
+    assert covered(extent, skipped, length, np.array(span)).tolist() == expected
