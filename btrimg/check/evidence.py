@@ -10,26 +10,29 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from btrimg.check import derived
+from btrimg.check import derived, disputes
+from btrimg.check.references import data_uses
 from btrimg.errors import BlockError, CorruptError
 from btrimg.filesystem.leafrows import LeafTable
 from btrimg.tables.build import FEW, few
 from btrimg.tables.differences import ENDS, Differences, versions
 from btrimg.tables.hashes import fingerprints
-from btrimg.tables.leafscan import TAKES, Gathered, LeafScan, every_tree
+from btrimg.tables.leafscan import TAKES, Gathered, LeafScan, deleted_trees, every_tree
 from btrimg.tables.native import create_table
 from btrimg.tables.query import connect
-from btrimg.tables.schema import INODES, NAMES, RELATIONS, TREE_BLOCKS, XATTRS
+from btrimg.tables.schema import BACKREFS, EXTENTS, INODES, NAMES, RELATIONS, TREE_BLOCKS, XATTRS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from typing import TypeVar
 
     from numpy.typing import NDArray
 
     from btrimg.check.rule import Rule
     from btrimg.filesystem.image import Image
     from btrimg.filesystem.strings import Strings
-    from btrimg.tables.relation import Relation
+
+    T = TypeVar("T")
 
 _ROWS_AT_ONCE = 10_000
 _NAMED = (NAMES.name, XATTRS.name)  # relations whose column "name" is a fingerprint
@@ -41,7 +44,16 @@ class Scanned(NamedTuple):
     image: Image
     scan: LeafScan
     tables: dict[str, LeafTable[Any]]  #: those of FURTHER, by name
+    gathered: dict[str, Gathered]  #: the relations that NEEDS names, by name
     faults: list[CorruptError]  #: what scanning met
+    made: dict[Any, Any]  #: what ``once`` has made
+
+    def once(self, make: Callable[[Scanned], T]) -> T:
+        """Return what *make* makes, which is made once for all relations that need it."""
+        if make not in self.made:
+            self.made[make] = make(self)
+        found: T = self.made[make]
+        return found
 
     def faults_of(self, kind: type[CorruptError], *, but: type[CorruptError] | None = None) -> list[CorruptError]:
         """Return the different faults of a *kind*, without those of the kind *but*."""
@@ -61,10 +73,21 @@ def _bad_items(scanned: Scanned) -> dict[str, NDArray[Any]]:
     return {"fault": np.array([str(error) for error in scanned.faults_of(CorruptError, but=BlockError)], object)}
 
 
-#: Tables that are filled in the scan of all leaves, by the name of the relation that they are for.
-FURTHER: dict[str, Callable[[Image], LeafTable[Any]]] = {}
+#: Tables that are filled in the scan of all leaves, each with the names of the relations that it is for.
+FURTHER: dict[str, tuple[set[str], Callable[[Image], LeafTable[Any]]]] = {
+    "data_uses": ({"disputed", "unowned"}, lambda _image: LeafTable(data_uses)),
+}
+#: Relations of leaves that relations of ``schema`` are made of.
+NEEDS = dict.fromkeys(("disputed", "unowned", "recounted", "owner_refs"), (EXTENTS, BACKREFS))
 #: What makes the columns of each relation of ``schema`` once all leaves were scanned.
-MAKERS: dict[str, Callable[[Scanned], dict[str, NDArray[Any]]]] = {"bad_blocks": _bad_blocks, "bad_items": _bad_items}
+MAKERS: dict[str, Callable[[Scanned], dict[str, NDArray[Any]]]] = {
+    "bad_blocks": _bad_blocks,
+    "bad_items": _bad_items,
+    "disputed": disputes.disputed,
+    "unowned": disputes.unowned,
+    "recounted": disputes.recounted,
+    "owner_refs": disputes.owner_refs,
+}
 
 
 class Evidence:
@@ -91,15 +114,22 @@ class Evidence:
         scanned = set(RELATIONS) if {"bad_blocks", "bad_items"} & words else shown
         for name in shown & FEW.keys():
             create_table(self._con, few(image, RELATIONS[name]), text=True)
-        columns = words.union(*ENDS.values())
-        leaves = [relation.only(columns) for name, relation in RELATIONS.items() if name in scanned & TAKES.keys()]
-        tables = {name: FURTHER[name](image) for name in FURTHER if name in words}
+        needed = {relation.name: relation for name in words & NEEDS.keys() for relation in NEEDS[name]}
+        columns = words.union(*ENDS.values(), *([c.name for c in relation.columns] for relation in needed.values()))
+        scanned = (scanned | needed.keys()) & TAKES.keys()
+        leaves = [relation.only(columns) for name, relation in RELATIONS.items() if name in scanned]
+        tables = {name: make(image) for name, (users, make) in FURTHER.items() if users & words}
         inodes = LeafTable(versions)
-        scan = LeafScan(image, leaves, every_tree(image), [inodes, *tables.values()])
+        scan = LeafScan(image, leaves, every_tree(image), [inodes, *tables.values()], deleted_trees(image))
         differences = Differences(scan, inodes)
+        kept = {}
         for relation in sorted(leaves, key=lambda each: each.name != NAMES.name):
+            if relation.name in shown | needed.keys():
+                gathered = differences.gathered(relation)
             if relation.name in shown:
-                self._create(differences, relation)
+                self._create(differences, gathered)
+            if relation.name in needed:
+                kept[relation.name] = gathered
         if INODES.name in shown:
             self._con.execute("alter table inodes rename to linked_inodes")
             self._con.execute("create view inodes as select * exclude (differs) from linked_inodes where differs")
@@ -108,12 +138,12 @@ class Evidence:
             blocks = scan.tree_blocks()
             rows = np.arange(len(blocks["logical"]))
             create_table(self._con, Gathered(TREE_BLOCKS, blocks, rows, np.empty(0, np.uint64)), text=True)
+        everything = Scanned(image, scan, tables, kept, self._faults, {})
         for name in words & MAKERS.keys():
-            self._con.register(name, MAKERS[name](Scanned(image, scan, tables, self._faults)))
+            self._con.register(name, MAKERS[name](everything))
 
-    def _create(self, differences: Differences, relation: Relation) -> None:
-        gathered = differences.gathered(relation)
-        more = {}
+    def _create(self, differences: Differences, gathered: Gathered) -> None:
+        relation, more = gathered.relation, {}
         if relation.name in (INODES.name, NAMES.name):
             more["differs"] = differences.differs(gathered)
         if relation.name in _NAMED and "name" in gathered.different:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from btrimg.check.copies import STATES
-from btrimg.tables.relation import BYTES, LOGICAL, PHYSICAL, Relation, text, u8, u64
+from btrimg.tables.relation import BYTES, FILE, LOGICAL, PHYSICAL, Relation, i64, text, u8, u64
+from btrimg.tables.schema import BACKREF_KINDS
 
 COPY_KINDS = ("data", "tree block", "nodatasum", "parity P", "parity Q", "superblock")
 
@@ -34,5 +35,52 @@ BAD_COPIES = Relation(
         u8("intact", "good copies of the same bytes elsewhere; with parity, 1 where the rest of the row gives them"),
     ),
 )
+DISPUTED = Relation(
+    "disputed",
+    "A reference to an extent, by a tree block that was read or by the extent tree's record, of which the two do not"
+    " say the same.",
+    (
+        u64("extent", "start of the extent", LOGICAL),
+        text("kind", "type of the reference", *BACKREF_KINDS.values()),
+        u64("root", "of tree_block and extent_data: id of the tree; else 0"),
+        u64("parent", "of shared_block and shared_data: the block that refers to it; else 0", LOGICAL),
+        u64("inode", "of extent_data; else 0"),
+        i64("offset", "of extent_data: file offset minus extent_offset of the file extents; else 0", FILE),
+        i64("uses", "how often the trees make it"),
+        u64("recorded", "how often the extent tree says that they do"),
+        i64("records", "in how many places it says so"),
+        u64("length", "of the extent, as those who use it have it; 0 where nobody does", BYTES),
+        u8("level", "of the tree block, as those who use it have it; else 0"),
+        text("user", "who refers to it, in words"),
+    ),
+)
+UNOWNED = Relation(
+    "unowned",
+    "A tree block whose owner does not refer to it, although its extent item is without the flag FULL_BACKREF.",
+    (
+        u64("logical", "start", LOGICAL),
+        u64("owner", "id of the tree"),
+    ),
+)
+RECOUNTED = Relation(
+    "recounted",
+    "An extent whose item counts other references than are recorded.",
+    (
+        u64("extent", "start", LOGICAL),
+        u64("refs", "references by the item"),
+        u64("recorded", "sum of the counts of all records"),
+    ),
+)
+OWNER_REFS = Relation(
+    "owner_refs",
+    "The record of who is charged for an extent by simple quotas, within the extent's item.",
+    (
+        u64("extent", "start of the extent", LOGICAL),
+        u64("root", "id of the subvolume that wrote it"),
+    ),
+)
 
-RELATIONS = {relation.name: relation for relation in (BAD_BLOCKS, BAD_ITEMS, BAD_COPIES)}
+RELATIONS = {
+    relation.name: relation
+    for relation in (BAD_BLOCKS, BAD_ITEMS, BAD_COPIES, DISPUTED, UNOWNED, RECOUNTED, OWNER_REFS)
+}
