@@ -1,0 +1,10 @@
+-- severity: error
+-- sentence: extent {extent} is a {item_kind} extent by its item, but {user} uses it as {kind}
+-- progs: bad extent type; metadata level mismatch; REFERENCER_MISMATCH; backref item flag is not data
+-- explain: An extent holds either data of files or one tree block; here its item says the one and its user makes of
+--   it the other. Bad memory changed the item's flags, or two users share the space. Copy out the data (btrimg
+--   export) and restore from a backup if `btrfs check --repair` does not help.
+select extent, user, disputed.kind as kind, extents.kind as item_kind
+from disputed
+join extents on logical = extent
+where uses > 0 and (disputed.kind in ('tree_block', 'shared_block')) <> (extents.kind = 'tree block')
