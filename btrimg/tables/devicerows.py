@@ -49,6 +49,7 @@ def devices(batch: LeafBatch, facts: Facts) -> Taken:
         "uuid": _uuids(record["uuid"]),
         "fsid": _uuids(record["fsid"]),
         "path": strings.of_list(paths),
+        "key_devid": items.offset,
     }
 
 
@@ -56,7 +57,7 @@ def chunks(batch: LeafBatch, facts: Facts) -> Taken:
     """Return the rows of ``chunks``."""
     items = sound(batch.of_type(ItemType.CHUNK_ITEM), Chunk.SIZE, facts.report)
     record = items.records(Chunk)
-    plain = ("length", "stripe_len", "num_stripes", "sub_stripes")
+    plain = ("length", "stripe_len", "num_stripes", "sub_stripes", "owner", "sector_size")
     return items, {
         "logical": items.offset,
         **{name: record[name] for name in plain},
@@ -94,6 +95,8 @@ def dev_extents(batch: LeafBatch, facts: Facts) -> Taken:
         "physical": items.offset,
         "length": record["length"],
         "chunk": record["chunk_offset"],
+        "chunk_tree": record["chunk_tree"],
+        "chunk_objectid": record["chunk_objectid"],
     }
 
 

@@ -89,6 +89,7 @@ DEVICES = Relation(
         u64("total_bytes", "size", BYTES),
         u64("bytes_used", "in device extents", BYTES),
         text("path", "file that was opened for it, empty when it is missing"),
+        u64("key_devid", "id of the device by the item's key"),
     ),
     trees=(TreeId.CHUNK_TREE,),
 )
@@ -102,6 +103,8 @@ CHUNKS = Relation(
         u64("stripe_len", "of an element of a row", BYTES),
         u16("num_stripes", "stripes"),
         u16("sub_stripes", "copies in raid10, as stored; not to be trusted"),
+        u64("owner", "tree that uses it: always 2, the extent tree"),
+        u32("sector_size", "that of the filesystem", BYTES),
     ),
     trees=(TreeId.CHUNK_TREE,),
 )
@@ -125,6 +128,8 @@ DEV_EXTENTS = Relation(
         u64("physical", "start on the device", PHYSICAL),
         u64("length", "on the device", BYTES),
         u64("chunk", "start of the chunk", LOGICAL),
+        u64("chunk_tree", "tree that the chunk stands in: always 3"),
+        u64("chunk_objectid", "objectid of the chunk's key: always 256"),
     ),
     trees=(TreeId.DEV_TREE,),
 )
@@ -136,6 +141,7 @@ BLOCK_GROUPS = Relation(
         u64("length", "logical bytes", BYTES),
         u64("used", "in extents", BYTES),
         *_BLOCK_GROUP,
+        u64("chunk_objectid", "objectid of the chunk's key: always 256"),
     ),
     trees=(TreeId.EXTENT_TREE, TreeId.BLOCK_GROUP_TREE),
 )

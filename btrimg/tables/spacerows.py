@@ -145,6 +145,7 @@ def block_groups(batch: LeafBatch, facts: Facts) -> Taken:
         "length": items.offset,
         "used": record["used"],
         **block_group(record["flags"]),
+        "chunk_objectid": record["chunk_objectid"],
     }
 
 

@@ -69,17 +69,18 @@ def kind(flags: int) -> tuple[str, str]:
 
 
 def devices(image: Image) -> Iterator[Row]:
-    for _, payload in items_of(image, TreeId.CHUNK_TREE, ItemType.DEV_ITEM):
+    for key, payload in items_of(image, TreeId.CHUNK_TREE, ItemType.DEV_ITEM):
         item = DevItem.unpack(payload)
         device = image.volume.devices.get(item.devid)
         path = device.path if device else ""
-        yield item.devid, uuid_text(item.uuid), uuid_text(item.fsid), item.total_bytes, item.bytes_used, path
+        ids = (item.devid, uuid_text(item.uuid), uuid_text(item.fsid))
+        yield *ids, item.total_bytes, item.bytes_used, path, key.offset
 
 
 def chunks(image: Image) -> Iterator[Row]:
     for key, payload in items_of(image, TreeId.CHUNK_TREE, ItemType.CHUNK_ITEM):
         chunk = Chunk.unpack(payload)
-        numbers = (chunk.stripe_len, chunk.num_stripes, chunk.sub_stripes)
+        numbers = (chunk.stripe_len, chunk.num_stripes, chunk.sub_stripes, chunk.owner, chunk.sector_size)
         yield key.offset, chunk.length, chunk.type, *kind(chunk.type), *numbers
 
 
@@ -92,14 +93,14 @@ def stripes(image: Image) -> Iterator[Row]:
 def dev_extents(image: Image) -> Iterator[Row]:
     for key, payload in items_of(image, TreeId.DEV_TREE, ItemType.DEV_EXTENT):
         item = DevExtent.unpack(payload)
-        yield key.objectid, key.offset, item.length, item.chunk_offset
+        yield key.objectid, key.offset, item.length, item.chunk_offset, item.chunk_tree, item.chunk_objectid
 
 
 def block_groups(image: Image) -> Iterator[Row]:
     for tree in (TreeId.EXTENT_TREE, TreeId.BLOCK_GROUP_TREE):
         for key, payload in items_of(image, tree, ItemType.BLOCK_GROUP_ITEM):
             item = BlockGroupItem.unpack(payload)
-            yield key.objectid, key.offset, item.used, item.flags, *kind(item.flags)
+            yield key.objectid, key.offset, item.used, item.flags, *kind(item.flags), item.chunk_objectid
 
 
 def roots(image: Image) -> Iterator[Row]:
