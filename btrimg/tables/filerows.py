@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from btrimg.filesystem import leafrows, strings
+from btrimg.filesystem.columns import INLINE
 from btrimg.ondisk.constants import ItemType, TreeId
 from btrimg.ondisk.csum import extref_hash
+from btrimg.ondisk.extents import FileExtentInline
 from btrimg.ondisk.inodes import DirItem, InodeExtref, InodeItem, InodeRef
 from btrimg.tables.entries import merged, size_by_fields, sound, split
 from btrimg.tables.hashes import name_hashes
@@ -124,7 +126,13 @@ def xattrs(batch: LeafBatch, facts: Facts) -> Taken:
 def file_extents(batch: LeafBatch, facts: Facts) -> Taken:
     """Return the rows of ``file_extents``; those that make no sense are reported, as ``Image.extents`` does."""
     items, rows = leafrows.file_extents(batch, facts.report)
-    return items, {"extent": rows.extent_logical, **{name: getattr(rows, name) for name in _SAME_IN_EXTENT_COLUMNS}}
+    inline = rows.kind == INLINE
+    return items, {
+        "extent": rows.extent_logical,
+        **{name: getattr(rows, name) for name in _SAME_IN_EXTENT_COLUMNS},
+        "inline_stored": np.where(inline, items.size - FileExtentInline.SIZE, 0),
+        "inline_ram_bytes": np.where(inline, items.records(FileExtentInline)["ram_bytes"], 0),
+    }
 
 
 def orphans(batch: LeafBatch, _facts: Facts) -> Taken:

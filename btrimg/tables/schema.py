@@ -266,6 +266,8 @@ FILE_EXTENTS = Relation(
         i64("extent_offset", "skipped at the start of the extent, uncompressed", BYTES),
         i64("ram_bytes", "of the whole extent, uncompressed", BYTES),
         u64("generation", "that wrote it", TRANSID),
+        u32("inline_stored", "of inline data: in the item; else 0", BYTES),
+        u64("inline_ram_bytes", "of inline data: uncompressed, as the item says; else 0", BYTES),
     ),
     _SUBVOLUME,
     _FILES,

@@ -12,6 +12,7 @@ from btrimg.ondisk.csum import extref_hash, name_hash
 from btrimg.ondisk.extents import (
     ExtentDataRef,
     ExtentItem,
+    FileExtentInline,
     InlineDataRef,
     InlineRef,
     InlineSharedDataRef,
@@ -158,7 +159,9 @@ def file_extents(image: Image) -> Iterator[Row]:
         extent = row.extent
         numbers = (extent.logical, extent.length, extent.offset, extent.ram_bytes, extent.generation) if extent else ()
         compression = ("none", "zlib", "lzo", "zstd")[row.compression]
-        yield subvolume, key.objectid, row.offset, row.length, row.kind, compression, *(numbers or (0,) * 5)
+        inline = (len(payload) - FileExtentInline.SIZE, FileExtentInline.unpack(payload).ram_bytes)
+        told = inline if row.kind == "inline" else (0, 0)
+        yield subvolume, key.objectid, row.offset, row.length, row.kind, compression, *(numbers or (0,) * 5), *told
 
 
 def extents(image: Image) -> Iterator[Row]:
