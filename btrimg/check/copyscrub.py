@@ -83,7 +83,7 @@ class CopyScrub:
         logical = pieces.logical[piece] + within
         state = _filled(states, len(piece))
         intact = (state == GOOD).sum(axis=0, dtype=np.uint8)
-        if promise and not intact.all():
+        if not intact.all():
             self._count_rebuilt(pieces, group, piece, logical, promise, intact)
         for copy, found in enumerate(state):
             bad = np.flatnonzero(found != GOOD)
@@ -100,9 +100,9 @@ class CopyScrub:
                 )
 
     def _count_rebuilt(
-        self, pieces: Pieces, group: int, piece: Ints, logical: Ints, promise: Promise, intact: States
+        self, pieces: Pieces, group: int, piece: Ints, logical: Ints, promise: Promise | None, intact: States
     ) -> None:
-        """Count for 1 what has no good copy, but parity brings it back."""
+        """Count for 1 what has no good copy, but parity brings it back; it is believed where nothing was promised."""
         lost = np.flatnonzero(intact == 0)
         for some in np.split(lost, np.flatnonzero(np.diff(piece[lost])) + 1):
             first, end = int(some[0]), int(some[-1]) + 1  # the good ones between them do no harm
@@ -113,7 +113,7 @@ class CopyScrub:
             try:
                 for data in self._volume.candidates(start, length):
                     units = np.frombuffer(data, np.uint8).reshape(-1, pieces.unit)
-                    good |= promise.good(units, pieces.first(group) + first)
+                    good |= promise is None or promise.good(units, pieces.first(group) + first)
                     if good.all():
                         break
             except BtrimgError:  # there is no candidate

@@ -20,7 +20,9 @@ from btrimg.check.promised import Blocks, Sectors
 from btrimg.check.rowscrub import RowScrub
 from btrimg.check.schema import COPY_KINDS
 from btrimg.errors import CorruptError, NotFoundError
+from btrimg.filesystem.columns import COMPRESSED, REGULAR
 from btrimg.ondisk.constants import STRIPE_LEN, SUPERBLOCK_SIZE, ItemType, TreeId
+from btrimg.tables.schema import EXTENT_KINDS
 from btrimg.trees.batches import ranges
 from btrimg.trees.scan import Forest
 from btrimg.volume.places import PlaceMap
@@ -38,36 +40,37 @@ if TYPE_CHECKING:
 
     Ints = NDArray[np.int64]
     Unsigned = NDArray[np.uint64]
-    Table = Mapping[str, NDArray[Any]]
+    Columns = Mapping[str, Any]
     Progress = Callable[[int], None]
 
 _DATA, _BLOCK, _PLAIN, _, _, _SUPERBLOCK = range(len(COPY_KINDS))
+_TREE_BLOCK = EXTENT_KINDS.index("tree block")
 _LONGEST_EXTENT = 1 << 30  # the kernel makes none above 256 MiB (fs/btrfs/inode.c __btrfs_prealloc_file_range)
 _BATCH_BYTES = 1 << 32  # that are cut into pieces at once: of a sector each, a million
 
 
-def scrub(image: Image, tables: Callable[[str], Table], progress: Progress) -> dict[str, NDArray[Any]]:
+def scrub(image: Image, extents: Columns, file_extents: Columns, progress: Progress) -> dict[str, NDArray[Any]]:
     """Return the columns of ``bad_copies``.
 
-    *tables* gives the relations ``extents`` and ``file_extents`` of the image; of the latter, what several subvolumes
-    share needs to be there once. *progress* hears of bytes of devices that were judged. What cannot be read of the
-    trees is reported to *image*.
+    *extents* and *file_extents* are the columns of these relations, with indexes of their words; what several
+    subvolumes share needs to be there once. *progress* hears of bytes of devices that were judged. What cannot be read
+    of the checksum tree is reported to *image*.
     """
-    return _Scrub(image, tables, progress).table()
+    return _Scrub(image, progress).table(extents, file_extents)
 
 
 class _Scrub:
-    def __init__(self, image: Image, tables: Callable[[str], Table], progress: Progress) -> None:
-        self._image, self._volume, self._tables, self._progress = image, image.volume, tables, progress
+    def __init__(self, image: Image, progress: Progress) -> None:
+        self._image, self._volume, self._progress = image, image.volume, progress
         self._found = BadCopies(image.volume.warn)
         self._copies = CopyScrub(image.volume, self._found, progress)
         self._chunks = [(chunk, self._backed(chunk)) for chunk in image.volume.chunk_map]
         self._places = PlaceMap(image.volume.chunk_map)
 
-    def table(self) -> dict[str, NDArray[Any]]:
+    def table(self, extents: Columns, file_extents: Columns) -> dict[str, NDArray[Any]]:
         checksummed = self._scrub_checksummed()
-        blocks, generations = self._scrub_blocks()
-        plain = self._scrub_plain(checksummed)
+        blocks, generations = self._scrub_blocks(extents)
+        plain = self._scrub_plain(extents, file_extents, checksummed)
         if any(chunk.profile.parity for chunk, _ in self._chunks):
             written = contents(checksummed, plain, blocks, generations, self._volume.nodesize)
             rows = RowScrub(self._image, self._found, self._progress, written)
@@ -114,10 +117,9 @@ class _Scrub:
             return
         yield from Forest(self._image.blocks, [root], self._image.report).leaves()
 
-    def _scrub_blocks(self) -> tuple[Unsigned, Unsigned]:
+    def _scrub_blocks(self, extents: Columns) -> tuple[Unsigned, Unsigned]:
         """Judge all tree blocks; return their addresses, in order, and the generations that wrote them."""
-        extents = self._tables("extents")
-        some = np.flatnonzero(extents["kind"] == "tree block")
+        some = np.flatnonzero(extents["kind"] == _TREE_BLOCK)
         some = some[np.argsort(extents["logical"][some], kind="stable")]
         logical, generation = extents["logical"][some], extents["generation"][some]
         size = self._volume.nodesize
@@ -129,15 +131,14 @@ class _Scrub:
             self._volume.warn(f"tree block {address} lies across elements: its copies are not judged one by one")
         return logical, generation
 
-    def _scrub_plain(self, checksummed: Spans) -> Spans:
+    def _scrub_plain(self, extents: Columns, file_extents: Columns, checksummed: Spans) -> Spans:
         """Compare the copies of data that files have written without checksums; return where they are."""
-        extents, sector = self._tables("extents"), self._volume.sectorsize
-        data = extents["kind"] == "data"
+        sector, data = self._volume.sectorsize, extents["kind"] != _TREE_BLOCK
         length = np.minimum(extents["length"][data], np.uint64(_LONGEST_EXTENT))
         plain = difference(union(extents["logical"][data], length), checksummed)
         if not len(plain.start):
             return plain
-        plain = intersection(plain, _written(self._tables("file_extents")))
+        plain = intersection(plain, _written(file_extents))
         starts = np.array([chunk.logical for chunk, _ in self._chunks], np.uint64)
         backed = union(starts, np.array([length for _, length in self._chunks], np.uint64))
         self._tell_unbacked(difference(plain, backed))
@@ -207,11 +208,11 @@ def _structs_at(data: NDArray[np.uint8], size: int, position: Ints) -> NDArray[n
     return everywhere[position]
 
 
-def _written(file_extents: Table) -> Spans:
+def _written(file_extents: Columns) -> Spans:
     """Return the parts of extents that files have written and still use."""
     kind = file_extents["kind"]
-    some = np.flatnonzero((kind == "compressed") | (kind == "regular"))
-    whole = kind[some] == "compressed"
+    some = np.flatnonzero((kind == COMPRESSED) | (kind == REGULAR))
+    whole = kind[some] == COMPRESSED
     start = file_extents["extent"][some] + np.where(whole, 0, file_extents["extent_offset"][some])
     length = np.where(whole, file_extents["extent_length"][some], file_extents["length"][some])
     return union(start.view(np.uint64), np.minimum(length, _LONGEST_EXTENT).view(np.uint64))
