@@ -67,6 +67,7 @@ class BlockError(CorruptError):
 class ItemError(CorruptError):
     """Report an item of a leaf that cannot be what its key says."""
 
-    def __init__(self, leaf: int, key: Sequence[int], detail: str) -> None:
+    def __init__(self, leaf: int, key: Sequence[int], detail: str, *, fault: str = "malformed") -> None:
         super().__init__(f"leaf {leaf}, item ({' '.join(map(str, key))}): {detail}")
         self.leaf, self.key, self.detail = leaf, tuple(key), detail  #: *leaf* is its logical address
+        self.fault = fault  #: "layout" where the payload lies outside the leaf, else "malformed"

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from btrimg.check import derived, disputes
+from btrimg.check.faults import bad_blocks, bad_items
+from btrimg.check.itemfaults import ItemJudge
 from btrimg.check.references import data_uses
-from btrimg.errors import BlockError, CorruptError
 from btrimg.filesystem.leafrows import LeafTable
 from btrimg.tables.build import FEW, few
 from btrimg.tables.differences import ENDS, Differences, versions
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from btrimg.check.rule import Rule
+    from btrimg.errors import CorruptError
     from btrimg.filesystem.image import Image
     from btrimg.filesystem.strings import Strings
 
@@ -55,26 +57,16 @@ class Scanned(NamedTuple):
         found: T = self.made[make]
         return found
 
-    def faults_of(self, kind: type[CorruptError], *, but: type[CorruptError] | None = None) -> list[CorruptError]:
-        """Return the different faults of a *kind*, without those of the kind *but*."""
-        found = {str(error): error for error in self.faults if isinstance(error, kind)}
-        return [error for error in found.values() if but is None or not isinstance(error, but)]
-
 
 def _bad_blocks(scanned: Scanned) -> dict[str, NDArray[Any]]:
-    faults = scanned.faults_of(BlockError)
-    return {
-        "logical": np.zeros(len(faults), np.uint64),
-        "fault": np.array([str(error) for error in faults], object),
-    }
-
-
-def _bad_items(scanned: Scanned) -> dict[str, NDArray[Any]]:
-    return {"fault": np.array([str(error) for error in scanned.faults_of(CorruptError, but=BlockError)], object)}
+    for number in range(len(scanned.scan.trees)):
+        scanned.scan.leaves_of(number)  # which tells of blocks that reach into the next one of their tree
+    return bad_blocks(scanned.faults)
 
 
 #: Tables that are filled in the scan of all leaves, each with the names of the relations that it is for.
 FURTHER: dict[str, tuple[set[str], Callable[[Image], LeafTable[Any]]]] = {
+    "item_faults": ({"bad_items"}, lambda image: LeafTable(ItemJudge(image.volume).faults)),
     "data_uses": ({"disputed", "unowned"}, lambda _image: LeafTable(data_uses)),
 }
 #: Relations of leaves that relations of ``schema`` are made of.
@@ -82,7 +74,7 @@ NEEDS = dict.fromkeys(("disputed", "unowned", "recounted", "owner_refs"), (EXTEN
 #: What makes the columns of each relation of ``schema`` once all leaves were scanned.
 MAKERS: dict[str, Callable[[Scanned], dict[str, NDArray[Any]]]] = {
     "bad_blocks": _bad_blocks,
-    "bad_items": _bad_items,
+    "bad_items": lambda scanned: bad_items(scanned.faults, scanned.tables["item_faults"].rows),
     "disputed": disputes.disputed,
     "unowned": disputes.unowned,
     "recounted": disputes.recounted,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from btrimg.check.copies import STATES
+from btrimg.check.itemfaults import ITEM_FAULTS
 from btrimg.tables.relation import BYTES, FILE, LOGICAL, PHYSICAL, Relation, i64, text, u8, u64
 from btrimg.tables.schema import BACKREF_KINDS
+from btrimg.trees.block import FAULTS
 
 COPY_KINDS = ("data", "tree block", "nodatasum", "parity P", "parity Q", "superblock")
 
@@ -12,14 +14,29 @@ BAD_BLOCKS = Relation(
     "bad_blocks",
     "A tree block of which no copy is what its parent promises; what hangs below it is in no relation.",
     (
-        u64("logical", "start, 0 where it is not known", LOGICAL),
-        text("fault", "what is wrong with it"),
+        u64("logical", "start", LOGICAL),
+        u64("tree", "id of a tree that leads to it, of several the first; 0 where that is not known"),
+        u8("level", "that its parent says it has"),
+        u64("parent", "node that leads to it; 0 for the root of a tree, and where it is not known", LOGICAL),
+        text("fault", "what is wrong with it", *FAULTS),
+        text("detail", "a phrase with what was found and expected"),
     ),
 )
 BAD_ITEMS = Relation(
     "bad_items",
-    "An item, or part of one, that makes no sense; it is in no other relation.",
-    (text("fault", "what is wrong with it"),),
+    "An item that cannot be what its key says; or, where all is 0, something else that making the relations met.",
+    (
+        u64("leaf", "that it stands in", LOGICAL),
+        u64("tree", "that owns the leaf; 0 of what is malformed"),
+        u64("objectid", "of the key"),
+        u8("type", "of the key, an ItemType"),
+        u64("offset", "of the key"),
+        text("kind", "name of the type"),
+        text("fault", "what is wrong with it", *ITEM_FAULTS),
+        u64("found", "the number that is wrong; 0 of what is malformed"),
+        u64("expected", "the number that should be there, or the nearest that may; 0 of what is malformed"),
+        text("detail", "of what is malformed: a phrase; else empty"),
+    ),
 )
 BAD_COPIES = Relation(
     "bad_copies",

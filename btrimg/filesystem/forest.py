@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, NamedTuple
 
-from btrimg.errors import BlockError, CorruptError
+from btrimg.errors import BlockError, CorruptError, ItemError
 from btrimg.filesystem.image import chunk_tree_pointer, log_root_pointer, root_item, root_pointer, root_tree_pointer
 from btrimg.ondisk.constants import ItemType, TreeId
 from btrimg.trees.salvage import fault_of, walk
@@ -61,7 +61,7 @@ def _roots_in(image: Image, leaf: Block) -> Iterator[Root]:
         try:
             item = root_item(leaf.payload(slot))
         except CorruptError as error:
-            image.report(CorruptError(f"root item {tuple(key)}: {error}"))
+            image.report(error if isinstance(error, ItemError) else ItemError(leaf.header.bytenr, key, str(error)))
         else:
             yield Root(key.objectid, key, root_pointer(key.objectid, item), item)
 

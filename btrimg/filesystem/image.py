@@ -6,7 +6,7 @@ import os
 import warnings
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from btrimg.errors import CorruptError, NotFoundError
+from btrimg.errors import BlockError, CorruptError, NotFoundError
 from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.chunks import Chunk, DevItem
 from btrimg.ondisk.constants import (
@@ -211,8 +211,10 @@ class Image:
         for subvolume_id in ids:
             try:
                 found.append(self.subvolume(subvolume_id))
-            except CorruptError as error:
+            except BlockError as error:
                 self.report(error)
+            except CorruptError as error:
+                self.report(CorruptError(f"subvolume {subvolume_id}: {error}"))
         return found
 
     def parent_of(self, subvolume_id: int) -> Parent | None:

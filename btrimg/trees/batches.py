@@ -102,14 +102,20 @@ def promises_of(pointers: Sequence[Pointer]) -> Structs:
     return table
 
 
+def key_of(key: bytes) -> Key:
+    """Return the key of which *key* are the bytes, of KEY_BYTES, which numpy gives without zeros at their end."""
+    key = key.ljust(KEY_BYTES.itemsize, b"\0")
+    return Key(*(int.from_bytes(part, "big") for part in (key[:8], key[8:9], key[9:])))
+
+
 def _pointer(promise: np.void, level: int) -> Pointer:
-    known, key = int(promise["known"]), promise["key"].ljust(KEY_BYTES.itemsize, b"\0")
+    known = int(promise["known"])
     return Pointer(
         int(promise["logical"]),
         level,
         int(promise["generation"]) if known & _GENERATION else None,
         int(promise["owner"]) if known & _OWNER else None,
-        Key(*(int.from_bytes(part, "big") for part in (key[:8], key[8:9], key[9:]))) if known & _FIRST_KEY else None,
+        key_of(promise["key"]) if known & _FIRST_KEY else None,
     )
 
 

@@ -81,7 +81,7 @@ class Block:
         start = Header.SIZE + offset
         if start + size > len(self.data) or start < Header.SIZE + len(self.slots) * Item.SIZE:
             detail = f"its data [{offset}, +{size}) lies outside the data area"
-            raise ItemError(self.header.bytenr, self.key(slot), detail)
+            raise ItemError(self.header.bytenr, self.key(slot), detail, fault="layout")
         return self.data[start : start + size]
 
     def child(self, slot: int, parent: Pointer) -> Pointer:

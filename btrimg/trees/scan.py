@@ -14,7 +14,7 @@ import numpy as np
 from btrimg.errors import BlockError, ItemError
 from btrimg.ondisk.blocks import Header, Item
 from btrimg.ondisk.constants import MAX_LEVEL
-from btrimg.trees.batches import KEY_BYTES, PROMISE, BatchReader, promises_of, ranges, records_at
+from btrimg.trees.batches import KEY_BYTES, PROMISE, BatchReader, key_of, promises_of, ranges, records_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -65,11 +65,11 @@ class LeafBatch(NamedTuple):
         """Return the fixed part of the *record* at the start of every payload, each large enough."""
         return records_at(self.data, record, self.position)
 
-    def error(self, item: int, detail: str) -> ItemError:
+    def error(self, item: int, detail: str, *, fault: str = "malformed") -> ItemError:
         """Return what is wrong with one of the items, as an error that says where."""
         leaf = int(self.heads["bytenr"][self.leaf[item] - self.first_leaf])
         key = int(self.objectid[item]), int(self.key_type[item]), int(self.offset[item])
-        return ItemError(leaf, key, detail)
+        return ItemError(leaf, key, detail, fault=fault)
 
 
 def leaf_of(items: Iterable[tuple[Key, bytes]], number: int) -> LeafBatch:
@@ -219,7 +219,7 @@ class Forest:
             return items
         for item in np.flatnonzero(~inside).tolist():
             detail = f"its data [{offset[item]}, +{size[item]}) lies outside the data area"
-            self._bad(items.error(item, detail))
+            self._bad(items.error(item, detail, fault="layout"))
         return items.take(inside)
 
     def _bad_block(self, level: int, number: int, error: BlockError) -> None:
@@ -293,9 +293,10 @@ class Forest:
         if not reaches.any():
             return blocks
         tree, level = self.roots[root].owner, next(level for level, each in self._levels.items() if each is table)
-        for pointer in pointers[:-1][reaches].tolist():
-            logical = int(table.logical[table.block[pointer]])
-            detail = f"its last key is not below the next block's in tree {tree}"
+        for pointer, following in zip(pointers[:-1][reaches].tolist(), pointers[1:][reaches].tolist(), strict=True):
+            block = table.block[pointer]
+            logical, last, end = int(table.logical[block]), table.last_key[block], table.first_key[following]
+            detail = f"last key {tuple(key_of(last))} is not below the next block's {tuple(key_of(end))}"
             parent, _ = self._origin(level, pointer)
             self._bad(BlockError(logical, "last-key", detail, level=level, tree=tree, parent=parent))
         kept: Ints = blocks[np.append(~reaches, True)]

@@ -1,8 +1,7 @@
 -- severity: error
--- sentence: {fault}
--- progs: bad tree block; parent transid verify failed; checksum verify failed
--- explain: No copy of a tree block is what its parent promises: its checksum, address, level, generation, owner or keys
---   are wrong. A medium that lost writes, bad memory or a bug in whoever wrote the block make that. What hangs below the
---   block cannot be reached. Copy out what can be read (btrimg export), then restore from a backup; `btrfs check
---   --repair` is a last resort. Where only one of several devices is at fault, give all of them (-d).
-select logical, fault from bad_blocks
+-- sentence: tree block {logical} (tree {tree}, level {level}) cannot be read: {detail}
+-- progs: failed to read; couldn't map the block
+-- explain: No chunk maps the address of a tree block, or no device that holds a copy of it is there or can be read.
+--   What hangs below it cannot be reached. Give all devices of the filesystem (-d). Where the address itself is wrong,
+--   bad memory or a lost write made the node above it, and what is below is lost; copy out the rest (btrimg export).
+select logical, tree, level, parent, detail from bad_blocks where fault in ('unmapped', 'unreadable')
