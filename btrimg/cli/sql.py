@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from btrimg.cli.command import Argument, Option, command
-from btrimg.cli.parameters import FORCE, FURTHER_DEVICES, JSON, TARGET, open_target
+from btrimg.cli.parameters import FORCE, FURTHER_DEVICES, JSON, TARGET, open_target, size_option
 from btrimg.cli.progress import counting
 from btrimg.errors import BtrimgError
 
@@ -15,7 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from btrimg.cli.parameters import Target
+    from btrimg.tables.database import Limits
 
+MEMORY = size_option(
+    "memory",
+    "--memory",
+    "Take about this much memory, and files in TMPDIR for more; without it, half of what there is.",
+)
 FORMATS = ("table", "json", "csv", "parquet")
 
 
@@ -34,12 +40,20 @@ def output_format(text: str) -> str:
     ),
     Option("output", ("--output",), "Write here, not to standard output; parquet must.", str, "FILE", is_path=True),
     Option("schema", ("--schema",), "Show the tables and their columns; takes no query."),
+    MEMORY,
     JSON,
     FURTHER_DEVICES,
     FORCE,
 )
 def sql(
-    target: Target, query: str | None, form: str, output: str | None, schema: bool, as_json: bool, **opening: Any
+    target: Target,
+    query: str | None,
+    form: str,
+    output: str | None,
+    schema: bool,
+    memory: int | None,
+    as_json: bool,
+    **opening: Any,
 ) -> int:
     """Answer a query in SQL about the whole image; without QUERY, or with -, it is read from standard input.
 
@@ -64,9 +78,9 @@ def sql(
 
     with open_target(target, **opening) as image:
         if form == "parquet":
-            engine.query_to_parquet(image, text, str(output))
+            engine.query_to_parquet(image, text, str(output), _limits(memory))
         else:
-            answer = engine.query(image, text)
+            answer = engine.query(image, text, _limits(memory))
             render = {"table": rows.table_lines, "json": rows.json_lines, "csv": rows.csv_lines}[form]
             _write(render(*answer) if answer.columns else iter(()), output)
         return 1 if image.faults else 0
@@ -81,8 +95,25 @@ def _write(lines: Iterator[str], output: str | None) -> int:
     return 0
 
 
-@command(TARGET, Argument("directory", "DIRECTORY", str, is_path=True), FURTHER_DEVICES, FORCE, name="export-tables")
-def export_tables(target: Target, directory: str, **opening: Any) -> int:
+def _limits(memory: int | None) -> Limits:
+    """Return what a query may take; temporary files go where there is room for large ones, which /tmp may lack."""
+    from btrimg.tables.database import Limits
+
+    if memory is None:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    directory = os.environ.get("TMPDIR") or "/var/tmp"  # noqa: S108  # what is made there is private
+    return Limits(memory, directory if os.path.isdir(directory) else None)
+
+
+@command(
+    TARGET,
+    Argument("directory", "DIRECTORY", str, is_path=True),
+    MEMORY,
+    FURTHER_DEVICES,
+    FORCE,
+    name="export-tables",
+)
+def export_tables(target: Target, directory: str, memory: int | None, **opening: Any) -> int:
     """Write every table of "btrimg sql" to a Parquet file in DIRECTORY, which must be new or empty.
 
     \b
@@ -99,7 +130,7 @@ def export_tables(target: Target, directory: str, **opening: Any) -> int:
     if os.listdir(directory):
         raise BtrimgError(f"{directory!a} is not empty")
     with open_target(target, **opening) as image, counting("exporting", "tables") as progress:
-        for name in engine.export_tables(image, directory, _label(target)):
+        for name in engine.export_tables(image, directory, _label(target), _limits(memory)):
             progress(1, os.path.getsize(os.path.join(directory, f"{name}.parquet")))
         return 1 if image.faults else 0
 

@@ -73,12 +73,29 @@ class Extents(NamedTuple):
     refs: Unsigned
 
 
-class LeafTable(Generic[Rows]):
-    """The rows that *take* makes of the items of all leaves, and which of them are whose."""
+class Parts(Generic[Rows]):
+    """Rows that come in parts and are held in memory."""
 
-    def __init__(self, take: Callable[[LeafBatch], tuple[LeafBatch, Rows]]) -> None:
+    def __init__(self) -> None:
+        self._several: list[Rows] = []
+
+    def append(self, rows: Rows) -> None:
+        """Take some more rows; the first ones, of which there may be none, say what columns there are."""
+        self._several.append(rows)
+
+    def join(self) -> Rows:
+        """Return all rows, and hold them no longer."""
+        several, self._several = self._several, []
+        return joined(several)
+
+
+class LeafTable(Generic[Rows]):
+    """The rows that *take* makes of the items of all leaves, held by *parts*, and which of them are whose."""
+
+    def __init__(self, take: Callable[[LeafBatch], tuple[LeafBatch, Rows]], parts: Parts[Rows] | None = None) -> None:
         self._take = take
-        self._parts = [take(leaf_of([], 0))[1]]
+        self._parts = parts or Parts()
+        self._parts.append(take(leaf_of([], 0))[1])
         self._counts: list[Ints] = [np.zeros(1, np.int64)]
 
     def add(self, batch: LeafBatch) -> None:
@@ -90,12 +107,15 @@ class LeafTable(Generic[Rows]):
     def finish(self) -> None:
         """Join the rows of all batches; before, there are none."""
         self._bounds = np.cumsum(np.concatenate(self._counts))
-        self.rows = _concatenate(self._parts)
-        self._parts.clear()
+        self.rows = self._parts.join()
+
+    def counts_of(self, leaves: Ints) -> Ints:
+        """Return how many rows each of *leaves* has."""
+        return self._bounds[leaves + 1] - self._bounds[leaves]
 
     def rows_of(self, leaves: Ints) -> Ints:
         """Return the numbers of the rows of *leaves*, in this order."""
-        return ranges(self._bounds[leaves], self._bounds[leaves + 1] - self._bounds[leaves])
+        return ranges(self._bounds[leaves], self.counts_of(leaves))
 
     @property
     def leaves(self) -> Ints:
@@ -108,12 +128,13 @@ class LeafTable(Generic[Rows]):
         self._bounds = np.append(0, np.cumsum(counts))[self._bounds]
 
 
-def _concatenate(parts: Sequence[Rows]) -> Rows:
-    joined = (
+def joined(parts: Sequence[Rows]) -> Rows:
+    """Return the rows of *parts*, at least one, one after the other."""
+    columns = (
         strings.concatenate(column) if isinstance(column[0], Strings) else np.concatenate(column, axis=-1)
         for column in zip(*parts, strict=True)
     )
-    return type(parts[0])(*joined)
+    return type(parts[0])(*columns)
 
 
 def file_extents(batch: LeafBatch, bad: Report) -> tuple[LeafBatch, ExtentColumns]:

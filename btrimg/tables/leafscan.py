@@ -14,7 +14,7 @@ import numpy as np
 from btrimg.errors import CorruptError, NotFoundError
 from btrimg.filesystem.forest import deleted_pointers, item_roots, superblock_roots
 from btrimg.filesystem.image import root_pointer
-from btrimg.filesystem.leafrows import LeafTable
+from btrimg.filesystem.leafrows import LeafTable, Parts
 from btrimg.filesystem.strings import Strings
 from btrimg.ondisk.blocks import Header, Item, KeyPtr
 from btrimg.ondisk.constants import MAX_LEVEL, TreeId
@@ -91,7 +91,7 @@ class LeafScan:
     """The leaves of *trees*, read once, for some *relations* and *further* tables.
 
     What is left of *deleted* trees is read, too, and in the *further* tables, but in no relation.
-    What cannot be read is reported to *image* and skipped.
+    What cannot be read is reported to *image* and skipped. *parts* gives what holds the rows of one relation.
     """
 
     def __init__(
@@ -101,6 +101,7 @@ class LeafScan:
         trees: Trees,
         further: Sequence[LeafTable[Any]] = (),
         deleted: Deleted | None = None,
+        parts: Callable[[], Parts[Any]] = Parts,
     ) -> None:
         volume = image.volume
         paths = {devid: os.fsencode(device.path) for devid, device in volume.devices.items()}
@@ -109,7 +110,7 @@ class LeafScan:
         self.deleted = deleted or Deleted([], {})
         roots = [at for _, at in (*trees, *self.deleted.trees)]
         self.forest = Forest(image.blocks, roots, image.report, self.deleted.freed)
-        self._tables = {relation.name: LeafTable(_taker(relation, facts)) for relation in relations}
+        self._tables = {relation.name: LeafTable(_taker(relation, facts), parts()) for relation in relations}
         self._payload_bytes = [np.zeros(0, np.int64)]
         self._read(further)
         self._leaves: dict[int, Ints] = {}

@@ -10,12 +10,13 @@ import pytest
 
 from btrimg.filesystem.image import open_image
 from btrimg.tables import query as engine
-from btrimg.tables.build import build
-from btrimg.tables.query import QueryError, export_tables, query, query_to_parquet
+from btrimg.tables.batched import relations
+from btrimg.tables.database import QueryError
+from btrimg.tables.query import export_tables, query, query_to_parquet
 from btrimg.tables.schema import RELATIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from btrimg.filesystem.image import Image
@@ -32,11 +33,11 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Give the names of the relations that are built from now on."""
     names: list[str] = []
 
-    def spy(image: Image, wanted: Collection[str]) -> Any:
+    def spy(image: Image, wanted: Sequence[str], *rest: Any) -> Any:
         names.extend(wanted)
-        return build(image, wanted)
+        return relations(image, wanted, *rest)
 
-    monkeypatch.setattr(engine, "build", spy)
+    monkeypatch.setattr(engine, "relations", spy)
     return names
 
 
@@ -177,14 +178,3 @@ def test_export_writes_every_relation_with_the_image_beside_each_row(image: Imag
     for name in RELATIONS:
         assert read(tmp_path / f"{name}.parquet", "* exclude image") == ask(image, f"from {name}")
     assert set(read(tmp_path / "inodes.parquet", "image")) == {("it's.img",)}
-
-
-def test_duckdb_does_not_copy_the_columns(image: Image) -> None:
-    """A row that changes after it was registered is seen changed."""
-    import duckdb
-
-    table = build(image, ["csums"])["csums"]
-    con = duckdb.connect()
-    con.register("csums", table)
-    table["logical"][0] = 12345
-    assert con.execute("select logical from csums limit 1").fetchone() == (12345,)

@@ -1,0 +1,109 @@
+"""DuckDB as queries have it: bounded in memory, to be interrupted at any time, reaching nothing outside."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+
+from btrimg.errors import BtrimgError
+from btrimg.tables.arrow import ArrowRows
+from btrimg.tables.spill import Spill
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from btrimg.tables.batched import Rows
+
+Result = TypeVar("Result")
+
+COLUMNS_SHARE, DUCKDB_SHARE = 4, 2  #: of the memory, one of so many parts
+
+
+class QueryError(BtrimgError):
+    """Report a query that DuckDB refuses; the text is DuckDB's first sentence."""
+
+
+class Limits(NamedTuple):
+    """What a query may take of the machine."""
+
+    memory: int = 1 << 30  #: bytes, about; what needs more goes to temporary files
+    directory: str | None = None  #: for these; None is where tempfile puts them
+
+
+def connect(writable: Iterable[str] = ()) -> Any:
+    """Return a database in memory that reaches nothing outside it, but the files *writable*."""
+    import duckdb
+
+    con = duckdb.connect()
+    _confine(con, writable)
+    return con
+
+
+def _confine(con: Any, writable: Iterable[str]) -> None:
+    con.execute("SET allowed_paths = $paths", {"paths": [os.path.abspath(path) for path in writable]})
+    con.execute("SET enable_external_access = false; SET lock_configuration = true")
+
+
+class Database:
+    """A database whose relations are scanned batch by batch (context manager).
+
+    It can write nothing but the files *writable*, and in a directory of its own, which goes with it.
+    """
+
+    def __init__(self, limits: Limits, writable: Iterable[str] = ()) -> None:
+        import duckdb
+
+        self.spill = Spill(limits.memory // COLUMNS_SHARE, limits.directory)
+        self._scanned: dict[str, ArrowRows] = {}
+        with ExitStack() as stack:
+            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="btrimg-", dir=limits.directory))
+            self._con = stack.enter_context(duckdb.connect())
+            self._thread = stack.enter_context(ThreadPoolExecutor(1))
+            settings = {"temp_directory": directory, "memory_limit": f"{limits.memory // DUCKDB_SHARE}B"}
+            for name, value in settings.items():
+                self._con.execute(f"SET {name} = $value", {"value": value})
+            _confine(self._con, writable)
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the database and remove what it wrote aside."""
+        self._stack.close()
+
+    def add(self, rows: Rows) -> None:
+        """Let queries see a relation."""
+        name = rows.relation.name
+        self._scanned[name] = ArrowRows(rows.relation.all_columns, rows.batches)
+        self._con.register(name, self._scanned[name])
+
+    def remove(self, rows: Rows) -> None:
+        """Forget a relation."""
+        self._con.unregister(rows.relation.name)
+        del self._scanned[rows.relation.name]
+
+    def run(self, call: Callable[[Any], Result]) -> Result:
+        """Return what *call* does with the connection, in another thread: DuckDB itself does not hear Ctrl-C.
+
+        Raises QueryError when DuckDB refuses, and what making rows raised.
+        """
+        import duckdb
+
+        pending = self._thread.submit(call, self._con)
+        try:
+            return pending.result()
+        except duckdb.Error as error:
+            for rows in self._scanned.values():
+                if rows.failure:
+                    raise rows.failure from None
+            raise QueryError(str(error).partition("\n")[0]) from None
+        except BaseException:
+            self._con.interrupt()
+            raise
