@@ -15,11 +15,10 @@ from btrimg.corrupt.addresses import find_csum, parity_place
 from btrimg.corrupt.assign import Assignment
 from btrimg.corrupt.finder import Finder
 from btrimg.corrupt.places import in_block, in_payload, in_slot, in_superblock, with_array_resized
+from btrimg.corrupt.seal import seal, seal_superblock
 from btrimg.corrupt.words import parse_edit
-from btrimg.errors import BtrimgError, CorruptError, DeviceError, NotFoundError, UnsupportedError
+from btrimg.errors import BtrimgError, CorruptError, DeviceError, NotFoundError
 from btrimg.ondisk.blocks import DiskKey, Header
-from btrimg.ondisk.csum import algorithm
-from btrimg.ondisk.superblock import Superblock
 from btrimg.trees.hunt import hunt
 
 if TYPE_CHECKING:
@@ -30,13 +29,11 @@ if TYPE_CHECKING:
     from btrimg.corrupt.words import Edit, Marks
     from btrimg.filesystem.image import Image
     from btrimg.ondisk.blocks import Key
-    from btrimg.ondisk.csum import CsumAlgorithm
     from btrimg.volume.draft import Piece
 
     Change = Callable[[bytes], bytes]
 
 _OLDER = "older"  #: as the value of a block: an older one, as a lost write leaves it
-_CSUM_FIELD = 32
 
 
 class Corruptor:
@@ -44,8 +41,8 @@ class Corruptor:
 
     def __init__(self, image: Image) -> None:
         self._image, self._volume = image, image.volume
-        self._finder = Finder(image)
-        self._storage, self._descent = self._finder.storage, self._finder.descent
+        self.finder = Finder(image)
+        self._storage, self._descent = self.finder.storage, self.finder.descent
 
     def pieces(self) -> Iterator[Piece]:
         """Yield the changed bytes of every device, in order."""
@@ -66,7 +63,7 @@ class Corruptor:
                 raise next(kinds, BtrimgError)(f"{word!a}: {error}") from None
 
     def _apply(self, edit: Edit) -> None:
-        assignment = Assignment(edit, self._finder.values)
+        assignment = Assignment(edit, self.finder.values)
         kinds = {
             "item": self._edit_item,
             "block": self._edit_block,
@@ -81,7 +78,7 @@ class Corruptor:
     # Items
 
     def _edit_item(self, edit: Edit, assignment: Assignment) -> None:
-        found = self._finder.item(edit.target)
+        found = self.finder.item(edit.target)
         is_whole = not edit.target.steps or (edit.target.names == ("payload",) and len(edit.target.steps) == 1)
         if not found.present and (not is_whole or assignment.is_none):
             raise NotFoundError("there is no such item (a whole payload, 0x…, would insert one)")
@@ -96,9 +93,9 @@ class Corruptor:
         self._change_leaf(found.way, change, edit.marks)
 
     def _change_leaf(self, way: Way, change: Change, marks: Marks) -> None:
-        first = leaf.keys_of(self._finder.copy_of(way.logical, marks))[:1]
+        first = leaf.keys_of(self.finder.copy_of(way.logical, marks))[:1]
         self.change_block(way.logical, (lambda data: leaf.in_order(change(data))) if marks.sort else change, marks)
-        new_first = leaf.keys_of(self._finder.copy_of(way.logical, marks))[:1]
+        new_first = leaf.keys_of(self.finder.copy_of(way.logical, marks))[:1]
         if first != new_first and new_first and not marks.keep_parents:
             self._tell_parents(way, new_first[0], marks)
 
@@ -118,7 +115,7 @@ class Corruptor:
     # Tree blocks
 
     def _edit_block(self, edit: Edit, assignment: Assignment) -> None:
-        way, steps, marks = self._finder.block(edit.target), edit.target.steps, edit.marks
+        way, steps, marks = self.finder.block(edit.target), edit.target.steps, edit.marks
         if edit.target.names == ("header", "csum"):
             marks = marks._replace(keep_csum=True)
         if not steps:
@@ -158,7 +155,7 @@ class Corruptor:
         """Change the copies of a tree block that *marks* choose, each by itself."""
 
         def sealed(data: bytes) -> bytes:
-            return change(data) if marks.keep_csum else _sealed(change(data), self._volume.csum)
+            return change(data) if marks.keep_csum else seal(change(data), self._volume.csum)
 
         self._change_logical(logical, self._volume.nodesize, sealed, marks)
 
@@ -170,16 +167,24 @@ class Corruptor:
     # Superblocks and what has an address
 
     def _edit_superblocks(self, edit: Edit, assignment: Assignment) -> None:
-        keep = edit.marks.keep_csum or edit.target.names == ("csum",)
-        for copy in self._finder.superblocks(edit.marks):
-            changed = assignment.into(copy.data, in_superblock(copy.data, edit.target.steps))
-            changed = with_array_resized(changed)
-            with suppress(UnsupportedError):  # no checksum is right for a type that is not known
-                changed = changed if keep else _sealed(changed, algorithm(Superblock.unpack(changed).csum_type))
-            self._storage.draft.write(copy.devid, copy.physical, changed)
+        marks = edit.marks
+        if edit.target.names == ("csum",):
+            marks = marks._replace(keep_csum=True)
+
+        def change(data: bytes) -> bytes:
+            return with_array_resized(assignment.into(data, in_superblock(data, edit.target.steps)))
+
+        self.change_superblocks(change, marks)
+
+    def change_superblocks(self, change: Change, marks: Marks) -> None:
+        """Change the copies of the superblock that *marks* choose, each by itself."""
+        for copy in self.finder.superblocks(marks):
+            changed = change(copy.data)
+            sealed = changed if marks.keep_csum else seal_superblock(changed)
+            self._storage.draft.write(copy.devid, copy.physical, sealed)
 
     def _edit_data(self, edit: Edit, assignment: Assignment) -> None:
-        logical, length = self._finder.values.number(edit.target.key), assignment.length()
+        logical, length = self.finder.values.number(edit.target.key), assignment.length()
         self._change_logical(logical, length, lambda data: assignment.as_bytes(data, length), edit.marks)
         if edit.marks.keep_csum:
             return
@@ -196,7 +201,7 @@ class Corruptor:
     def _edit_csum(self, edit: Edit, assignment: Assignment) -> None:
         size = self._volume.csum.size
         self._change_csum(
-            self._finder.values.number(edit.target.key), lambda old: assignment.as_bytes(old, size), edit.marks
+            self.finder.values.number(edit.target.key), lambda old: assignment.as_bytes(old, size), edit.marks
         )
 
     def _change_csum(self, logical: int, change: Change, marks: Marks) -> None:
@@ -212,7 +217,7 @@ class Corruptor:
 
     def _edit_raw(self, edit: Edit, assignment: Assignment) -> None:
         """Change bytes of a device, or parity: nothing follows from it."""
-        values, target = self._finder.values, edit.target
+        values, target = self.finder.values, edit.target
         address, length = values.number(target.key), assignment.length()
         if target.kind == "device":
             devid, physical = values.number(target.head), address
@@ -234,7 +239,3 @@ def _changed_item(data: bytes, found: FoundItem, edit: Edit, assignment: Assignm
         size = assignment.as_integer(len(payload), 16)
         return leaf.with_payload(data, slot, payload[:size].ljust(size, b"\0"))
     return leaf.with_payload(data, slot, assignment.into(payload, in_payload(found.key, payload, steps)))
-
-
-def _sealed(data: bytes, csum: CsumAlgorithm) -> bytes:
-    return csum.digest(memoryview(data)[_CSUM_FIELD:]).ljust(_CSUM_FIELD, b"\0") + data[_CSUM_FIELD:]

@@ -122,7 +122,7 @@ def _set_and_read(image: Image, target: str, value: Any, noise: random.Random) -
     else:
         new = noise.choice([0, 1, 255, noise.randrange(256)])
         corruptor.apply([f"{target}={new}"])
-    assert corruptor._finder.read(*parse_reference(target)) == new, target
+    assert corruptor.finder.read(*parse_reference(target)) == new, target
     size = len(value) if isinstance(value, bytes) else 8
     pieces = list(corruptor.pieces())
     if new == value:
@@ -271,7 +271,7 @@ def _keys(corruptor: Corruptor) -> list[Key]:
     from btrimg.corrupt import leaf
     from btrimg.corrupt.words import parse_target
 
-    finder = corruptor._finder
+    finder = corruptor.finder
     return leaf.keys_of(finder.descent.block(finder.block(parse_target("fs@0")).logical))
 
 

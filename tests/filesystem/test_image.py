@@ -31,7 +31,8 @@ def test_the_log_tree_is_of_the_next_transaction(later: int, refused: bool, forg
         header = header.replace(
             bytenr=logical, level=0, generation=image.superblock.generation + later, owner=TreeId.TREE_LOG
         )
-        write_block(image, forged, logical, pack_leaf(header, {key: bytes(439)}, volume.nodesize))
+        empty = header.pack().ljust(volume.nodesize, b"\0")
+        write_block(image, forged, logical, pack_leaf(empty, {key: bytes(439)}))
     edit_superblock(forged, lambda superblock: superblock.replace(log_root=logical))
     with open_image(forged, warn=lambda _: None) as image:
         tree = image.tree(TreeId.TREE_LOG)

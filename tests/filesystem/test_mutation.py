@@ -19,7 +19,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import images, kernel
-from support.forge import seal_superblock
 from support.populate import (
     Filler,
     compressed_files,
@@ -34,6 +33,7 @@ from support.populate import (
 from support.truth import record
 
 from btrimg.cli.main import run
+from btrimg.corrupt.seal import seal, seal_superblock
 from btrimg.errors import BtrimgError
 from btrimg.filesystem.forest import item_roots, superblock_roots
 from btrimg.filesystem.image import open_image
@@ -151,7 +151,7 @@ def mutated(subject: Subject, changes: list[tuple[Place, Mutation]], *, sealed: 
                 before = os.pread(file.fileno(), place.size, place.offset)
                 undo.append((place.offset, before))
                 after = mutate(before, mutation)
-                os.pwrite(file.fileno(), seal(after, place) if sealed else after, place.offset)
+                os.pwrite(file.fileno(), with_right_csum(after, place) if sealed else after, place.offset)
             yield
         finally:
             for offset, before in reversed(undo):
@@ -181,10 +181,10 @@ def mutate(data: bytes, mutation: Mutation) -> bytes:
     return bytes(changed)
 
 
-def seal(data: bytes, place: Place) -> bytes:
+def with_right_csum(data: bytes, place: Place) -> bytes:
     """Return *data* with its checksum made right, for tree blocks the crc32c that the image has."""
     if place.csum == "block":
-        return algorithm(0).digest(data[32:]).ljust(32, b"\0") + data[32:]
+        return seal(data, algorithm(0))
     return seal_superblock(data) if place.csum else data
 
 

@@ -1,75 +1,69 @@
-"""Rewrite tree blocks and superblocks of an image in place, checksums made right: what no kernel would have written."""
+"""Rewrite tree blocks and superblocks of an image in place, by functions; :mod:`btrimg.corrupt` does it by words."""
 
 from __future__ import annotations
 
-import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from btrimg.errors import UnsupportedError
+from btrimg.corrupt import leaf
+from btrimg.corrupt.engine import Corruptor
+from btrimg.corrupt.words import Marks
 from btrimg.filesystem.image import open_image
-from btrimg.ondisk.blocks import KEY_MIN, DiskKey, Header, Item, Key
-from btrimg.ondisk.constants import SUPERBLOCK_OFFSETS, SUPERBLOCK_SIZE
-from btrimg.ondisk.csum import algorithm
+from btrimg.ondisk.blocks import KEY_MIN, Key
 from btrimg.ondisk.superblock import Superblock
+from btrimg.volume.draft import write_pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, MutableMapping
+    from collections.abc import Callable, Iterator, MutableMapping
 
     from btrimg.filesystem.image import Image
 
     Items = MutableMapping[Key, bytes]
 
 
+def corrupt(path: str, *edits: str) -> None:
+    """Apply edits, as ``btrimg corrupt`` takes them, to an image of one device."""
+    with _editing(path) as corruptor:
+        corruptor.apply(edits)
+
+
+@contextmanager
+def _editing(path: str) -> Iterator[Corruptor]:
+    with open_image(path, replay_log=None, warn=_ignore) as image:
+        corruptor = Corruptor(image)
+        yield corruptor
+        write_pieces(path, corruptor.pieces())
+
+
 def edit_leaf(path: str, tree_id: int, change: Callable[[Items], None], at: Key = KEY_MIN) -> None:
     """Let *change* edit the items of the leaf of a tree in which *at* is, or would be: the first one by default."""
-    with open_image(path, warn=_ignore) as image:
-        pointer = image.tree(tree_id).root
-        while (block := image.blocks.read(pointer)).header.level:
-            slot = max(sum(key[:3] <= at for key in block.slots) - 1, 0)
-            pointer = block.child(slot, pointer)
-        items: Items = {block.key(slot): block.payload(slot) for slot in range(len(block))}
+
+    def changed(data: bytes) -> bytes:
+        items: Items = dict(leaf.entries_of(data))
         change(items)
-        write_block(image, path, pointer.logical, pack_leaf(block.header, items, image.volume.nodesize))
+        return pack_leaf(data, items)
+
+    with _editing(path) as corruptor:
+        descent = corruptor.finder.descent
+        corruptor.change_block(descent.way_to(descent.root_of(tree_id), at).logical, changed, Marks())
 
 
-def pack_leaf(header: Header, items: Items, nodesize: int) -> bytes:
-    """Return a leaf that holds *items*, payloads packed from its end."""
-    slots, payloads, offset = [], [], nodesize - Header.SIZE
-    for key, payload in sorted(items.items()):
-        offset -= len(payload)
-        slots.append(Item(DiskKey(*key), offset, len(payload)).pack())
-        payloads.append(payload)
-    head = header.replace(nritems=len(slots)).pack() + b"".join(slots)
-    tail = b"".join(reversed(payloads))
-    assert len(head) + len(tail) <= nodesize, "the items do not fit a leaf"
-    return head + bytes(nodesize - len(head) - len(tail)) + tail
+def pack_leaf(data: bytes, items: Items) -> bytes:
+    """Return the leaf *data* with other *items*."""
+    return leaf.pack_leaf(data, [leaf.Entry(key, payload) for key, payload in sorted(items.items())])
 
 
 def write_block(image: Image, path: str, logical: int, data: bytes) -> None:
     """Write a tree block, with its checksum, over every copy."""
-    csum = image.volume.csum
-    sealed = csum.digest(data[32:]).ljust(32, b"\0") + data[32:]
-    with open(path, "r+b") as file:
-        for place in image.volume.chunk_map.locate(logical).copies:
-            os.pwrite(file.fileno(), sealed, place.physical)
+    corruptor = Corruptor(image)
+    corruptor.change_block(logical, lambda _: data, Marks())
+    write_pieces(path, corruptor.pieces())
 
 
 def edit_superblock(path: str, change: Callable[[Superblock], Superblock]) -> None:
     """Let *change* make another superblock of each copy."""
-    with open(path, "r+b") as file:
-        for offset in SUPERBLOCK_OFFSETS:
-            raw = os.pread(file.fileno(), SUPERBLOCK_SIZE, offset)
-            if len(raw) == SUPERBLOCK_SIZE:
-                os.pwrite(file.fileno(), seal_superblock(change(Superblock.unpack(raw)).pack()), offset)
-
-
-def seal_superblock(data: bytes) -> bytes:
-    """Return the bytes of a superblock with its checksum made right, as it was if the type is not known."""
-    try:
-        csum = algorithm(Superblock.unpack(data).csum_type)
-    except UnsupportedError:
-        return data
-    return csum.digest(data[32:]).ljust(32, b"\0") + data[32:]
+    with _editing(path) as corruptor:
+        corruptor.change_superblocks(lambda data: change(Superblock.unpack(data)).pack(), Marks())
 
 
 def _ignore(_message: str) -> None:
