@@ -8,7 +8,7 @@ from btrimg.tables.relation import BYTES, FILE, LOGICAL, PHYSICAL, Relation, i64
 from btrimg.tables.schema import BACKREF_KINDS
 from btrimg.trees.block import FAULTS
 
-COPY_KINDS = ("data", "tree block", "nodatasum", "parity P", "parity Q", "superblock")
+COPY_KINDS = ("data", "tree block", "nodatasum", "parity P", "parity Q")
 
 BAD_BLOCKS = Relation(
     "bad_blocks",
@@ -47,8 +47,8 @@ BAD_COPIES = Relation(
         u64("length", "length", BYTES),
         text("kind", "what should be there; nodatasum is data without checksums", *COPY_KINDS),
         text("state", "what is wrong; what differs cannot be told from what it differs from", *STATES[1:]),
-        u8("mirror", "number of the copy, from 1; of a superblock from 0; 0 for parity"),
-        u64("logical", "of the first byte; of parity, of the first byte of its row; 0 for a superblock", LOGICAL),
+        u8("mirror", "number of the copy, from 1; 0 for parity"),
+        u64("logical", "of the first byte; of parity, of the first byte of its row", LOGICAL),
         u8("intact", "good copies of the same bytes elsewhere; with parity, 1 where the rest of the row gives them"),
     ),
 )

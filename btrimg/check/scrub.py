@@ -1,4 +1,4 @@
-"""The offline scrub: every copy of all data, tree blocks and superblocks is read and judged, and all parity.
+"""The offline scrub: every copy of all data and tree blocks is read and judged, and all parity.
 
 What is read is what is in use: data with checksums, as the checksum tree has them; tree blocks, as the extent tree has
 them; and of data without checksums what files have written, of which copies can only be compared. What is preallocated
@@ -13,7 +13,7 @@ import numpy as np
 
 from btrimg.check.badcopies import BadCopies
 from btrimg.check.contents import contents
-from btrimg.check.copies import BAD, DIFFERS, MISSING, UNREADABLE, cut, cut_at
+from btrimg.check.copies import MISSING, UNREADABLE, cut, cut_at
 from btrimg.check.copyscrub import CopyScrub
 from btrimg.check.logicalsets import Spans, difference, intersection, union
 from btrimg.check.promised import Blocks, Sectors
@@ -21,13 +21,12 @@ from btrimg.check.rowscrub import RowScrub
 from btrimg.check.schema import COPY_KINDS
 from btrimg.errors import CorruptError, NotFoundError
 from btrimg.filesystem.columns import COMPRESSED, REGULAR
-from btrimg.ondisk.constants import STRIPE_LEN, SUPERBLOCK_SIZE, ItemType, TreeId
+from btrimg.ondisk.constants import STRIPE_LEN, ItemType, TreeId
 from btrimg.tables.schema import EXTENT_KINDS
 from btrimg.trees.batches import ranges
 from btrimg.trees.scan import Forest
 from btrimg.volume.places import PlaceMap
 from btrimg.volume.profiles import data_columns
-from btrimg.volume.superblocks import read_copies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
     Columns = Mapping[str, Any]
     Progress = Callable[[int], None]
 
-_DATA, _BLOCK, _PLAIN, _, _, _SUPERBLOCK = range(len(COPY_KINDS))
+_DATA, _BLOCK, _PLAIN = map(COPY_KINDS.index, ("data", "tree block", "nodatasum"))
 _TREE_BLOCK = EXTENT_KINDS.index("tree block")
 _LONGEST_EXTENT = 1 << 30  # the kernel makes none above 256 MiB (fs/btrfs/inode.c __btrfs_prealloc_file_range)
 _BATCH_BYTES = 1 << 32  # that are cut into pieces at once: of a sector each, a million
@@ -77,7 +76,6 @@ class _Scrub:
             for chunk, backed in self._chunks:
                 if chunk.profile.parity:
                     rows.scrub(chunk, backed)
-        self._scrub_superblocks()
         return self._found.table()
 
     def _backed(self, chunk: MappedChunk) -> int:
@@ -166,33 +164,6 @@ class _Scrub:
                     length=(spans.end - spans.start)[some],
                     logical=spans.start[some],
                 )
-
-    def _scrub_superblocks(self) -> None:
-        """Judge the superblocks of every device; one that is older than the newest there differs.
-
-        The kernel writes those that end before the end of the device (fs/btrfs/scrub.c ``scrub_supers``).
-        """
-        for devid, device in sorted(self._volume.devices.items()):
-            copies = read_copies(device)
-            sound = [copy.superblock for copy in copies if copy.superblock and not copy.fault]
-            newest = max((superblock.generation for superblock in sound), default=0)
-            size = min((superblock.dev_item.total_bytes for superblock in sound), default=device.size)
-            for copy in copies:
-                if copy.mirror and copy.offset + SUPERBLOCK_SIZE >= size:
-                    continue
-                self._progress(SUPERBLOCK_SIZE)
-                bad = copy.superblock is None or copy.fault is not None
-                if copy.superblock is None or bad or copy.superblock.generation < newest:
-                    self._found.add(
-                        _SUPERBLOCK,
-                        state=BAD if bad else DIFFERS,
-                        mirror=copy.mirror,
-                        intact=len(sound),
-                        devid=devid,
-                        physical=copy.offset,
-                        length=SUPERBLOCK_SIZE,
-                        logical=0,
-                    )
 
 
 def _each(first: Ints, count: Ints, size: int) -> Ints:
