@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 import pytest
 from hypothesis import settings
 from support import images, powerloss
+from support.bases import BASES
 from support.oracles import require_kernel, require_progs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -53,6 +54,12 @@ def kernel_image(image_directory: str) -> Callable[..., images.KernelImage]:
 def cut_image(image_directory: str) -> Callable[..., powerloss.CutImage]:
     """Give ``make_cut_image(**options)``, made once per session and set of options; for ``kernel`` tests."""
     return _once_each(powerloss.make_cut_image, image_directory)
+
+
+@pytest.fixture(scope="session")
+def base_image(image_directory: str) -> Callable[[str], Sequence[str]]:
+    """Give the devices of a good image of ``bases.BASES``, made once; who edits them takes the edits back."""
+    return _once_each(lambda directory, name: BASES[name](directory), image_directory)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from btrimg.corrupt.storage import Storage
 from btrimg.corrupt.values import Values
 from btrimg.errors import NotFoundError
 from btrimg.ondisk.blocks import Key
-from btrimg.ondisk.constants import SUPERBLOCK_OFFSETS, SUPERBLOCK_SIZE
+from btrimg.ondisk.constants import SUPERBLOCK_OFFSETS, SUPERBLOCK_SIZE, TreeId
 from btrimg.ondisk.keynames import tree_id
 
 if TYPE_CHECKING:
@@ -106,12 +106,12 @@ class Finder:
         return self.image.open(os.fsencode(path), follow=False)
 
     def _root(self, head: str) -> int:
-        """Return where the tree that *head* names (a tree, log:SUBVOLUME, a path) has its root."""
+        """Return where the tree that *head* names (a tree, log, log:SUBVOLUME, a path) has its root."""
         if head.startswith("/"):
             return self.descent.root_of(self._inode(head).subvolume.id)
         if head.startswith("log:"):
             return self.descent.root_of(0, log_of=self.values.number(head[len("log:") :], tree_id))
-        return self.descent.root_of(self.values.number(head, tree_id))
+        return self.descent.root_of(TreeId.TREE_LOG if head == "log" else self.values.number(head, tree_id))
 
     def item(self, target: Target) -> FoundItem:
         """Return the item that *target* names; it need not be there if its key is whole.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,19 +21,6 @@ RECIPES = load_all()
 each_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
 
 
-@pytest.fixture(scope="module")
-def base(image_directory: str) -> Base:
-    """Give the devices of a base, made once; who edits them takes the edits back."""
-    made: dict[str, Sequence[str]] = {}
-
-    def get(name: str) -> Sequence[str]:
-        if name not in made:
-            made[name] = BASES[name](tempfile.mkdtemp(dir=image_directory))
-        return made[name]
-
-    return get
-
-
 def test_every_rule_has_a_broken_image_and_every_image_a_rule() -> None:
     assert {recipe.rule for recipe in RECIPES} == set(rules())
 
@@ -51,22 +37,22 @@ def test_a_recipe_names_its_rule_and_others_that_are_there(recipe: Broken) -> No
 
 @pytest.mark.kernel
 @pytest.mark.parametrize("name", BASES)
-def test_a_base_is_clean(name: str, base: Base) -> None:
-    assert findings(base(name), data=True) == set()
+def test_a_base_is_clean(name: str, base_image: Base) -> None:
+    assert findings(base_image(name), data=True) == set()
 
 
 @pytest.mark.kernel
 @pytest.mark.progs
 @pytest.mark.parametrize("name", BASES)
-def test_progs_find_a_base_clean(name: str, base: Base) -> None:
-    verdict, said = progs_verdict(base(name))
+def test_progs_find_a_base_clean(name: str, base_image: Base) -> None:
+    verdict, said = progs_verdict(base_image(name))
     assert verdict == "clean", said
 
 
 @pytest.mark.kernel
 @each_recipe
-def test_the_rule_fires_and_only_what_follows_from_it(recipe: Broken, base: Base) -> None:
-    devices = base(recipe.base)
+def test_the_rule_fires_and_only_what_follows_from_it(recipe: Broken, base_image: Base) -> None:
+    devices = base_image(recipe.base)
     with broken(devices, recipe.edits):
         assert findings(devices, data=recipe.data) == set(recipe.findings)
 
@@ -74,8 +60,8 @@ def test_the_rule_fires_and_only_what_follows_from_it(recipe: Broken, base: Base
 @pytest.mark.kernel
 @pytest.mark.progs
 @each_recipe
-def test_progs_say_what_the_recipe_says(recipe: Broken, base: Base) -> None:
-    devices = base(recipe.base)
+def test_progs_say_what_the_recipe_says(recipe: Broken, base_image: Base) -> None:
+    devices = base_image(recipe.base)
     with broken(devices, recipe.edits):
         verdict, said = progs_verdict(devices)
     assert verdict == recipe.verdict(progs_version()), said
