@@ -25,6 +25,7 @@ COMMANDS = {  # words: (module and attribute, one line of help)
     ("cat",): ("cat:cat", "Write a file's bytes, verified, to standard output."),
     ("export",): ("export:export", "Copy files out of an image, to a directory or a tar archive."),
     ("check",): ("check:check", "Judge the whole image, as btrfs check does."),
+    ("verify",): ("verify:verify", "Compare with btrfs-progs and the kernel."),
     ("sql",): ("sql:sql", "Query the whole image as tables."),
     ("export-tables",): ("sql:export_tables", "Write the tables to Parquet files."),
     ("corrupt",): ("corrupt:corrupt", "Change any field of an image, for tests of what reads it."),

@@ -67,8 +67,8 @@ def ours(capsys: pytest.CaptureFixture[str], command: Command, *words: str) -> P
     return Printed(code, captured.out.removesuffix("\n").split("\n"))
 
 
-def assert_same_values(mine: Sequence[str], theirs: str) -> None:
-    pairs = itertools.zip_longest(our_fields(mine), their_fields(theirs))
+def assert_same_values(tool: str, mine: Sequence[str], theirs: str) -> None:
+    pairs = itertools.zip_longest(our_fields(tool, mine), their_fields(tool, theirs))
     before: object = None
     for number, (mine_, theirs_) in enumerate(pairs):
         assert mine_ == theirs_, f"line {number}, after {before}"
@@ -79,7 +79,9 @@ def assert_same_tree(capsys: pytest.CaptureFixture[str], devices: Sequence[str],
     printed = ours(capsys, dump_tree, *flags, *devices)
     assert printed.code == 0
     theirs = run_progs("inspect-internal", "dump-tree", *flags, *devices)
-    assert_same_values(printed.lines[1:], theirs.partition("\n")[2])  # the first line is the program's version
+    assert_same_values(
+        "dump-tree", printed.lines[1:], theirs.partition("\n")[2]
+    )  # the first line is the program's version
     return printed.lines
 
 
@@ -103,7 +105,7 @@ def test_superblocks_of_every_profile_have_the_same_values(
     for device in written.devices:
         printed = ours(capsys, dump_super, "--full", "--all", device)
         assert printed.code == 0
-        assert_same_values(printed.lines, run_progs("inspect-internal", "dump-super", "-f", "-a", device))
+        assert_same_values("dump-super", printed.lines, run_progs("inspect-internal", "dump-super", "-f", "-a", device))
 
 
 @pytest.fixture(params=ODD)
@@ -129,7 +131,7 @@ def test_quotas_balance_replacement_and_old_space_caches(
     }[name]:
         assert f" {what}" in text
     printed = ours(capsys, dump_super, "-f", odd_devices[0])
-    assert_same_values(printed.lines, run_progs("inspect-internal", "dump-super", "-f", odd_devices[0]))
+    assert_same_values("dump-super", printed.lines, run_progs("inspect-internal", "dump-super", "-f", odd_devices[0]))
 
 
 def test_log_trees_and_orphans_after_a_power_cut(

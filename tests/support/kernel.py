@@ -1,6 +1,7 @@
-"""Ask the running kernel: loop devices, mounts, and the btrfs and VFS calls that the standard library lacks.
+"""Have the running kernel write: loop devices, mounts, and the btrfs and VFS calls that the standard library lacks.
 
-Needs root. The ioctl numbers are those of x86, arm, riscv and s390 (``include/uapi/asm-generic/ioctl.h``).
+Those that only read are in ``btrimg.oracle.calls``. Needs root. The ioctl numbers are those of x86, arm, riscv and
+s390 (``include/uapi/asm-generic/ioctl.h``).
 """
 
 from __future__ import annotations
@@ -14,22 +15,32 @@ import tempfile
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from btrimg.oracle.calls import FIEMAP_ENCODED as FIEMAP_ENCODED
+from btrimg.oracle.calls import FIEMAP_INLINE as FIEMAP_INLINE
+from btrimg.oracle.calls import FIEMAP_LAST as FIEMAP_LAST
+from btrimg.oracle.calls import FIEMAP_SHARED as FIEMAP_SHARED
+from btrimg.oracle.calls import FIEMAP_UNWRITTEN as FIEMAP_UNWRITTEN
+from btrimg.oracle.calls import SUBVOLUME_INO as SUBVOLUME_INO
+from btrimg.oracle.calls import FiemapRow as FiemapRow
+from btrimg.oracle.calls import Stat as Stat
+from btrimg.oracle.calls import fiemap as fiemap
+from btrimg.oracle.calls import opened as opened
+from btrimg.oracle.calls import stat as stat
+from btrimg.oracle.calls import subvolume_id as subvolume_id
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 TOP_LEVEL = 5  # tree id of the top-level subvolume
-SUBVOLUME_INO = 256  # inode number of every subvolume's root directory
 
-# include/uapi/linux/fs.h, fiemap.h
+# include/uapi/linux/fs.h
 _FICLONE, _FICLONERANGE = 0x40049409, 0x4020940D
 _FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = 0x80086601, 0x40086602
 _FS_NOCOW_FL = 0x00800000
-_FS_IOC_FIEMAP = 0xC020660B
 # include/uapi/linux/btrfs.h
 _FORGET_DEV = 0x50009405
 _SUBVOL_CREATE, _SNAP_DESTROY, _SNAP_CREATE_V2 = 0x5000940E, 0x5000940F, 0x50009417
 _DEFAULT_SUBVOL = 0x40089413
-_INO_LOOKUP = 0xD0009412
 _FS_INFO = 0x8400941F
 _GET_SUBVOL_INFO = 0x81F8943C
 _SUBVOL_RDONLY = 1 << 1
@@ -37,41 +48,8 @@ _SUBVOL_RDONLY = 1 << 1
 # include/uapi/linux/falloc.h
 KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE = 0x01, 0x02, 0x10
 
-FIEMAP_LAST, FIEMAP_ENCODED, FIEMAP_INLINE = 0x1, 0x8, 0x200
-FIEMAP_UNWRITTEN, FIEMAP_SHARED = 0x800, 0x2000
-
-_FIEMAP_HEAD, _FIEMAP_EXTENT = struct.Struct("=QQIIII"), struct.Struct("=QQQQQIIII")
-_FIEMAP_ROWS = 512
-
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_longlong, ctypes.c_longlong]
-_libc.statx.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p]
-
-
-class FiemapRow(NamedTuple):
-    """One row of FS_IOC_FIEMAP, in bytes; neighbours on disk that have equal flags come as one row."""
-
-    offset: int  # in the file
-    logical: int  # btrfs's own address space, though FIEMAP calls it physical
-    length: int
-    flags: int  # FIEMAP_*
-
-
-class Stat(NamedTuple):
-    """What statx() says of an inode; times in ns since 1970."""
-
-    ino: int
-    mode: int
-    uid: int
-    gid: int
-    nlink: int
-    size: int
-    rdev: int
-    atime: int
-    mtime: int
-    ctime: int
-    btime: int
-    dev: int
 
 
 class SubvolumeInfo(NamedTuple):
@@ -157,16 +135,6 @@ def remount(where: str, option: str) -> None:
 # Calls. Paths are str or bytes; descriptors live for one call.
 
 
-@contextmanager
-def opened(path: str | bytes, flags: int = os.O_RDONLY, mode: int = 0o644) -> Iterator[int]:
-    """Open *path* for the length of the block; give the descriptor."""
-    fd = os.open(path, flags | os.O_CLOEXEC, mode)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
 def sync(path: str | bytes) -> None:
     """Commit the filesystem that holds *path*, and no other."""
     with opened(path) as fd:
@@ -233,16 +201,6 @@ def set_default_subvolume(path: str | bytes, subvolume: int) -> None:
         fcntl.ioctl(fd, _DEFAULT_SUBVOL, struct.pack("=Q", subvolume))
 
 
-def subvolume_id(path: str | bytes) -> int:
-    """Return the id of the tree that holds *path* (a directory or a file)."""
-    with opened(path) as fd:
-        args = bytearray(4096)
-        struct.pack_into("=QQ", args, 0, 0, SUBVOLUME_INO)
-        fcntl.ioctl(fd, _INO_LOOKUP, args)
-    tree: int = struct.unpack_from("=Q", args)[0]
-    return tree
-
-
 def subvolume_info(path: str | bytes) -> SubvolumeInfo:
     """Return what the kernel knows of the subvolume that holds *path*."""
     args = bytearray(504)
@@ -260,42 +218,3 @@ def node_size(path: str | bytes) -> int:
         fcntl.ioctl(fd, _FS_INFO, args)
     size: int = struct.unpack_from("=I", args, 32)[0]
     return size
-
-
-def fiemap(path: str | bytes) -> tuple[FiemapRow, ...]:
-    """Return every extent of a file in order; holes are the gaps between the rows."""
-    with opened(path) as fd:
-        rows: list[FiemapRow] = []
-        while not (rows and rows[-1].flags & FIEMAP_LAST):
-            start = rows[-1].offset + rows[-1].length if rows else 0
-            more = _fiemap_once(fd, start)
-            if not more:
-                break
-            rows += more
-    return tuple(rows)
-
-
-def _fiemap_once(fd: int, start: int) -> list[FiemapRow]:
-    buffer = bytearray(_FIEMAP_HEAD.size + _FIEMAP_ROWS * _FIEMAP_EXTENT.size)
-    _FIEMAP_HEAD.pack_into(buffer, 0, start, (1 << 64) - 1 - start, 0, 0, _FIEMAP_ROWS, 0)
-    fcntl.ioctl(fd, _FS_IOC_FIEMAP, buffer)
-    mapped = _FIEMAP_HEAD.unpack_from(buffer)[3]
-    rows = []
-    for slot in range(mapped):
-        at = _FIEMAP_HEAD.size + slot * _FIEMAP_EXTENT.size
-        offset, logical, length, _, _, flags, *_ = _FIEMAP_EXTENT.unpack_from(buffer, at)
-        rows.append(FiemapRow(offset, logical, length, flags))
-    return rows
-
-
-def stat(path: bytes) -> Stat:
-    """Return statx() of *path* itself, a symlink not followed; unlike os.stat it knows the birth time."""
-    buffer = (ctypes.c_char * 256)()
-    at_fdcwd, symlink_nofollow, basic_and_btime = -100, 0x100, 0xFFF
-    if _libc.statx(at_fdcwd, path, symlink_nofollow, basic_and_btime, buffer):
-        raise OSError(ctypes.get_errno(), "statx", path)
-    raw = buffer.raw
-    nlink, uid, gid, mode, ino, size = struct.unpack_from("=IIIH2xQQ", raw, 16)
-    atime, btime, ctime, mtime = (s * 10**9 + ns for s, ns in struct.iter_unpack("=qI4x", raw[64:128]))
-    rdev, dev = (os.makedev(*pair) for pair in struct.iter_unpack("=II", raw[128:144]))
-    return Stat(ino, mode, uid, gid, nlink, size, rdev, atime, mtime, ctime, btime, dev)

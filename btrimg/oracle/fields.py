@@ -1,0 +1,113 @@
+"""What ``btrfs inspect-internal`` prints, taken apart into values.
+
+A line is a field: the tuple of its words, in which a name or the value of an xattr is one word, as bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from btrimg.oracle.known import known_differences
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from btrimg.oracle.known import Field, Known
+    from btrimg.oracle.progs import Version
+
+    Side = Callable[[Field], Field]
+
+_NAMES_ESCAPED_SINCE = (6, 10)  # but those of subvolumes, which are raw in every version
+
+
+class Reading:
+    """Reads lines of one tool, ours and theirs, as fields that only differ where nobody knows why.
+
+    ``allowed`` counts the lines that a known difference changed, on the side where it changed more of them.
+    """
+
+    def __init__(self, tool: str, version: Version, *further: Known) -> None:
+        self._known = (*known_differences(tool, version), *further)
+        self._raw_names = version < _NAMES_ESCAPED_SINCE
+        self._changed: tuple[Counter[str], Counter[str]] = Counter(), Counter()
+
+    @property
+    def allowed(self) -> Counter[str]:
+        """Return how many lines each known difference changed, by its reason."""
+        return self._changed[0] | self._changed[1]
+
+    def theirs(self, lines: Iterable[str]) -> Iterator[Field]:
+        """Yield lines of btrfs-progs as fields, without those that are known to be wrong."""
+        return self._agreed(lines, 0, as_it_is if self._raw_names else unescape, as_it_is)
+
+    def ours(self, lines: Iterable[str]) -> Iterator[Field]:
+        """Yield our lines as fields, without those that this version of btrfs-progs lacks."""
+        return self._agreed(lines, 1, unescape, unescape)
+
+    def _agreed(
+        self,
+        lines: Iterable[str],
+        side: int,
+        read_name: Callable[[str], bytes],
+        read_subvolume_name: Callable[[str], bytes],
+    ) -> Iterator[Field]:
+        changes: Sequence[tuple[Known, Side]] = [(known, (known.theirs, known.ours)[side]) for known in self._known]
+        changed = self._changed[side]
+        for line in lines:
+            field = _field(line, read_name, read_subvolume_name)
+            for known, change in changes:
+                agreed = change(field) if field else field
+                if agreed != field:
+                    changed[known.reason] += 1
+                    field = agreed
+            if field:
+                yield field
+
+
+_NAME = re.compile(r"(?s)(\t\t(?:index .* )?name: |\t\troot (?:back)?ref key .* name |\t\tdata (?!backref))(.*)")
+
+
+def _field(line: str, read_name: Callable[[str], bytes], read_subvolume_name: Callable[[str], bytes]) -> Field:
+    named = _NAME.fullmatch(line) if line.startswith("\t\t") else None
+    if not named:
+        return tuple(line.split())
+    read = read_subvolume_name if named[1].startswith("\t\troot ") else read_name
+    return (*named[1].split(), read(named[2]))
+
+
+# A line begins anew with one of these; whatever else follows a name belongs to it.
+_NEW = re.compile(r"\t|(leaf|node) \d|(fs|chunk) uuid |[a-z ]+ tree( key \(|$)|(total bytes|bytes used|uuid) |btrfs")
+
+
+def lines_of(text: str) -> Iterator[str]:
+    """Yield the lines of a text of btrfs-progs, those that a raw name broke put together again."""
+    whole = ""
+    for line in text.removesuffix("\n").split("\n"):
+        if whole and not _NEW.match(line) and _NAME.match(whole):
+            whole += "\n" + line
+        else:
+            if whole:
+                yield whole
+            whole = line
+    yield whole
+
+
+def as_it_is(name: str) -> bytes:
+    """Return the bytes of a raw name."""
+    return name.encode("latin-1")
+
+
+_ESCAPE = re.compile(r"\\([0-3][0-7]{2}|.)")
+_SHORT = {"a": 7, "b": 8, "t": 9, "n": 10, "v": 11, "f": 12, "r": 13, "e": 27}
+
+
+def unescape(name: str) -> bytes:
+    """Return the bytes of an escaped name."""
+
+    def byte(found: re.Match[str]) -> str:
+        code = found[1]
+        return chr(int(code, 8) if len(code) == 3 else _SHORT.get(code) or ord(code))
+
+    return _ESCAPE.sub(byte, name).encode("latin-1")

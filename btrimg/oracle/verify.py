@@ -1,0 +1,145 @@
+"""Compare everything about an image, or about what is below one path, with whoever can judge it here."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, NamedTuple
+
+from btrimg.ondisk.constants import SUPERBLOCK_OFFSETS, SUPERBLOCK_SIZE
+from btrimg.ondisk.superblock import Superblock
+from btrimg.oracle import chosen, files, kernel, mapping, offline, resolving
+from btrimg.oracle.files import FileComparison
+from btrimg.oracle.kernel import MountError
+from btrimg.oracle.resolving import Resolving
+from btrimg.oracle.survey import Survey, subjects_below
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from btrimg.filesystem.image import Image
+    from btrimg.filesystem.inode import Inode
+    from btrimg.oracle.chosen import Chosen
+    from btrimg.oracle.setting import Setting
+
+_OF_FILES = ("logical-resolve", "logical-resolve (paths)", "inode-resolve", "rootid", "map-swapfile", *files.UNITS)
+_UNITS = resolving.UNITS | files.UNITS
+
+
+class Mounting(NamedTuple):
+    """Whether the image may be mounted."""
+
+    refused: str | None  #: why not, before anything is tried
+    why_unclean: Callable[[], str | None]  #: asked before the mount; what speaks against it
+
+
+def verify(setting: Setting, inode: Inode | None, mounting: Mounting) -> None:
+    """Make every comparison that can be made, and enter the others in the ledger with the reason.
+
+    With *inode*, only what is about it and what is below it. What the ledger tells of may be hours of work for a large
+    image without ``setting.most``.
+    """
+    what = _offline(setting, inode)
+    image = setting.image
+    cannot = kernel.why_no_mounts() or _why_not_twice(image)
+    paths = {device.path: devid for devid, device in image.volume.devices.items()}
+    with ExitStack() as stack:
+        loops: dict[str, int] = {}
+        if cannot is None and (mounting.refused is None or len(paths) > 1):
+            try:
+                order = _mountable_first(image)
+                attached = stack.enter_context(kernel.attached(order))
+                loops = dict(zip(attached, (paths[path] for path in order), strict=True))
+            except MountError as error:
+                cannot = str(error)
+        alone = image.superblock.num_devices == 1
+        reached = paths if alone else loops
+        _by_device(setting, inode, what, reached, cannot or "")
+        refused = mounting.refused or cannot
+        if refused is None:
+            first = next(iter(loops))
+            unclean = mounting.why_unclean() or setting.progs.why_unclean(first)
+            refused = f"not mounted, since its check is not clean: {unclean}" if unclean else None
+        if refused is None:
+            try:
+                top = stack.enter_context(kernel.mounted(list(loops), options=_options(image)))
+            except MountError as error:
+                refused = str(error)
+        if refused is None:
+            _mounted(setting, what, top)
+        else:
+            units = _UNITS if inode is None else {name: _UNITS[name] for name in _OF_FILES}
+            setting.ledger.leave_out(units, "", refused)
+
+
+def _offline(setting: Setting, inode: Inode | None) -> Chosen:
+    """Compare with the tools that read image files, and choose what else to compare."""
+    if inode is None:
+        offline.dump_super(setting)
+        offline.dump_roots(setting)
+        survey = Survey(setting.image)
+        offline.dump_blocks(setting, survey)
+        return chosen.of_image(setting, survey)
+    subjects = subjects_below(inode)
+    what = chosen.below(setting, subjects)
+    blocks = chosen.blocks_of(setting.image, what.subjects)
+    complete = len(what.subjects) == len(subjects)
+    offline.compare_blocks(setting, blocks, len(blocks) if complete else None)
+    return what
+
+
+def _by_device(setting: Setting, inode: Inode | None, what: Chosen, paths: dict[str, int], cannot: str) -> None:
+    """Compare with the tools that take one device, and find the others among all block devices."""
+    if not paths:
+        units = {"map-logical": mapping.UNIT} if inode else {"tree-stats": "trees", "map-logical": mapping.UNIT}
+        reason = f"of several devices, btrfs-progs find those that are block devices: {cannot}"
+        setting.ledger.leave_out(units, setting.progs.judge, reason)
+        return
+    first = next(iter(paths))
+    if inode is None:
+        offline.tree_stats(setting, first, what.subvolumes)
+    mapping.map_logical(setting, first, paths, what.extents)
+
+
+def _mounted(setting: Setting, what: Chosen, top: str) -> None:
+    """Compare with the kernel, and the tools that ask it, about the filesystem mounted at *top*."""
+    tools = Resolving(setting, top)
+    addresses = what.addresses(setting.image.volume.sectorsize, setting.most)
+    tools.logical(addresses, int(what.extents.data.sum()))
+    tools.inodes(what.subjects, what.inodes)
+    tools.roots(what.subjects, what.directories)
+    if what.subvolumes:
+        tools.subvolumes(what.subvolumes)
+        tools.devices()
+        tools.chunks()
+    tools.swapfiles(what.swapfiles, what.regular)
+    shown = FileComparison(setting, top, kernel.judge())
+    wholes = {"inodes": what.inodes, "directories": what.directories}
+    for name, tally in shown.tallies.items():
+        tally.whole = wholes.get(name, what.regular)
+    if what.unnamed:
+        shown.tallies["inodes"].skip("inodes that hang nowhere", what.unnamed)
+    for subject in what.subjects:
+        shown.compare(subject)
+
+
+def _why_not_twice(image: Image) -> str | None:
+    if not kernel.is_mounted(image.superblock.fsid):
+        return None
+    return "this filesystem or a copy of it is mounted, and the kernel would mix up the two: unmount that first"
+
+
+def _mountable_first(image: Image) -> list[str]:
+    """Return the paths of the devices, one first through which the filesystem can be mounted: no seed."""
+
+    def is_seed(path: str) -> bool:
+        device = next(each for each in image.volume.devices.values() if each.path == path)
+        raw = device.pread(SUPERBLOCK_SIZE, SUPERBLOCK_OFFSETS[0])
+        return bool(Superblock.unpack(raw).fsid != image.superblock.fsid)
+
+    return sorted((device.path for device in image.volume.devices.values()), key=is_seed)
+
+
+def _options(image: Image) -> list[str]:
+    """Return what to mount with: a log is not replayed, since the image is read as of its last commit."""
+    missing = len(image.volume.devices) < image.superblock.num_devices
+    return [*(["rescue=nologreplay"] if image.superblock.log_root else []), *(["degraded"] if missing else [])]

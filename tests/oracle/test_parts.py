@@ -1,0 +1,201 @@
+"""The parts of ``btrimg verify`` that need no judge, and the command itself as a person runs it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from btrimg.oracle.calls import FiemapRow
+from btrimg.oracle.fields import Reading, lines_of, unescape
+from btrimg.oracle.files import joined
+from btrimg.oracle.known import KNOWN_DIFFERENCES, Known, Start, excuse_for
+from btrimg.oracle.offline import by_block, same_lines
+from btrimg.oracle.progs import Progs, ToolError
+from btrimg.oracle.survey import spread
+from btrimg.oracle.tally import Difference, Ledger, text_of
+from btrimg.render.names import escape
+
+from .fakes import write_progs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NEW, OLD = (6, 19), (6, 2)
+
+
+@given(st.integers(0, 10_000), st.none() | st.integers(1, 500))
+def test_a_sample_is_spread_from_the_first_to_the_last(count: int, most: int | None) -> None:
+    chosen = spread(count, most).tolist()
+    assert chosen == sorted(set(chosen))
+    assert len(chosen) == (count if most is None else min(count, most))
+    if len(chosen) > 1:
+        assert (chosen[0], chosen[-1]) == (0, count - 1)
+        steps = [after - before for before, after in pairwise(chosen)]
+        assert max(steps) - min(steps) <= 1
+
+
+@given(st.binary(max_size=60))
+def test_names_come_back_from_escapes(name: bytes) -> None:
+    assert unescape(escape(name)) == name
+
+
+@pytest.mark.parametrize(
+    "known", [known for known in KNOWN_DIFFERENCES if known.tool == "dump-tree"], ids=lambda k: k.reason
+)
+def test_a_known_difference_hides_no_other(known: Known) -> None:
+    """Each is applied to a line that it is about: what else the line says still counts."""
+    line, other = {
+        "xattr values end after 255 bytes": (f"\t\tdata {'x' * 255}{{}}", "\t\tdata y"),
+        "xattr values, not being escaped, end at a NUL too": ("\t\tdata some\\000{}", "\t\tdata any\\000"),
+        "inline references come without their key": ("\t\t(178 0x1) extent data backref root {}", None),
+        "owner references are misspelt": ("\t\textent owner root {}", None),
+        "flags of dead subvolumes have no name": ("\t\tlast_snapshot 7 flags 0x1{}", "\t\tlast_snapshot 8 flags 0x1"),
+        "a replacement's stop time is its start time": ("\t\tstop time {}", "\t\tlast_mirror 2"),
+        "device replacements have no body": ("\t\tstate {}", "\t\tlast_mirror 2"),
+    }[known.reason]
+    reading = Reading("dump-tree", (6, 0))
+    field = tuple(reading.ours([line.format("(1)" if "flags" in line else "1")]))
+    assert reading.allowed[known.reason] == (0 if known.reason == "owner references are misspelt" else 1)
+    assert tuple(reading.ours([other or line.format("9")])) != field
+
+
+def test_a_raw_name_with_a_line_break_is_one_name() -> None:
+    text = "\titem 3 key (257 DIR_ITEM 1) itemoff 1 itemsize 2\n\t\tname: a\nb: c\n\t\tdata d\n"
+    assert [*lines_of(text)][1:] == ["\t\tname: a\nb: c", "\t\tdata d"]
+    assert [*Reading("dump-tree", OLD).theirs(lines_of(text))][1] == ("name:", b"a\nb: c")
+    ours = Reading("dump-tree", OLD).ours(["\t\tname: a\\nb: c"])
+    assert [*ours] == [("name:", b"a\nb: c")]
+
+
+def test_lines_meet_again_behind_one_that_is_missing() -> None:
+    differences: list[Difference] = []
+    tally = Ledger(differences.append, lambda _units, _size: None).open("dump-tree", "a tool", "blocks")
+    item = "\titem {} key (257 INODE_ITEM {}) itemoff 1 itemsize 160"
+    theirs = [item.format(0, 0), "\t\tgeneration 1", "\t\tsize 2", item.format(1, 5), "\t\tflags 3"]
+    ours = [theirs[0], *theirs[2:4], "\t\tflags 4"]
+    same_lines(tally, Reading("dump-tree", NEW), "block 9, ", ours, theirs, lambda field: field[0] == "item")
+    assert differences == [
+        Difference("dump-tree", "block 9, item 0 key (257 INODE_ITEM 0)", "nothing", "generation 1"),
+        Difference("dump-tree", "block 9, item 1 key (257 INODE_ITEM 5)", "flags 4", "flags 3"),
+    ]
+    assert (tally.values, tally.differences) == (5, 2)
+
+
+def test_equal_text_that_means_something_else_differs() -> None:
+    """A raw name with a backslash is not what the same text means where names are escaped."""
+    differences: list[Difference] = []
+    tally = Ledger(differences.append, lambda _units, _size: None).open("dump-tree", "a tool", "blocks")
+    line = ["\t\tname: a\\n"]
+    same_lines(tally, Reading("dump-tree", OLD), "", line, line, lambda _field: False)
+    assert [(each.ours, each.theirs) for each in differences] == [("name: a\\x0a", "name: a\\n")]
+
+
+def test_blocks_are_told_apart() -> None:
+    lines = [
+        "btrfs-progs v6.2",
+        "leaf 16384 items 1 free",
+        "leaf 16384 flags 0x1",
+        "\titem",
+        "node 32768 level 1 items",
+    ]
+    assert by_block(lines) == {16384: lines[1:4], 32768: lines[4:]}
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "excused"),
+    [
+        (Start(None, "file with holes"), Start(4096), True),
+        (Start(None, "file stored on multiple devices"), Start(4096), True),
+        (Start(None, "file is not NOCOW"), Start(4096), False),
+        (Start(8192, None, 4096), Start(4096), True),
+        (Start(8192, None, 4096), Start(12288), False),
+        (Start(8192, None, 8192), Start(None, "file is not NOCOW"), False),
+    ],
+)
+def test_only_what_is_known_of_swap_files_is_excused(ours: Start, theirs: Start, excused: bool) -> None:
+    assert bool(excuse_for("map-swapfile", NEW, ours, theirs)) is excused
+
+
+def test_only_lists_that_are_cut_are_excused() -> None:
+    long, short = [f"/{'x' * 1000}{number}" for number in range(9)], ["/a", "/b"]
+    assert excuse_for("inode-resolve", NEW, long, long[:3])
+    assert not excuse_for("inode-resolve", NEW, long, [*long[:3], "/other"])
+    assert not excuse_for("inode-resolve", NEW, short, short[:1])
+    assert excuse_for("logical-resolve (paths)", NEW, short, short[:1])
+    assert not excuse_for("logical-resolve (paths)", NEW, short, ["/c"])
+    assert not excuse_for("logical-resolve", NEW, short, short[:1])
+
+
+def test_neighbours_are_joined_as_fiemap_does() -> None:
+    rows = [FiemapRow(0, 100, 10, 0), FiemapRow(10, 110, 10, 0), FiemapRow(20, 120, 5, 8), FiemapRow(30, 125, 5, 8)]
+    assert joined(rows) == [FiemapRow(0, 100, 20, 0), *rows[2:]]
+
+
+@given(st.recursive(st.none() | st.integers() | st.text() | st.binary(), st.lists))
+def test_values_in_differences_are_short(value: object) -> None:
+    assert text_of(value)
+    assert len(text_of(value)) < 450
+
+
+def ran(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "btrimg", "verify", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_without_btrfs_progs_nothing_can_be_compared(demo_image: str, tmp_path: Path) -> None:
+    done = ran(demo_image, "--progs", str(tmp_path))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"there is no program btrfs in {tmp_path}: install btrfs-progs" in done.stderr
+    assert ran(demo_image, "--sample", "0").returncode == 2
+
+
+@pytest.mark.progs
+def test_the_command_shows_a_table_and_its_exit_code(demo_image: str, tmp_path: Path) -> None:
+    clean = ran(demo_image, "--no-mount")
+    assert (clean.returncode, clean.stderr) == (0, "")
+    head, *lines = clean.stdout.splitlines()
+    assert head.split() == ["comparison", "compared", "of", "unit", "values", "differences", "judge"]
+    assert lines[-1] == "    --no-mount"
+    assert lines[-2].startswith("not compared: logical-resolve, ")
+    progs = write_progs(str(tmp_path), {"dump-super": r"s/^\(nodesize\t*\)/\1x/"})
+    wrong = ran(demo_image, "--no-mount", "--progs", progs)
+    assert wrong.returncode == 1
+    assert "DIFFERENCE dump-super, " in wrong.stdout
+    objects = [
+        json.loads(line) for line in ran(demo_image, "--no-mount", "--json", "--progs", progs).stdout.splitlines()
+    ]
+    told = [each for each in objects if "where" in each]
+    assert told
+    assert {(each["comparison"], each["btrimg"], each["judge"]) for each in told} == {
+        ("dump-super", "nodesize 16384", "nodesize x16384")
+    }
+    tallies = {each["comparison"]: each for each in objects if "where" not in each}
+    assert tallies["dump-super"]["differences"] == len(told)
+    assert tallies["dump-tree"]["compared"] == tallies["dump-tree"]["whole"] > 10
+    assert tallies["contents"]["skipped"] == [{"reason": "--no-mount", "count": None}]
+    assert tallies["contents"]["judge"] is None
+
+
+@pytest.mark.kernel
+@pytest.mark.progs
+def test_the_command_mounts_and_leaves_nothing(demo_image: str) -> None:
+    done = ran(f"{demo_image}:/vm", "--all", "--json")
+    objects = {each["comparison"]: each for each in map(json.loads, done.stdout.splitlines())}
+    assert (done.returncode, done.stderr) == (0, "")
+    assert objects["contents"]["compared"] == 3
+    assert objects["device bytes"]["values"] > objects["contents"]["values"], "each byte lies in two places"
+
+
+def test_a_tool_that_cannot_run_is_a_sentence(tmp_path: Path) -> None:
+    progs = Progs(str(tmp_path / "none"), None, NEW)
+    with pytest.raises(ToolError, match=r"cannot run .*: No such file"):
+        progs.inspect("dump-super", "x")
