@@ -29,6 +29,9 @@ class Spans(NamedTuple):
         return inside
 
 
+NOTHING = Spans(np.empty(0, np.int64), np.empty(0, np.int64))
+
+
 def union(logical: NDArray[np.uint64], length: NDArray[np.uint64]) -> Spans:
     """Return what lies in at least one of the ranges; addresses from 2**63 on, where no chunk is, are left out."""
     order = np.argsort(logical, kind="stable")

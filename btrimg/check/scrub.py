@@ -15,13 +15,13 @@ from btrimg.check.badcopies import BadCopies
 from btrimg.check.contents import contents
 from btrimg.check.copies import MISSING, UNREADABLE, cut, cut_at
 from btrimg.check.copyscrub import CopyScrub
-from btrimg.check.logicalsets import Spans, difference, intersection, union
+from btrimg.check.logicalsets import NOTHING, Spans, difference, intersection, union
 from btrimg.check.promised import Blocks, Sectors
 from btrimg.check.rowscrub import RowScrub
 from btrimg.check.schema import COPY_KINDS
 from btrimg.errors import CorruptError, NotFoundError
 from btrimg.filesystem.columns import COMPRESSED, REGULAR
-from btrimg.ondisk.constants import STRIPE_LEN, ItemType, TreeId
+from btrimg.ondisk.constants import STRIPE_LEN, ItemType, SuperFlag, TreeId
 from btrimg.tables.schema import EXTENT_KINDS
 from btrimg.trees.batches import ranges
 from btrimg.trees.scan import Forest
@@ -67,9 +67,13 @@ class _Scrub:
         self._places = PlaceMap(image.volume.chunk_map)
 
     def table(self, extents: Columns, file_extents: Columns) -> dict[str, NDArray[Any]]:
-        checksummed = self._scrub_checksummed()
+        checksummed = plain = NOTHING
         blocks, generations = self._scrub_blocks(extents)
-        plain = self._scrub_plain(extents, file_extents, checksummed)
+        if self._volume.superblock.flags & (SuperFlag.METADUMP | SuperFlag.METADUMP_V2):
+            self._volume.warn("this is a metadata dump (btrfs-image), without the data: they are not judged")
+        else:
+            checksummed = self._scrub_checksummed()
+            plain = self._scrub_plain(extents, file_extents, checksummed)
         if any(chunk.profile.parity for chunk, _ in self._chunks):
             written = contents(checksummed, plain, blocks, generations, self._volume.nodesize)
             rows = RowScrub(self._image, self._found, self._progress, written)

@@ -340,3 +340,17 @@ def test_a_device_that_ends_early_cannot_be_read(kernel_image: Callable[..., Ker
     assert {sector.state for sector in found} == {"unreadable"}
     assert {s._replace(state="missing") for s in found if s.kind != "tree block"} == lost
     assert {s.physical for s in missing if s.physical > end} <= {s.physical for s in found}
+
+
+def test_a_dump_has_no_data_to_judge(kernel_image: Callable[..., KernelImage], tmp_path: Path) -> None:
+    """The checksums of a filesystem that btrfs-image has restored are those of data that it left out."""
+    (device,) = kernel_image(**options_of(BY_PROFILE["single"])).devices
+    dump, restored = str(tmp_path / "dump"), str(tmp_path / "restored")
+    kernel.run("btrfs-image", device, dump)
+    kernel.run("btrfs-image", "-r", dump, restored)
+    with open(device, "rb") as one, open(restored, "rb") as other, open_image(device) as image:
+        tables = build(image, ["csums"])["csums"]
+        for file in (one, other):
+            file.seek(image.volume.chunk_map.locate(int(tables["logical"][0])).copies[0].physical)
+        assert one.read(SECTOR) != other.read(SECTOR), "it has left them out"
+    assert scrubbed([restored]) == []
