@@ -102,12 +102,12 @@ def _words(value: object) -> Iterator[str]:
     if value is None or value in ((), []):
         yield "nothing"
     elif isinstance(value, bytes):
-        yield value[: _LONGEST + 1].decode("ascii", "backslashreplace")
+        yield repr(value[: _LONGEST + 1])[1:]
     elif isinstance(value, tuple | list):
         for part in value:
             yield from _words(part)
     else:
-        yield str(value)
+        yield str(value) or "''"
 
 
 if TYPE_CHECKING:

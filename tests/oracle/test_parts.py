@@ -94,7 +94,7 @@ def test_equal_text_that_means_something_else_differs() -> None:
     tally = Ledger(differences.append, lambda _units, _size: None).open("dump-tree", "a tool", "blocks")
     line = ["\t\tname: a\\n"]
     same_lines(tally, Reading("dump-tree", OLD), "", line, line, lambda _field: False)
-    assert [(each.ours, each.theirs) for each in differences] == [("name: a\\x0a", "name: a\\n")]
+    assert [(each.ours, each.theirs) for each in differences] == [(r"name: 'a\n'", r"name: 'a\\n'")]
 
 
 def test_blocks_are_told_apart() -> None:
