@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from btrimg.check import derived, disputes
+from btrimg.check import derived, disputes, freespace, superblocks
 from btrimg.check.faults import bad_blocks, bad_items
 from btrimg.check.itemfaults import ItemJudge
 from btrimg.check.references import data_uses
@@ -67,6 +67,7 @@ def _bad_blocks(scanned: Scanned) -> dict[str, NDArray[Any]]:
 #: Tables that are filled in the scan of all leaves, each with the names of the relations that it is for.
 FURTHER: dict[str, tuple[set[str], Callable[[Image], LeafTable[Any]]]] = {
     "item_faults": ({"bad_items"}, lambda image: LeafTable(ItemJudge(image.volume).faults)),
+    "free_space_infos": ({"free_space_infos"}, lambda _image: LeafTable(freespace.infos)),
     "data_uses": ({"disputed", "unowned"}, lambda _image: LeafTable(data_uses)),
 }
 #: Relations of leaves that relations of ``schema`` are made of.
@@ -79,6 +80,9 @@ MAKERS: dict[str, Callable[[Scanned], dict[str, NDArray[Any]]]] = {
     "unowned": disputes.unowned,
     "recounted": disputes.recounted,
     "owner_refs": disputes.owner_refs,
+    "free_space_infos": freespace.free_space_infos,
+    "superblocks": superblocks.superblocks,
+    "system_chunks": superblocks.system_chunks,
 }
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from btrimg.check.copies import STATES
 from btrimg.check.itemfaults import ITEM_FAULTS
-from btrimg.tables.relation import BYTES, FILE, LOGICAL, PHYSICAL, Relation, i64, text, u8, u64
+from btrimg.check.superblocks import ITEM_NUMBERS, NUMBERS
+from btrimg.tables.relation import BYTES, FILE, LOGICAL, PHYSICAL, Column, Relation, i64, text, u8, u32, u64
 from btrimg.tables.schema import BACKREF_KINDS
 from btrimg.trees.block import FAULTS
 
@@ -96,8 +97,61 @@ OWNER_REFS = Relation(
         u64("root", "id of the subvolume that wrote it"),
     ),
 )
+SUPERBLOCKS = Relation(
+    "superblocks",
+    "A place for a superblock on a device that is there, and what stands at it; its numbers are 0 where nothing does.",
+    (
+        u64("devid", "id of the device"),
+        u8("mirror", "number of the place, 0 for the primary"),
+        u64("physical", "start on the device", PHYSICAL),
+        u64("device_size", "size of the file or device", BYTES),
+        text("state", "sound, bad or none"),
+        text("fault", "of one that is not sound: why, a phrase"),
+        Column("ours", "?", "whether it is of the filesystem, not of a seed"),
+        text("differs", "fields that the primary superblock of the same commit has otherwise"),
+        *(u64(name, "as in the superblock") for name in NUMBERS),
+        *(u64(f"item_{name}", "as in its device item") for name in ITEM_NUMBERS),
+        text("item_uuid", "uuid of the device, as in its device item"),
+        text("item_fsid", "uuid of the filesystem, as in its device item"),
+    ),
+)
+SYSTEM_CHUNKS = Relation(
+    "system_chunks",
+    "A stripe of a chunk in the sys_chunk_array of the superblock in use.",
+    (
+        u64("logical", "start of the chunk", LOGICAL),
+        u64("length", "of the chunk", BYTES),
+        u64("flags", "of the chunk, BlockGroup bits"),
+        u64("num_stripes", "of the chunk"),
+        u64("number", "of the stripe in the chunk, from 0"),
+        u64("devid", "id of the device"),
+        u64("physical", "start on the device", PHYSICAL),
+        text("dev_uuid", "uuid of the device"),
+    ),
+)
+FREE_SPACE_INFOS = Relation(
+    "free_space_infos",
+    "Head of a block group in the free space tree (FREE_SPACE_INFO).",
+    (
+        u64("logical", "start of the block group", LOGICAL),
+        u64("length", "of the block group", BYTES),
+        u32("extent_count", "free ranges"),
+        u32("flags", "FreeSpaceFlag bits"),
+    ),
+)
 
 RELATIONS = {
     relation.name: relation
-    for relation in (BAD_BLOCKS, BAD_ITEMS, BAD_COPIES, DISPUTED, UNOWNED, RECOUNTED, OWNER_REFS)
+    for relation in (
+        BAD_BLOCKS,
+        BAD_ITEMS,
+        BAD_COPIES,
+        DISPUTED,
+        UNOWNED,
+        RECOUNTED,
+        OWNER_REFS,
+        SUPERBLOCKS,
+        SYSTEM_CHUNKS,
+        FREE_SPACE_INFOS,
+    )
 }

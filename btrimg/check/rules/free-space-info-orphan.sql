@@ -1,0 +1,10 @@
+-- severity: warning
+-- sentence: the free space tree has a head for [{logical}, +{length}), which is no block group
+-- progs: free space info recorded extents, counted; no block group
+-- explain: The head of a block group in the free space tree stands for none. mkfs.btrfs before 6.19 leaves those of
+--   the block groups that it makes for a start. It does no harm. Mount with `-o clear_cache,space_cache=v2` to have
+--   the tree made anew.
+select logical, length
+from free_space_infos
+anti join block_groups using (logical, length)
+semi join superblock on compat_ro_flags & 3 = 3
