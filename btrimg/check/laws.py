@@ -58,7 +58,7 @@ _ZERO = (0, 0)
 _NAME = 1  # of the shortest name
 
 
-def _laws(csum_size: int) -> dict[int, Law]:
+def laws(csum_size: int) -> dict[int, Law]:
     """Return the law for each type of item that there is one for."""
     one_dir_item, uuid = inodes.DirItem.SIZE + _NAME, roots.UuidSubvolume.SIZE
     chunk, stripe = chunks.Chunk.SIZE, chunks.Stripe.SIZE
@@ -168,19 +168,18 @@ class LawTable:
     """The laws as arrays by type of key."""
 
     def __init__(self, sectorsize: int, csum_size: int) -> None:
-        laws = [Law()] * 256
-        for key_type, law in _laws(csum_size).items():
-            laws[key_type] = law
-        self.size = Bounds([law.least for law in laws], [law.most for law in laws], [law.step for law in laws])
+        known = laws(csum_size)
+        each = [known.get(key_type, Law()) for key_type in range(256)]
+        self.size = Bounds([law.least for law in each], [law.most for law in each], [law.step for law in each])
         self.objectid, self.offset = (
             Bounds(
-                [getattr(law, name)[0] for law in laws],
-                [getattr(law, name)[1] for law in laws],
-                [sectorsize if name in law.aligned else 1 for law in laws],
+                [getattr(law, name)[0] for law in each],
+                [getattr(law, name)[1] for law in each],
+                [sectorsize if name in law.aligned else 1 for law in each],
             )
             for name in _RANGE
         )
-        inode = np.array([law.objectid == _INODE for law in laws])
+        inode = np.array([law.objectid == _INODE for law in each])
         self._zeros_of_objectid, told = self.objectid.zeros()
         self._zeros_of_offset, told_too = self.offset.zeros()
         self._suspects = self._make_suspects((told | inode) & told_too)
