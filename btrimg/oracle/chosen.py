@@ -46,20 +46,21 @@ class Chosen(NamedTuple):
 def of_image(setting: Setting, survey: Survey) -> Chosen:
     """Return the choice of a whole image."""
     image, most = setting.image, setting.most
-    picked = list(survey.pick(most))
-    subjects = list(_named(image, picked))
-    # Files that may be swap files are few, and others are refused at once.
-    candidates = [
-        *survey.pick(setting.share(2), nocow=True, kind=stat.S_IFREG),
+    # Directories and symlinks are few among files, and so are files that may be swap files.
+    picked = {*survey.pick(most), *survey.pick(setting.share(4), stat.S_IFDIR)}
+    picked.update(survey.pick(setting.share(10), stat.S_IFLNK))
+    subjects = list(_named(image, sorted(picked)))
+    candidates = {
+        *survey.pick(setting.share(2), stat.S_IFREG, nocow=True),
         *survey.pick(setting.share(4), stat.S_IFREG),
-    ]
+    }
     return Chosen(
         subjects,
         survey.count(),
         len(picked) - len(subjects),
         survey.count(stat.S_IFDIR),
         survey.count(stat.S_IFREG),
-        list(_named(image, sorted(set(candidates)))),
+        list(_named(image, sorted(candidates))),
         survey.extents(),
         [each.id for each in survey.subvolumes if image.path_of_subvolume(each.id) is not None],
     )

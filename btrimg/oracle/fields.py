@@ -7,43 +7,52 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from btrimg.oracle.known import known_differences
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
     from btrimg.oracle.known import Field, Known
     from btrimg.oracle.progs import Version
 
-    Side = Callable[[Field], Field]
-
 _NAMES_ESCAPED_SINCE = (6, 10)  # but those of subvolumes, which are raw in every version
 
 
-class Reading:
-    """Reads lines of one tool, ours and theirs, as fields that only differ where nobody knows why.
+class Line(NamedTuple):
+    """A line of a tool, read."""
 
-    ``allowed`` counts the lines that a known difference changed, on the side where it changed more of them.
-    """
+    field: Field  #: as both sides should have it
+    raw: Field  #: as it stands
+    reasons: tuple[str, ...]  #: the known differences that make one of the other
+
+
+class Reading:
+    """Reads lines of one tool, ours and theirs, as fields that only differ where nobody knows why."""
 
     def __init__(self, tool: str, version: Version, *further: Known) -> None:
         self._known = (*known_differences(tool, version), *further)
         self._raw_names = version < _NAMES_ESCAPED_SINCE
-        self._changed: tuple[Counter[str], Counter[str]] = Counter(), Counter()
+        self._dropped: tuple[Counter[str], Counter[str]] = Counter(), Counter()
+        self._allowed: Counter[str] = Counter()
 
     @property
     def allowed(self) -> Counter[str]:
-        """Return how many lines each known difference changed, by its reason."""
-        return self._changed[0] | self._changed[1]
+        """Return how many lines differ for each known reason: those allowed for, and those that one side lacks."""
+        return self._allowed + (self._dropped[0] | self._dropped[1])
 
-    def theirs(self, lines: Iterable[str]) -> Iterator[Field]:
-        """Yield lines of btrfs-progs as fields, without those that are known to be wrong."""
+    def allow(self, ours: Line, theirs: Line) -> None:
+        """Count what is known of two lines with one field."""
+        if ours.raw != theirs.raw:
+            self._allowed.update({*ours.reasons, *theirs.reasons})
+
+    def theirs(self, lines: Iterable[str]) -> Iterator[Line]:
+        """Yield lines of btrfs-progs, without those that are known to be wrong."""
         return self._agreed(lines, 0, as_it_is if self._raw_names else unescape, as_it_is)
 
-    def ours(self, lines: Iterable[str]) -> Iterator[Field]:
-        """Yield our lines as fields, without those that this version of btrfs-progs lacks."""
+    def ours(self, lines: Iterable[str]) -> Iterator[Line]:
+        """Yield our lines, without those that this version of btrfs-progs lacks."""
         return self._agreed(lines, 1, unescape, unescape)
 
     def _agreed(
@@ -52,18 +61,19 @@ class Reading:
         side: int,
         read_name: Callable[[str], bytes],
         read_subvolume_name: Callable[[str], bytes],
-    ) -> Iterator[Field]:
-        changes: Sequence[tuple[Known, Side]] = [(known, (known.theirs, known.ours)[side]) for known in self._known]
-        changed = self._changed[side]
+    ) -> Iterator[Line]:
+        changes = [(known.reason, (known.theirs, known.ours)[side]) for known in self._known]
         for line in lines:
-            field = _field(line, read_name, read_subvolume_name)
-            for known, change in changes:
+            raw = field = _field(line, read_name, read_subvolume_name)
+            reasons: tuple[str, ...] = ()
+            for reason, change in changes:
                 agreed = change(field) if field else field
                 if agreed != field:
-                    changed[known.reason] += 1
-                    field = agreed
+                    reasons, field = (*reasons, reason), agreed
             if field:
-                yield field
+                yield Line(field, raw, reasons)
+            else:
+                self._dropped[side].update(reasons)
 
 
 _NAME = re.compile(r"(?s)(\t\t(?:index .* )?name: |\t\troot (?:back)?ref key .* name |\t\tdata (?!backref))(.*)")

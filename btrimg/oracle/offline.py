@@ -14,12 +14,13 @@ from btrimg.oracle.survey import some_of, spread
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from btrimg.oracle.fields import Line
     from btrimg.oracle.known import Field
     from btrimg.oracle.setting import Setting
     from btrimg.oracle.survey import Survey
     from btrimg.oracle.tally import Tally
 
-    Named = tuple[str, Field]
+    Named = tuple[str, Line]
 
 _BLOCKS_A_CALL = 256
 _STATS_OF_ANY_TREE_SINCE = (6, 19)  # tree-stats -t of 6.2 fails; of versions between, nobody knows
@@ -158,17 +159,18 @@ def same_lines(
         return
     mine, their = (list(_named(side, begins)) for side in (reading.ours(ours), reading.theirs(theirs)))
     for our, other in _paired(mine, their):
-        name, _ = our or other or ("", ())
-        tally.same(f"{where}{name}", our and our[1], other and other[1])
+        name = (our or other or ("",))[0]
+        if tally.same(f"{where}{name}", our and our[1].field, other and other[1].field) and our and other:
+            reading.allow(our[1], other[1])
 
 
-def _named(fields: Iterator[Field], begins: Callable[[Field], bool]) -> Iterator[Named]:
-    """Yield each field with the name of its group."""
+def _named(lines: Iterator[Line], begins: Callable[[Field], bool]) -> Iterator[Named]:
+    """Yield each line with the name of its group."""
     name = ""
-    for field in fields:
-        if begins(field):
-            name = " ".join(map(str, field)).partition(" itemoff ")[0]
-        yield name, field
+    for line in lines:
+        if begins(line.field):
+            name = " ".join(map(str, line.field)).partition(" itemoff ")[0]
+        yield name, line
 
 
 def _paired(ours: Sequence[Named], theirs: Sequence[Named]) -> Iterator[tuple[Named | None, Named | None]]:
@@ -176,6 +178,6 @@ def _paired(ours: Sequence[Named], theirs: Sequence[Named]) -> Iterator[tuple[Na
     if len(ours) == len(theirs):
         yield from zip(ours, theirs, strict=True)
         return
-    matcher = SequenceMatcher(None, ours, theirs, autojunk=False)
-    for _, first, last, their_first, their_last in matcher.get_opcodes():
+    mine, their = ([(name, line.field) for name, line in side] for side in (ours, theirs))
+    for _, first, last, their_first, their_last in SequenceMatcher(None, mine, their, autojunk=False).get_opcodes():
         yield from zip_longest(ours[first:last], theirs[their_first:their_last])

@@ -55,23 +55,32 @@ def test_a_known_difference_hides_no_other(known: Known) -> None:
         "xattr values end after 255 bytes": (f"\t\tdata {'x' * 255}{{}}", "\t\tdata y"),
         "xattr values, not being escaped, end at a NUL too": ("\t\tdata some\\000{}", "\t\tdata any\\000"),
         "inline references come without their key": ("\t\t(178 0x1) extent data backref root {}", None),
-        "owner references are misspelt": ("\t\textent owner root {}", None),
+        "owner references are misspelt": ("\t\ttextent owner root {}", None),
         "flags of dead subvolumes have no name": ("\t\tlast_snapshot 7 flags 0x1{}", "\t\tlast_snapshot 8 flags 0x1"),
         "a replacement's stop time is its start time": ("\t\tstop time {}", "\t\tlast_mirror 2"),
         "device replacements have no body": ("\t\tstate {}", "\t\tlast_mirror 2"),
     }[known.reason]
     reading = Reading("dump-tree", (6, 0))
-    field = tuple(reading.ours([line.format("(1)" if "flags" in line else "1")]))
-    assert reading.allowed[known.reason] == (0 if known.reason == "owner references are misspelt" else 1)
-    assert tuple(reading.ours([other or line.format("9")])) != field
+    side = reading.theirs if known.reason == "owner references are misspelt" else reading.ours
+    found = list(side([line.format("(1)" if "flags" in line else "1")]))
+    assert known.reason in (found[0].reasons if found else reading.allowed)
+    assert [each.field for each in side([other or line.format("9")])] != [each.field for each in found]
+
+
+def test_only_what_differs_counts_as_allowed_for() -> None:
+    line = "\t\tlast_snapshot 7 flags 0x1(RDONLY)"
+    for ours, theirs, expected in ((line, line, 0), (line, line.replace("(RDONLY)", "(none)"), 1)):
+        reading = Reading("dump-tree", NEW)
+        reading.allow(*reading.ours([ours]), *reading.theirs([theirs]))
+        assert reading.allowed.total() == expected
 
 
 def test_a_raw_name_with_a_line_break_is_one_name() -> None:
     text = "\titem 3 key (257 DIR_ITEM 1) itemoff 1 itemsize 2\n\t\tname: a\nb: c\n\t\tdata d\n"
     assert [*lines_of(text)][1:] == ["\t\tname: a\nb: c", "\t\tdata d"]
-    assert [*Reading("dump-tree", OLD).theirs(lines_of(text))][1] == ("name:", b"a\nb: c")
-    ours = Reading("dump-tree", OLD).ours(["\t\tname: a\\nb: c"])
-    assert [*ours] == [("name:", b"a\nb: c")]
+    _, theirs, _ = Reading("dump-tree", OLD).theirs(lines_of(text))
+    (ours,) = Reading("dump-tree", OLD).ours(["\t\tname: a\\nb: c"])
+    assert ours.field == theirs.field == ("name:", b"a\nb: c")
 
 
 def test_lines_meet_again_behind_one_that_is_missing() -> None:

@@ -91,7 +91,7 @@ def test_whatever_the_kernel_wrote_all_agree_on(cell: Any, kernel_image: Callabl
     assert set(found.tallies) == EVERY
     assert found.not_made().keys() <= {"list-chunks", "map-logical"}, "tools that old or other packages lack"
     assert all(tally.whole is None or tally.compared <= tally.whole for tally in found.tallies.values())
-    assert found.tallies["inodes"].compared == 6
+    assert found.tallies["inodes"].compared >= 6
     assert found.tallies["inodes"].whole == len({(e.subvolume, e.stat.ino) for e in real(written)})
     assert_nothing_left(written.devices)
 

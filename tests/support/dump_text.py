@@ -36,9 +36,9 @@ def progs_version() -> Version:
 
 def their_fields(tool: str, text: str) -> Iterator[Field]:
     """Yield the lines that *tool* of btrfs-progs prints as values, without those that we know to be wrong."""
-    return Reading(tool, progs_version()).theirs(lines_of(text))
+    return (line.field for line in Reading(tool, progs_version()).theirs(lines_of(text)))
 
 
 def our_fields(tool: str, lines: Iterable[str]) -> Iterator[Field]:
     """Yield our lines as values, without those that this version of *tool* lacks."""
-    return Reading(tool, progs_version()).ours(lines)
+    return (line.field for line in Reading(tool, progs_version()).ours(lines))
