@@ -6,6 +6,7 @@ of a tree are gathered from them batch by batch. So memory stays bounded, howeve
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -13,8 +14,9 @@ import numpy as np
 from btrimg.filesystem.strings import Strings
 from btrimg.tables import devicespace
 from btrimg.tables.build import FEW, build, few
+from btrimg.tables.cachedspace import cached_rows
 from btrimg.tables.leafscan import TAKES, LeafScan, every_tree, trees_of_kind
-from btrimg.tables.schema import PHYSICAL_RANGES, RELATIONS, TREE_BLOCKS
+from btrimg.tables.schema import FREE_SPACE, PHYSICAL_RANGES, RELATIONS, TREE_BLOCKS
 from btrimg.tables.utf8 import as_utf8, taken
 
 if TYPE_CHECKING:
@@ -60,12 +62,17 @@ def relations(image: Image, names: Sequence[str], spill: Spill) -> Iterator[Rows
         elif name == PHYSICAL_RANGES.name:
             yield _of_devices(image, relation)
         elif scan:
-            yield _of_leaves(scan, relation)
+            rows = _of_leaves(scan, relation)
+            yield _followed(rows, _whole(relation, cached_rows(image))) if name == FREE_SPACE.name else rows
 
 
 def _whole(relation: Relation, columns: Mapping[str, Values]) -> Rows:
     """Return the rows of a relation that is small enough to be whole in memory."""
     return Rows(relation, lambda: iter([[_text(column, columns[column.name]) for column in relation.columns]]))
+
+
+def _followed(first: Rows, second: Rows) -> Rows:
+    return Rows(first.relation, lambda: chain(first.batches(), second.batches()))
 
 
 def _of_devices(image: Image, relation: Relation) -> Rows:

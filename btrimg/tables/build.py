@@ -9,6 +9,7 @@ import numpy as np
 from btrimg.filesystem import strings
 from btrimg.filesystem.strings import Strings
 from btrimg.tables import devicespace, fewrows, schema
+from btrimg.tables.cachedspace import cached_rows
 from btrimg.tables.leafscan import TAKES, Gathered, LeafScan, every_tree, trees_of_kind
 from btrimg.tables.schema import RELATIONS
 
@@ -44,6 +45,10 @@ def build(image: Image, names: Collection[str]) -> dict[str, Table]:
         scan = LeafScan(image, leaves, [root for kind in kinds for root in trees_of_kind(image, kind)])
         for relation in leaves:  # one by one, so that the memory of each is free when the next one is made
             built[relation.name] = _finished(scan.gathered(relation))
+    if schema.FREE_SPACE.name in names:
+        cached = _table(schema.FREE_SPACE, cached_rows(image))
+        found = built[schema.FREE_SPACE.name]
+        built[schema.FREE_SPACE.name] = {name: np.append(found[name], more) for name, more in cached.items()}
     if schema.TREE_BLOCKS.name in names:
         blocks = LeafScan(image, [], every_tree(image)).tree_blocks()
         built[schema.TREE_BLOCKS.name] = _table(schema.TREE_BLOCKS, blocks)

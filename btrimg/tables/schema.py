@@ -312,11 +312,12 @@ CSUMS = Relation(
 )
 FREE_SPACE = Relation(
     "free_space",
-    "A free range, as the free space tree says (FREE_SPACE_EXTENT, or a run of bits of FREE_SPACE_BITMAP).",
+    "A free range, as the free space tree says (FREE_SPACE_EXTENT, or a run of bits of FREE_SPACE_BITMAP), or the v1"
+    " space cache of a block group, where it is of the last commit.",
     (
         u64("logical", "start", LOGICAL),
         u64("length", "length", BYTES),
-        text("source", "type of the item", *FREE_SPACE_SOURCES),
+        text("source", "type of the item, or the cache", *FREE_SPACE_SOURCES),
     ),
     trees=(TreeId.FREE_SPACE_TREE,),
 )

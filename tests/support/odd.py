@@ -70,6 +70,22 @@ def received(directory: str) -> Sequence[str]:
     return devices
 
 
+def cached(directory: str) -> Sequence[str]:
+    """Keep a v1 space cache with entries of several pages and a bitmap."""
+    devices = images.new_devices(directory, 1, 2048 * images.MIB)
+    images.mkfs(devices, "single", options=["-R", "^free-space-tree"])
+    for _ in range(2):  # the kernel does not write the cache of a block group in the mount that made it
+        with kernel.mount(devices, options=["space_cache=v1"]) as top:
+            fill = Filler(top)
+            for number in range(5000):
+                fill.write(b"many/%04d" % number, fill.noise(2 * BLOCK))
+            fill.sync()
+            for number in range(0, 5000, 2):
+                os.unlink(fill.path(b"many/%04d" % number))
+            fill.sync()
+    return devices
+
+
 def replaced(directory: str) -> Sequence[str]:
     """Replace one of three devices, reset the error counters, and leave free space as bitmaps."""
     *devices, fresh = images.new_devices(directory, 4, 256 * images.MIB)

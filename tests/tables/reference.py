@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from btrimg.errors import NotFoundError
 from btrimg.filesystem.extents import row_of_item
+from btrimg.filesystem.spacecache import cached_free_space
 from btrimg.ondisk.chunks import BlockGroupItem, Chunk, DevExtent, DevItem
 from btrimg.ondisk.constants import BlockGroup, ExtentFlag, ItemType, TreeId
 from btrimg.ondisk.csum import extref_hash, name_hash
@@ -209,13 +210,14 @@ def csums(image: Image) -> Iterator[Row]:
 
 def free_space(image: Image) -> Iterator[Row]:
     types = (ItemType.FREE_SPACE_EXTENT, ItemType.FREE_SPACE_BITMAP)
-    for key, payload in items_of(image, TreeId.FREE_SPACE_TREE, *types):
+    sector = image.volume.sectorsize
+    in_tree = ((item, "") for item in items_of(image, TreeId.FREE_SPACE_TREE, *types))
+    for (key, payload), cached in (*in_tree, *((item, "cache") for item in cached_free_space(image))):
         if key.type == ItemType.FREE_SPACE_EXTENT:
-            yield key.objectid, key.offset, "extent"
+            yield key.objectid, key.offset, cached or "extent"
         else:
             for first, count in runs(payload):
-                sector = image.volume.sectorsize
-                yield key.objectid + first * sector, count * sector, "bitmap"
+                yield key.objectid + first * sector, count * sector, cached or "bitmap"
 
 
 def runs(bitmap: bytes) -> Iterator[tuple[int, int]]:
