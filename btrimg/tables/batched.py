@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from btrimg.filesystem.strings import Strings
-from btrimg.tables import devicespace
+from btrimg.tables import blockcopies, devicespace
 from btrimg.tables.build import FEW, build, few
 from btrimg.tables.cachedspace import cached_rows
-from btrimg.tables.leafscan import TAKES, LeafScan, every_tree, trees_of_kind
+from btrimg.tables.leafscan import TAKES, LeafScan, trees_of_kind
 from btrimg.tables.schema import FREE_SPACE, PHYSICAL_RANGES, RELATIONS, TREE_BLOCKS
 from btrimg.tables.utf8 import as_utf8, taken
 
@@ -58,7 +58,7 @@ def relations(image: Image, names: Sequence[str], spill: Spill) -> Iterator[Rows
         if name in FEW:
             yield _whole(relation, few(image, relation).different)
         elif name == TREE_BLOCKS.name:
-            yield _whole(relation, LeafScan(image, [], every_tree(image)).tree_blocks())
+            yield _whole(relation, blockcopies.tree_blocks(image))
         elif name == PHYSICAL_RANGES.name:
             yield _of_devices(image, relation)
         elif scan:

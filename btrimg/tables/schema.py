@@ -194,6 +194,12 @@ TREE_BLOCKS = Relation(
         u32("fill", "taken by header, slots and payloads", BYTES),
     ),
 )
+TREE_BLOCKS_WITH_COPIES = TREE_BLOCKS._replace(
+    columns=(
+        *TREE_BLOCKS.columns,
+        text("csum", "of each copy in order, separated by spaces: ok, bad (or another block), missing (or unreadable)"),
+    )
+)
 INODES = Relation(
     "inodes",
     "An inode (INODE_ITEM).",
@@ -370,7 +376,7 @@ RELATIONS = {
         BLOCK_GROUPS,
         ROOTS,
         SUBVOLUMES,
-        TREE_BLOCKS,
+        TREE_BLOCKS_WITH_COPIES,
         INODES,
         NAMES,
         XATTRS,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from btrimg.ondisk.record import Record
     from btrimg.trees.block import BlockReader
+    from btrimg.volume.volume import Volume
 
     Report = Callable[[CorruptError], None]
     BlockReport = Callable[[int, BlockError], None]
@@ -162,27 +163,16 @@ class BatchReader:
         """Read the blocks of *promises* into *buffer*, what lies side by side at once, and judge them."""
         rows = buffer[: len(promises)]
         places = self._places.locate(promises["logical"].astype(np.uint64))
-        devid, physical = places.devid[0], places.physical[0]
-        readable = places.contiguous >= self._nodesize
-        follows = (devid[1:] == devid[:-1]) & (physical[1:] == physical[:-1] + self._nodesize)
-        breaks = np.flatnonzero(~(follows & readable[1:] & readable[:-1])) + 1
-        for start, end in pairwise([0, *breaks.tolist(), len(rows)]):
-            device = self._volume.devices.get(int(devid[start]))
-            if device is None or not readable[start]:
-                readable[start:end] = False
-                continue
-            try:
-                device.pread_into(rows[start:end].data, int(physical[start]))
-            except DeviceError:
-                readable[start:end] = False
+        wanted = places.contiguous >= self._nodesize
+        readable = fill(self._volume, rows, places.devid[0], places.physical[0], wanted)
         return self._judge(first, rows, promises, level, readable)
 
     def _judge(
         self, first: int, rows: NDArray[np.uint8], promises: Structs, level: int, readable: Truths
     ) -> BlockBatch:
         """Judge blocks as ``BlockReader.accept`` does, but for their end keys, which depend on the tree."""
-        heads = _heads(rows)
-        good = readable & self._sealed(rows, heads)
+        heads = heads_of(rows)
+        good = readable & sealed(self._volume, rows, heads)
         good &= heads["bytenr"] == promises["logical"]
         good &= heads["level"] == level
         capacity = (self._nodesize - Header.SIZE) // (KeyPtr if level else Item).SIZE
@@ -201,15 +191,6 @@ class BatchReader:
         good &= (known & _FIRST_KEY == 0) | ((first_keys == promises["key"]) & (batch.counts > 0))
         return batch
 
-    def _sealed(self, rows: NDArray[np.uint8], heads: Structs) -> Truths:
-        """Return which blocks have the right checksum and belong to the filesystem."""
-        size, digest = self._volume.csum.size, self._volume.csum.digest
-        computed = b"".join(map(digest, rows[:, 32:]))
-        stored = rows[:, :size].tobytes()
-        ours = np.fromiter(map(self._volume.fsids.__contains__, heads["fsid"].tolist()), np.bool_, len(rows))
-        sealed: Truths = ours & (np.frombuffer(computed, f"V{size}") == np.frombuffer(stored, f"V{size}"))
-        return sealed
-
     def _repair(self, batch: BlockBatch, promises: Structs, level: int, bad: BlockReport) -> BlockBatch:
         """Return *batch* with the blocks that are not good taken from other copies, where there are any."""
         for number in np.flatnonzero(~batch.good).tolist():
@@ -220,12 +201,40 @@ class BatchReader:
             else:
                 batch.rows[number] = np.frombuffer(block.data, np.uint8)
                 batch.good[number] = True
-        heads = _heads(batch.rows)
+        heads = heads_of(batch.rows)
         heads[~batch.good] = np.zeros((), heads.dtype)
         return _decode(batch.first, batch.rows, heads, level, batch.good)
 
 
-def _heads(rows: NDArray[np.uint8]) -> Structs:
+def fill(volume: Volume, rows: NDArray[np.uint8], devid: NDArray[np.uint64], physical: Ints, wanted: Truths) -> Truths:
+    """Read those of *rows* that are *wanted* from their places, what lies side by side at once; return which it got."""
+    follows = (devid[1:] == devid[:-1]) & (physical[1:] == physical[:-1] + rows.shape[1])
+    breaks = np.flatnonzero(~(follows & wanted[1:] & wanted[:-1])) + 1
+    got = wanted.copy()
+    for start, end in pairwise([0, *breaks.tolist(), len(rows)]):
+        device = volume.devices.get(int(devid[start]))
+        if device is None or not wanted[start]:
+            got[start:end] = False
+            continue
+        try:
+            device.pread_into(rows[start:end].data, int(physical[start]))
+        except DeviceError:
+            got[start:end] = False
+    return got
+
+
+def sealed(volume: Volume, rows: NDArray[np.uint8], heads: Structs) -> Truths:
+    """Return which blocks have the right checksum and belong to the filesystem."""
+    size, digest = volume.csum.size, volume.csum.digest
+    computed = b"".join(map(digest, rows[:, 32:]))
+    stored = rows[:, :size].tobytes()
+    ours = np.fromiter(map(volume.fsids.__contains__, heads["fsid"].tolist()), np.bool_, len(rows))
+    found: Truths = ours & (np.frombuffer(computed, f"V{size}") == np.frombuffer(stored, f"V{size}"))
+    return found
+
+
+def heads_of(rows: NDArray[np.uint8]) -> Structs:
+    """Return the Header of every block."""
     return rows[:, : Header.SIZE].copy().view(Header.dtype())[:, 0]
 
 
