@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from btrimg.check import derived, disputes, freespace, superblocks
+from btrimg.check import derived, disputes, freespace, logs, superblocks
 from btrimg.check.faults import bad_blocks, bad_items
 from btrimg.check.itemfaults import ItemJudge
 from btrimg.check.references import data_uses
@@ -21,7 +21,7 @@ from btrimg.tables.hashes import fingerprints
 from btrimg.tables.leafscan import TAKES, Gathered, LeafScan, deleted_trees, every_tree
 from btrimg.tables.native import create_table
 from btrimg.tables.query import connect
-from btrimg.tables.schema import BACKREFS, EXTENTS, INODES, NAMES, RELATIONS, TREE_BLOCKS, XATTRS
+from btrimg.tables.schema import BACKREFS, CSUMS, EXTENTS, INODES, NAMES, RELATIONS, TREE_BLOCKS, XATTRS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -67,11 +67,17 @@ def _bad_blocks(scanned: Scanned) -> dict[str, NDArray[Any]]:
 #: Tables that are filled in the scan of all leaves, each with the names of the relations that it is for.
 FURTHER: dict[str, tuple[set[str], Callable[[Image], LeafTable[Any]]]] = {
     "item_faults": ({"bad_items"}, lambda image: LeafTable(ItemJudge(image.volume).faults)),
+    "log_extents": ({"log_data"}, lambda _image: LeafTable(logs.extents)),
+    "log_inodes": ({"log_data"}, lambda _image: LeafTable(logs.inodes)),
+    "log_sums": ({"log_data"}, lambda image: LeafTable(logs.sums_of(image.volume))),
     "free_space_infos": ({"free_space_infos"}, lambda _image: LeafTable(freespace.infos)),
     "data_uses": ({"disputed", "unowned"}, lambda _image: LeafTable(data_uses)),
 }
 #: Relations of leaves that relations of ``schema`` are made of.
-NEEDS = dict.fromkeys(("disputed", "unowned", "recounted", "owner_refs"), (EXTENTS, BACKREFS))
+NEEDS = {
+    **dict.fromkeys(("disputed", "unowned", "recounted", "owner_refs"), (EXTENTS, BACKREFS)),
+    "log_data": (CSUMS,),
+}
 #: What makes the columns of each relation of ``schema`` once all leaves were scanned.
 MAKERS: dict[str, Callable[[Scanned], dict[str, NDArray[Any]]]] = {
     "bad_blocks": _bad_blocks,
@@ -81,6 +87,7 @@ MAKERS: dict[str, Callable[[Scanned], dict[str, NDArray[Any]]]] = {
     "recounted": disputes.recounted,
     "owner_refs": disputes.owner_refs,
     "free_space_infos": freespace.free_space_infos,
+    "log_data": logs.log_data,
     "superblocks": superblocks.superblocks,
     "system_chunks": superblocks.system_chunks,
 }

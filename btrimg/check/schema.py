@@ -139,6 +139,18 @@ FREE_SPACE_INFOS = Relation(
         u32("flags", "FreeSpaceFlag bits"),
     ),
 )
+LOG_DATA = Relation(
+    "log_data",
+    "Data that a file with checksums uses, by a file extent in a log tree.",
+    (
+        u64("subvolume", "id of the subvolume whose log it is"),
+        u64("inode", "of the file"),
+        i64("offset", "start in the file", FILE),
+        i64("logical", "start of the bytes that are to have checksums", LOGICAL),
+        i64("length", "of these", BYTES),
+        Column("checksummed", "?", "whether all of them have, in the log or in the checksum tree"),
+    ),
+)
 
 RELATIONS = {
     relation.name: relation
@@ -150,6 +162,7 @@ RELATIONS = {
         UNOWNED,
         RECOUNTED,
         OWNER_REFS,
+        LOG_DATA,
         SUPERBLOCKS,
         SYSTEM_CHUNKS,
         FREE_SPACE_INFOS,

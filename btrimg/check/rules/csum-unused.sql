@@ -8,4 +8,6 @@
 select csum_runs.logical, csum_runs.ending
 from csum_runs
 asof left join data_runs on csum_runs.logical >= data_runs.logical
-where data_runs.ending is null or data_runs.ending < csum_runs.ending
+where (data_runs.ending is null or data_runs.ending < csum_runs.ending)
+-- Data of a log tree belongs to extents that replaying the log will record.
+and not exists (from log_data where log_data.logical < csum_runs.ending and csum_runs.logical < log_data.logical + log_data.length)
