@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import random
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support.demo import COMPRESSED, FILES, INLINE, SPARSE, VM
 
 from btrimg.corrupt.engine import Corruptor
@@ -314,6 +316,68 @@ def test_what_cannot_be_done_is_refused_with_a_sentence(
             corruptor.apply([edit])
         assert str(caught.value).startswith(ascii(edit))
         assert list(corruptor.pieces()) == []
+
+
+#: What words are made of, so that many name something that is there.
+PLACES = [
+    "fs/258",
+    "fs/256.DIR_ITEM",
+    "extent/*.EXTENT_ITEM.*[2]",
+    "fs@root",
+    "fs@0/257",
+    "super",
+    "chunk/256.CHUNK_ITEM",
+    "root/5.ROOT_ITEM",
+    "/files/inline.txt:EXTENT_DATA",
+    "data/{fs@root/header.bytenr}",
+    "device/1/65536",
+    "block@1",
+]
+STEPS = [
+    "/",
+    "payload",
+    "payload.size",
+    "slot.key",
+    "slot.size",
+    "shift",
+    "[0]",
+    "[1]",
+    "[+]",
+    "name",
+    "[0:4]",
+    "size",
+    "header.level",
+    "slots[0]",
+    "slots[0].key",
+    "bytes[0:4]",
+    "sys_chunks[0]",
+    "super_roots[1]",
+    "refs",
+    "type",
+    ".",
+]
+VALUES = ["0x", "0xff", "0x00*17", "none", "1", "-1", "4096*4096", "{fs@root}", "{super/fsid}", "257.1.0", "{", "x"]
+MARKS = ["", *["@mirror:0", "@mirror:1", "@mirror:9", "@devid:2", "@sort", "@keep-csum", "@keep-parents"]]
+WORDS = st.builds(
+    "{}/{}{}{}{}".format,
+    st.sampled_from(PLACES),
+    st.lists(st.sampled_from(STEPS), max_size=2).map("".join),
+    st.sampled_from(["=", "+=", "-=", "^=", "|=", "&="]),
+    st.sampled_from(VALUES),
+    st.sampled_from(MARKS),
+)
+
+
+@settings(max_examples=150)
+@given(words=st.lists(WORDS, min_size=1, max_size=4))
+def test_any_words_are_edits_or_end_in_a_sentence(words: list[str], demo_image: str) -> None:
+    with open_image(demo_image) as image:
+        corruptor = Corruptor(image)
+        with suppress(BtrimgError):
+            corruptor.apply(words)
+        for piece in corruptor.pieces():
+            assert len(piece.before) == len(piece.after)
+            assert piece.before != piece.after
 
 
 # Tree blocks

@@ -14,8 +14,9 @@ from btrimg.corrupt.finder import Finder
 from btrimg.corrupt.words import parse_reference, parse_target
 from btrimg.errors import BlockError, CorruptError
 from btrimg.filesystem.image import open_image
-from btrimg.ondisk.blocks import Key
+from btrimg.ondisk.blocks import Header, Key
 from btrimg.ondisk.constants import ItemType, TreeId
+from btrimg.trees.hunt import hunt
 from btrimg.volume.parity import compute_p, compute_q
 
 if TYPE_CHECKING:
@@ -83,6 +84,28 @@ def test_items_are_found_in_any_leaf_by_pattern_and_position(base_image: Base) -
         of_level_1 = [key for key in keys if key.offset == 1]
         assert finder.item(parse_target("extent/*.METADATA_ITEM.1[1]")).key == of_level_1[1]
         assert finder.item(parse_target("256/*.INODE_REF")).key == Key(256, ItemType.INODE_REF, 256)
+
+
+def test_only_a_root_may_be_left_without_items(base_image: Base) -> None:
+    devices = base_image("rich")
+    with open_image(devices) as image:
+        count = len(list(image.tree(TreeId.UUID_TREE).items()))
+    with edited(devices, *["uuid/*=none"] * count) as image:
+        assert list(image.tree(TreeId.UUID_TREE).items()) == []
+    with open_image(devices) as image, pytest.raises(CorruptError, match="its block, which would be left empty"):
+        Corruptor(image).apply(["/xattrs/large:XATTR_ITEM=none"])  # it fills a leaf
+
+
+def test_of_older_blocks_the_newest_that_starts_alike_is_taken(base_image: Base) -> None:
+    devices = base_image("rich")
+    with open_image(devices) as image:
+        now = Header.unpack(Finder(image).descent.block(image.root_tree.root.logical))
+        older = [each for each in hunt(image.blocks, TreeId.ROOT_TREE, print) if each.level == now.level]
+        generations = sorted(each.generation for each in older if each.generation < now.generation)
+    assert len(generations) > 3
+    with edited(devices, "root@root=older@mirror:1") as image:
+        assert number(image, "root@root/header.generation@mirror:1") == generations[-1]
+        assert number(image, "root@root/header.bytenr@mirror:1") == now.bytenr
 
 
 def test_key_pointers_of_nodes(base_image: Base) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shlex
 from contextlib import suppress
 from typing import Any
 
@@ -9,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from btrimg.cli.corrupt import corrupt
 from btrimg.corrupt.values import Values, combine
 from btrimg.corrupt.words import Marks, Target, parse_edit, parse_reference, split_outside
 from btrimg.ondisk.blocks import Key
@@ -16,6 +20,7 @@ from btrimg.ondisk.constants import BlockGroup, InodeFlag, ItemType, TreeId
 from btrimg.ondisk.csum import extent_data_ref_hash, extref_hash, name_hash
 from btrimg.ondisk.spans import parse_path
 
+MANUAL = os.path.join(os.path.dirname(__file__), "../../docs/corrupt.md")
 TARGETS = {
     "fs/257.INODE_ITEM.0/size": Target("item", "fs", "257.INODE_ITEM.0", parse_path("size")),
     "fs/257.INODE_ITEM": Target("item", "fs", "257.INODE_ITEM"),
@@ -179,3 +184,27 @@ def test_keys_have_names_hashes_and_open_parts() -> None:
 def test_what_is_no_whole_key_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"is no|does not fit|write hash|no number"):
         values({}).key(text)
+
+
+def test_the_examples_of_the_help_are_edits() -> None:
+    lines = [line.strip() for line in corrupt.help.splitlines()]
+    examples = [shlex.split(line) for line in lines if line.startswith("btrimg corrupt ")]
+    edits = [word for words in examples for word in words[3:] if "=" in word]
+    assert len(edits) > len(examples) > 5
+    for edit in edits:
+        assert parse_edit(edit).text == edit
+    assert all({"--output", "--in-place"} & set(words) for words in examples)
+
+
+def test_the_manual_shows_edits_and_all_marks() -> None:
+    """What docs/corrupt.md shows as a whole edit is one."""
+    with open(MANUAL, encoding="utf-8") as file:
+        shown = re.findall(r"`([^`]+)`", file.read())
+    edits = [word for word in shown if re.match(r"[\w/]\S*/\S*=", word) and "…" not in word]
+    assert len(edits) > 1
+    for edit in edits:
+        assert parse_edit(edit).text == edit
+    marks = {word for word in shown if word.startswith("@")}
+    for mark in marks:
+        assert parse_edit(f"fs/1/a=1{mark.replace('N', '1')}").value == "1"
+    assert len(marks) == len(Marks._fields)
