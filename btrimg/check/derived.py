@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
 _DIRECTORY = os.path.join(os.path.dirname(__file__), "derived")
 _COMMENTS = re.compile(r"(?:--.*\n)*")
@@ -63,7 +63,16 @@ def needed(words: Collection[str]) -> list[Derived]:
     return list(found.values())
 
 
-def make(con: Any, relations: Collection[Derived]) -> None:
-    """Make *relations*, in the order that ``needed`` gives, in the database."""
+def make(con: Any, relations: Collection[Derived]) -> Iterator[str]:
+    """Make *relations*, in the order that ``needed`` gives, in the database.
+
+    Yields a sentence for each that numbers on the image make DuckDB refuse; that one is left empty.
+    """
+    import duckdb
+
     for relation in relations:
-        con.execute(f"create temp table {relation.name} as {relation.query}")
+        try:
+            con.execute(f"create table {relation.name} as {relation.query}")
+        except duckdb.Error as error:
+            con.execute(f"create table {relation.name} as from ({relation.query}) limit 0")
+            yield f"{relation.name} could not be made: {str(error).partition(chr(10))[0]}"

@@ -38,11 +38,11 @@ class Rule(NamedTuple):
 def rules() -> dict[str, Rule]:
     """Return every rule by its code, in order."""
     found = {}
-    for name in sorted(os.listdir(_DIRECTORY)):
-        code, extension = os.path.splitext(name)
-        if extension == ".sql":
-            with open(os.path.join(_DIRECTORY, name), encoding="utf-8") as file:
-                found[code] = parse_rule(code, file.read())
+    for code in sorted(
+        code for code, extension in map(os.path.splitext, os.listdir(_DIRECTORY)) if extension == ".sql"
+    ):
+        with open(os.path.join(_DIRECTORY, f"{code}.sql"), encoding="utf-8") as file:
+            found[code] = parse_rule(code, file.read())
     return found
 
 

@@ -9,6 +9,7 @@ from btrimg.check.evidence import Evidence
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from btrimg.check.evidence import Progress
     from btrimg.check.rule import Rule
     from btrimg.filesystem.image import Image
 
@@ -28,9 +29,11 @@ class Finding(NamedTuple):
         return self.rule.sentence.format_map(self.row | quoted)
 
 
-def check(image: Image, rules: Sequence[Rule]) -> Iterator[Finding]:
-    """Yield what *rules* find, one rule after the other; damage in one place does not hide what is wrong elsewhere."""
-    evidence = Evidence(image, rules)
-    for rule in rules:
-        for row in evidence.rows_of(rule):
-            yield Finding(rule, row)
+def check(image: Image, rules: Sequence[Rule], progress: Progress = lambda _things, _bytes: None) -> Iterator[Finding]:
+    """Read the whole *image*; yield what *rules* find, one rule after the other.
+
+    Damage in one place does not hide what is wrong elsewhere. *progress* hears of tree blocks and bytes while they are
+    read, which is before this returns.
+    """
+    evidence = Evidence(image, rules, progress)
+    return (Finding(rule, row) for rule, row in evidence.answers(rules))

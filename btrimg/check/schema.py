@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from btrimg.check import quotas, rootfacts
 from btrimg.check.copies import STATES
 from btrimg.check.itemfaults import ITEM_FAULTS
 from btrimg.check.superblocks import ITEM_NUMBERS, NUMBERS
 from btrimg.tables.relation import BYTES, FILE, LOGICAL, PHYSICAL, Column, Relation, i64, text, u8, u32, u64
-from btrimg.tables.schema import BACKREF_KINDS
+from btrimg.tables.schema import BACKREF_KINDS, EXTENT_KINDS
 from btrimg.trees.block import FAULTS
 
 COPY_KINDS = ("data", "tree block", "nodatasum", "parity P", "parity Q")
@@ -95,6 +96,8 @@ OWNER_REFS = Relation(
     (
         u64("extent", "start of the extent", LOGICAL),
         u64("root", "id of the subvolume that wrote it"),
+        text("kind", "what the extent holds", *EXTENT_KINDS),
+        Column("simple_quotas", "?", "whether the filesystem has simple quotas"),
     ),
 )
 SUPERBLOCKS = Relation(
@@ -166,5 +169,7 @@ RELATIONS = {
         SUPERBLOCKS,
         SYSTEM_CHUNKS,
         FREE_SPACE_INFOS,
+        *rootfacts.RELATIONS,
+        *quotas.RELATIONS,
     )
 }

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import sys
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from btrimg.cli.command import Argument, Option, command
 from btrimg.cli.parameters import FORCE, FURTHER_DEVICES, JSON, open_target, parse_target
+from btrimg.cli.progress import counting
+from btrimg.cli.terminal import say
 from btrimg.errors import BtrimgError
 
 if TYPE_CHECKING:
     from btrimg.cli.parameters import Target
+
+_MOST = 100  # findings of one rule that a person is shown: one fault can be found a million times
 
 
 @command(
     Argument("target", "[IMAGE]", parse_target, is_path=True, optional=True),
     Option("data", ("--data",), "Also verify every copy of all data and tree blocks, and all parity."),
     Option("list_rules", ("--rules",), "List the rules; takes no IMAGE."),
+    Option("everything", ("--all",), f"Print all findings, not only {_MOST} of each rule; JSON has all."),
     Option("only", ("--rule",), "Run this rule; may be repeated.", str, "CODE", many=True),
     Option("explain", ("--explain",), "Tell what a rule means and what to do; takes no IMAGE.", str, "CODE"),
     JSON,
@@ -26,6 +33,7 @@ def check(
     target: Target | None,
     data: bool,
     list_rules: bool,
+    everything: bool,
     only: tuple[str, ...],
     explain: str | None,
     as_json: bool,
@@ -41,7 +49,7 @@ def check(
     Each finding is a line "SEVERITY CODE: SENTENCE". The exit code is 0 when there is no error, 1 when there is one,
     and 2 when the image cannot be judged.
     """
-    from btrimg.check.rule import ERROR, rule, rules
+    from btrimg.check.rule import ERROR, WARNING, rule, rules
     from btrimg.render import findings
 
     if list_rules:
@@ -57,11 +65,21 @@ def check(
 
     chosen = [rule(code) for code in only] or [each for each in rules().values() if data or not each.needs_data]
     line_of = findings.finding_json if as_json else findings.finding_line
-    errors = 0
+    errors = warnings = 0
     with open_target(target, **opening) as image:
-        for finding in run(image, chosen):
-            errors += finding.rule.severity == ERROR
-            print(line_of(finding))
+        with counting("checking", "tree blocks") as progress:
+            found = run(image, chosen, progress)
+        for each, several in groupby(found, lambda finding: finding.rule):
+            count = 0
+            for count, finding in enumerate(several, 1):
+                if count <= _MOST or everything or as_json:
+                    print(line_of(finding))
+            errors += count * (each.severity == ERROR)
+            warnings += count * (each.severity == WARNING)
+            if count > _MOST and not (everything or as_json):
+                print(findings.more_line(each, count - _MOST))
+    sys.stdout.flush()
+    say("", "red" if errors else "green", findings.verdict(errors, warnings, len(chosen)))
     return 1 if errors else 0
 
 

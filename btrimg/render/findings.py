@@ -23,11 +23,24 @@ def finding_line(finding: Finding) -> str:
     return f"{finding.rule.severity} {finding.rule.code}: {finding.sentence(_quoted)}"
 
 
+def more_line(rule: Rule, count: int) -> str:
+    """Return the line that stands for *count* further findings of a rule."""
+    return f"{rule.severity} {rule.code}: and {count} more, which --all shows"
+
+
 def finding_json(finding: Finding) -> str:
     """Return a finding as an object of one line; ``row`` has the numbers that the sentence is made of."""
     rule = finding.rule
     facts: dict[str, Any] = {"code": rule.code, "severity": rule.severity, "sentence": finding.sentence()}
     return json.dumps(facts | {"row": finding.row})
+
+
+def verdict(errors: int, warnings: int, rules: int) -> str:
+    """Return the sum of all findings as a sentence."""
+    found = [
+        f"{count} {noun}{'s' * (count != 1)}" for count, noun in ((errors, "error"), (warnings, "warning")) if count
+    ]
+    return f"{'clean' if not errors else 'not clean'} by {rules} rules{': ' * bool(found)}{', '.join(found)}"
 
 
 def rule_lines(rules: Iterable[Rule]) -> Iterator[str]:

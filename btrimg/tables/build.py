@@ -46,16 +46,16 @@ def build(image: Image, names: Collection[str]) -> dict[str, Table]:
         for relation in leaves:  # one by one, so that the memory of each is free when the next one is made
             built[relation.name] = _finished(scan.gathered(relation))
     if schema.FREE_SPACE.name in names:
-        cached = _table(schema.FREE_SPACE, cached_rows(image))
+        cached = _finished(of_columns(schema.FREE_SPACE, cached_rows(image)))
         found = built[schema.FREE_SPACE.name]
         built[schema.FREE_SPACE.name] = {name: np.append(found[name], more) for name, more in cached.items()}
     if schema.TREE_BLOCKS.name in names:
         blocks = blockcopies.tree_blocks(image)
-        built[schema.TREE_BLOCKS.name] = _table(schema.TREE_BLOCKS_WITH_COPIES, blocks)
+        built[schema.TREE_BLOCKS.name] = _finished(of_columns(schema.TREE_BLOCKS_WITH_COPIES, blocks))
     if schema.PHYSICAL_RANGES.name in names:
         parts = list(devicespace.physical(image, lambda *needed: build(image, needed)))
         columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        built[schema.PHYSICAL_RANGES.name] = _table(schema.PHYSICAL_RANGES, columns)
+        built[schema.PHYSICAL_RANGES.name] = _finished(of_columns(schema.PHYSICAL_RANGES, columns))
     return {name: built[name] for name in names}
 
 
@@ -77,9 +77,10 @@ def _finished(gathered: Gathered) -> Table:
     return table | {c.name: _values(c, gathered.different[c.name], gathered.rows) for c in relation.columns}
 
 
-def _table(relation: Relation, columns: Columns) -> Table:
+def of_columns(relation: Relation, columns: Columns) -> Gathered:
+    """Return a relation of which all rows are in *columns*, once."""
     rows = np.arange(len(columns[relation.columns[0].name]))
-    return {column.name: _values(column, columns[column.name], rows) for column in relation.columns}
+    return Gathered(relation, columns, rows, np.empty(0, np.uint64))
 
 
 def _values(column: Column, values: NDArray[Any] | Strings, rows: Ints) -> NDArray[Any]:

@@ -33,12 +33,12 @@ class Limits(NamedTuple):
     directory: str | None = None  #: for these; None is where tempfile puts them
 
 
-def connect(writable: Iterable[str] = ()) -> Any:
-    """Return a database in memory that reaches nothing outside it, but the files *writable*."""
+def connect(**settings: bool) -> Any:
+    """Return a database in memory, with *settings* of DuckDB, that reaches nothing outside it."""
     import duckdb
 
-    con = duckdb.connect()
-    _confine(con, writable)
+    con = duckdb.connect(config={**settings})
+    _confine(con, ())
     return con
 
 

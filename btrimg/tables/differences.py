@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from btrimg.filesystem.leafrows import LeafTable
 from btrimg.filesystem.treepaths import find
 from btrimg.ondisk.constants import U64_MAX, ItemType, TreeId
 from btrimg.ondisk.csum import crc32c
 from btrimg.tables.leafscan import Gathered
 from btrimg.tables.schema import FILE_EXTENTS, INODES, NAMES, ORPHANS, XATTRS
 from btrimg.trees.batches import ranges
-from btrimg.trees.block import is_subvolume
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from numpy.typing import NDArray
 
-    from btrimg.filesystem.leafrows import LeafTable
     from btrimg.tables.leafscan import LeafScan
     from btrimg.tables.relation import Relation
     from btrimg.trees.scan import LeafBatch
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     Unsigned = NDArray[np.uint64]
     Truths = NDArray[np.bool_]
 
-_KEYS = np.random.default_rng(57).integers(0, 1 << 63, 5, np.uint64) | np.uint64(1)  # odd: no bit is lost
+_KEYS = np.random.default_rng(57).integers(0, 1 << 63, 6, np.uint64) | np.uint64(1)  # odd: no bit is lost
 #: By relation: the columns of which one must be a differing inode for a row to be wanted.
 ENDS = {
     INODES.name: ("inode",),
@@ -50,8 +51,8 @@ class Versions(NamedTuple):
     content: Unsigned  #: hash of the keys and payloads, wherever in the leaf they stand
 
 
-def versions(batch: LeafBatch) -> tuple[LeafBatch, Versions]:
-    """Return what the leaves of a batch say of inodes, in order of leaf.
+def versions(batch: LeafBatch, compared: Truths) -> tuple[LeafBatch, Versions]:
+    """Return what the leaves of a batch say of inodes, in order of leaf; of leaves that are not *compared*, anything.
 
     Payloads are told apart by CRC-32C, as blocks are in most filesystems.
     """
@@ -60,20 +61,56 @@ def versions(batch: LeafBatch) -> tuple[LeafBatch, Versions]:
     inode = np.where(orphan, batch.offset, batch.objectid)
     first = np.append(True, (inode[1:] != inode[:-1]) | (batch.leaf[1:] != batch.leaf[:-1]))[: len(inode)]
     start = np.flatnonzero(first)
-    if not len(start):
-        return batch.take(start), Versions(inode, inode)
-    words = batch.offset * _KEYS[0] + batch.key_type * _KEYS[1] + batch.size.view(np.uint64) * _KEYS[2]
-    content = np.add.reduceat((words ^ (words >> np.uint64(31))) * _KEYS[3], start)
+    items, inode = batch.take(start), inode[start]
+    content = (items.leaf.view(np.uint64) + np.uint64(1)) * _KEYS[5]
+    looked_at = compared[items.leaf]
+    some = batch.take(compared[batch.leaf])
+    if len(some.leaf):
+        content[looked_at] = _contents(some, np.flatnonzero(first[compared[batch.leaf]]))
+    return items, Versions(inode, content)
+
+
+def _contents(items: LeafBatch, start: Ints) -> Unsigned:
+    """Return a hash of the keys and payloads of each of the groups of *items* that *start* somewhere."""
+    words = items.offset * _KEYS[0] + items.key_type * _KEYS[1] + items.size.view(np.uint64) * _KEYS[2]
+    content: Unsigned = np.add.reduceat((words ^ (words >> np.uint64(31))) * _KEYS[3], start)
     # Payloads of neighbours stand side by side; where they do not, what is between makes a difference too many.
-    begin = np.minimum.reduceat(batch.position, start)
-    end = np.maximum.reduceat(batch.position + batch.size, start)
-    payloads = map(batch.data.data.__getitem__, map(slice, begin.tolist(), end.tolist()))
+    begin = np.minimum.reduceat(items.position, start)
+    end = np.maximum.reduceat(items.position + items.size, start)
+    payloads = map(items.data.data.__getitem__, map(slice, begin.tolist(), end.tolist()))
     content += np.fromiter(map(crc32c, payloads), np.uint64, len(start)) * _KEYS[4]
-    return batch.take(start), Versions(inode[start], content)
+    return content
+
+
+def version_table(scan: LeafScan) -> LeafTable[Versions]:
+    """Return a table of ``versions``, to be filled by *scan*, whose nodes have been read."""
+    compared = np.zeros(scan.leaves, np.bool_)
+    for _, leaves, base in _with_bases(scan, scan.forest.promised_leaves):
+        if base is not None:
+            compared |= _among(leaves, scan.leaves) ^ _among(base, scan.leaves)
+    return LeafTable(lambda batch: versions(batch, compared))
+
+
+def _with_bases(scan: LeafScan, leaves_of: Callable[[int], Ints]) -> Iterator[tuple[int, Ints, Ints | None]]:
+    """Yield for each subvolume its number, its leaves and those of the one before it that it shares most with."""
+    last = np.full(scan.leaves, -1, np.int64)  # by leaf: the number of the last subvolume that has it, -1 without one
+    for number, _ in scan.trees_of(INODES):
+        leaves = leaves_of(number)
+        before = last[leaves]
+        before = before[before >= 0]
+        last[leaves] = number
+        yield number, leaves, leaves_of(int(np.bincount(before).argmax())) if len(before) else None
+
+
+def _among(leaves: Ints, count: int) -> Truths:
+    """Return for each of *count* leaves whether it is one of *leaves*."""
+    found = np.zeros(count, np.bool_)
+    found[leaves] = True
+    return found
 
 
 class Differences:
-    """The differing rows of the subvolumes of a *scan*, of which a finished table of ``versions`` was made.
+    """The differing rows of the subvolumes of a *scan* that has filled its ``version_table``.
 
     Each subvolume is compared with the one before it, in the order of the trees, that it shares most leaves with; with
     none, all its inodes differ.
@@ -85,25 +122,16 @@ class Differences:
         self.inodes: dict[int, Unsigned] = {}
         self._whole: set[int] = set()
         self._linked: dict[int, Unsigned] = {}  # by number: the inodes at both ends of the names that differ
-        self._last = np.empty(0, np.int64)  # by leaf: the number of the last subvolume that has it, -1 without one
-        for number, (tree, _) in enumerate(scan.trees):
-            if is_subvolume(tree):
-                self.inodes[number] = self._differing(number)
+        for number, leaves, base in _with_bases(scan, scan.leaves_of):
+            if base is None:
+                self._whole.add(number)
+                self.inodes[number] = _distinct(versions.rows.inode[versions.rows_of(leaves)])
+            else:
+                self.inodes[number] = self._differing(leaves, base)
 
-    def _differing(self, number: int) -> Unsigned:
-        leaves = self._scan.leaves_of(number)
-        if not len(self._last):
-            self._last = np.full(self._scan.leaves, -1, np.int64)
-        before = self._last[leaves]
-        before = before[before >= 0]
-        self._last[leaves] = number
-        if not len(before):
-            self._whole.add(number)
-            everything: Unsigned = _distinct(self._versions.rows.inode[self._versions.rows_of(leaves)])
-            return everything
-        base = self._scan.leaves_of(int(np.bincount(before).argmax()))
-        mine = self._versions.rows_of(leaves[~self._among(base)[leaves]])
-        theirs = self._versions.rows_of(base[~self._among(leaves)[base]])
+    def _differing(self, leaves: Ints, base: Ints) -> Unsigned:
+        mine = self._versions.rows_of(leaves[~_among(base, self._scan.leaves)[leaves]])
+        theirs = self._versions.rows_of(base[~_among(leaves, self._scan.leaves)[base]])
         rows = np.concatenate([mine, theirs])
         inode = self._versions.rows.inode[rows]
         content = self._versions.rows.content[rows]
@@ -114,12 +142,6 @@ class Differences:
         changed = np.add.reduceat(content, start) != 0 if len(start) else start
         differing: Unsigned = inode[start[changed]]
         return differing
-
-    def _among(self, leaves: Ints) -> Truths:
-        """Return for every leaf whether it is one of *leaves*."""
-        found = np.zeros(self._scan.leaves, np.bool_)
-        found[leaves] = True
-        return found
 
     def gathered(self, relation: Relation) -> Gathered:
         """Return the rows of a relation that differ, to be asked for once; all of those that are not of subvolumes.
@@ -141,7 +163,7 @@ class Differences:
                 if relation.name == INODES.name and number in self._linked:
                     wanted = _distinct(np.concatenate([wanted, self._linked[number]]))
                 rows = index.rows_of(wanted)
-                rows = rows[self._among(leaves)[index.leaf[rows]]]
+                rows = rows[_among(leaves, self._scan.leaves)[index.leaf[rows]]]
                 if relation.name == NAMES.name:
                     ends = [_TOP, table.rows.inode[rows], table.rows.parent[rows]]
                     self._linked[number] = _distinct(np.concatenate(ends))

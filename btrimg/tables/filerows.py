@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from btrimg.filesystem import leafrows, strings
+from btrimg.filesystem import leafrows
 from btrimg.filesystem.columns import INLINE
+from btrimg.filesystem.strings import Slices
 from btrimg.ondisk.constants import ItemType, TreeId
 from btrimg.ondisk.csum import extref_hash
 from btrimg.ondisk.extents import FileExtentInline
@@ -52,15 +53,15 @@ def names(batch: LeafBatch, facts: Facts) -> Taken:
     """Return the rows of ``names``: in each leaf entries, references, extended references."""
     several = [_entries(batch, facts), _references(batch, facts), _extended_references(batch, facts)]
     items, columns = merged(several)
-    at, length = columns.pop("_at"), columns.pop("_length")
-    name = strings.cut(items.data, at, length)
+    name = Slices(items.data, columns.pop("_at"), columns.pop("_length"))
     hashed = np.flatnonzero(items.key_type == ItemType.DIR_ITEM)
-    expected = np.zeros(len(length), np.uint64)
-    expected[hashed] = name_hashes(strings.cut(items.data, at[hashed], length[hashed]))
-    for number in np.flatnonzero(items.key_type == ItemType.INODE_EXTREF).tolist():  # there are few
-        expected[number] = extref_hash(int(columns["parent"][number]), name.decode(number))
+    expected = np.zeros(len(name.length), np.uint64)
+    expected[hashed] = name_hashes(name.take(hashed))
+    extended = np.flatnonzero(items.key_type == ItemType.INODE_EXTREF)  # there are few
+    for number, text in zip(extended.tolist(), name.take(extended).cut().to_list(), strict=True):
+        expected[number] = extref_hash(int(columns["parent"][number]), text)
     code = _SOURCE_CODES[items.key_type]
-    return items, {"source": code, "name": name, "name_length": length, "expected_hash": expected, **columns}
+    return items, {"source": code, "name": name, "name_length": name.length, "expected_hash": expected, **columns}
 
 
 def _entries(batch: LeafBatch, facts: Facts) -> Rows:
@@ -111,12 +112,12 @@ def xattrs(batch: LeafBatch, facts: Facts) -> Taken:
     items = split(batch.of_type(ItemType.XATTR_ITEM), _DIR_ITEM_SIZE, facts.report)
     record = items.records(DirItem)
     at, length = items.position + DirItem.SIZE, record["name_len"].astype(np.int64)
-    name = strings.cut(items.data, at, length)
+    name = Slices(items.data, at, length)
     return items, {
         "inode": items.objectid,
         "hash": items.offset,
         "name": name,
-        "value": strings.cut(items.data, at + length, record["data_len"].astype(np.int64)),
+        "value": Slices(items.data, at + length, record["data_len"].astype(np.int64)),
         "name_length": length,
         "value_length": record["data_len"],
         "expected_hash": name_hashes(name),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from btrimg.filesystem.strings import Strings
+    from btrimg.filesystem.strings import Slices
 
     Words = NDArray[np.uint64]
 
@@ -23,9 +23,9 @@ _NAME_SEED = 0xFFFF_FFFE  # of ``name_hash``
 _LONGEST_NAME = 255  # the kernel's BTRFS_NAME_LEN; longer ones are hashed one by one
 
 
-def name_hashes(names: Strings) -> NDArray[np.uint32]:
+def name_hashes(names: Slices) -> NDArray[np.uint32]:
     """Return ``name_hash`` of every name."""
-    found = np.empty(names.rows, np.uint32)
+    found = np.empty(len(names.start), np.uint32)
     for some, letters in _by_length(names):
         length = letters.shape[1]
         if length > _LONGEST_NAME:
@@ -56,13 +56,13 @@ def _crc_by_distance() -> NDArray[np.uint32]:
     return table
 
 
-def fingerprints(values: Strings) -> Words:
+def fingerprints(values: Slices) -> Words:
     """Return a number for each string: equal ones have equal numbers, and of others two in 2**62 do.
 
     Made of two multilinear hashes (Lemire, Kaser: Strongly universal string hashing is fast, 2014): the upper halves of
     the sum of all 32-bit words, each times a 64-bit random number of its own.
     """
-    found = np.empty(values.rows, np.uint64)
+    found = np.empty(len(values.start), np.uint64)
     for some, letters in _by_length(values):
         size = letters.shape[1]
         words = np.zeros((len(some), size // 4 + 2), "<u4")
@@ -74,11 +74,11 @@ def fingerprints(values: Strings) -> Words:
     return found
 
 
-def _by_length(values: Strings) -> Iterator[tuple[NDArray[Any], NDArray[np.uint8]]]:
+def _by_length(values: Slices) -> Iterator[tuple[NDArray[Any], NDArray[np.uint8]]]:
     """Yield for each length that occurs the numbers of the strings, and these as rows of bytes."""
-    length = np.diff(values.offsets)
-    order = np.argsort(length, kind="stable")
-    ordered = length[order]
+    short = values.length.max(initial=0) < 1 << 16
+    order = np.argsort(values.length.astype(np.uint16) if short else values.length, kind="stable")
+    ordered = values.length[order]
     breaks = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
     for first, end in pairwise([0, *breaks.tolist(), len(order)]):
         if first < end:
@@ -88,4 +88,4 @@ def _by_length(values: Strings) -> Iterator[tuple[NDArray[Any], NDArray[np.uint8
                 yield some, np.empty((len(some), 0), np.uint8)
                 continue
             everywhere = np.ndarray((len(values.data) - size + 1,), f"V{size}", values.data, strides=(1,))
-            yield some, everywhere[values.offsets[some]].view(np.uint8).reshape(len(some), size)
+            yield some, everywhere[values.start[some]].view(np.uint8).reshape(len(some), size)

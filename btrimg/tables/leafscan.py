@@ -15,10 +15,11 @@ from btrimg.errors import CorruptError, NotFoundError
 from btrimg.filesystem.forest import deleted_pointers, item_roots, superblock_roots
 from btrimg.filesystem.image import root_pointer
 from btrimg.filesystem.leafrows import LeafTable, Parts
-from btrimg.filesystem.strings import Strings
+from btrimg.filesystem.strings import Slices, Strings
 from btrimg.ondisk.blocks import Header, Item, KeyPtr
 from btrimg.ondisk.constants import MAX_LEVEL, TreeId
 from btrimg.tables import devicerows, filerows, spacerows
+from btrimg.tables.hashes import fingerprints
 from btrimg.trees.block import is_subvolume
 from btrimg.trees.scan import Forest
 
@@ -34,9 +35,11 @@ if TYPE_CHECKING:
 
     Ints = NDArray[np.int64]
     Columns = Mapping[str, NDArray[Any] | Strings]
-    Taken = tuple[LeafBatch, Columns]  # an item for each row, in order of leaf, and the rows
+    Made = Mapping[str, NDArray[Any] | Slices | Strings]
+    Taken = tuple[LeafBatch, Made]  # an item for each row, in order of leaf, and the rows
     Take = Callable[[LeafBatch, "Facts"], Taken]
     Trees = list[tuple[int, Pointer]]  # with ids
+    Further = Callable[["LeafScan"], Sequence[LeafTable[Any]]]  # takes a scan that has read the nodes only
 
 
 class Facts(NamedTuple):
@@ -47,6 +50,7 @@ class Facts(NamedTuple):
     csum_size: int  #: bytes of one
     device_paths: dict[int, bytes]  #: by devid
     report: Callable[[CorruptError], None]
+    numbered: bool = False  #: whether strings that stand in leaves become their ``fingerprints``
 
 
 TAKES: dict[str, Take] = {  # by name of the relation
@@ -88,10 +92,11 @@ class Deleted(NamedTuple):
 
 
 class LeafScan:
-    """The leaves of *trees*, read once, for some *relations* and *further* tables.
+    """The leaves of *trees*, read once, for some *relations* and for tables that *further* makes before.
 
-    What is left of *deleted* trees is read, too, and in the *further* tables, but in no relation.
-    What cannot be read is reported to *image* and skipped. *parts* gives what holds the rows of one relation.
+    What is left of *deleted* trees is read, too, and in these tables, but in no relation. What cannot be read
+    is reported to *image* and skipped. *parts* gives what holds the rows of one relation. With *numbered*, names are
+    numbers. *progress* hears how many more leaves, of how many bytes, are done.
     """
 
     def __init__(
@@ -99,30 +104,32 @@ class LeafScan:
         image: Image,
         relations: Collection[Relation],
         trees: Trees,
-        further: Sequence[LeafTable[Any]] = (),
+        further: Further = lambda _scan: (),
         deleted: Deleted | None = None,
         parts: Callable[[], Parts[Any]] = Parts,
+        numbered: bool = False,
+        progress: Callable[[int, int], None] = lambda _leaves, _bytes: None,
     ) -> None:
         volume = image.volume
         paths = {devid: os.fsencode(device.path) for devid, device in volume.devices.items()}
-        facts = Facts(volume.nodesize, volume.sectorsize, volume.csum.size, paths, image.report)
+        facts = Facts(volume.nodesize, volume.sectorsize, volume.csum.size, paths, image.report, numbered)
         self.trees = trees
         self.deleted = deleted or Deleted([], {})
         roots = [at for _, at in (*trees, *self.deleted.trees)]
         self.forest = Forest(image.blocks, roots, image.report, self.deleted.freed)
         self._tables = {relation.name: LeafTable(_taker(relation, facts), parts()) for relation in relations}
         self._payload_bytes = [np.zeros(0, np.int64)]
-        self._read(further)
         self._leaves: dict[int, Ints] = {}
+        self.leaves = len(self.forest.addresses(0))  #: how many there are
+        self._read(further(self), progress)
 
-    def _read(self, further: Sequence[LeafTable[Any]]) -> None:
-        self.leaves = 0  #: how many there are
+    def _read(self, further: Sequence[LeafTable[Any]], progress: Callable[[int, int], None]) -> None:
         for batch in self.forest.leaves():
-            self.leaves += batch.leaves
             for table in (*self._tables.values(), *further):
                 table.add(batch)
             payloads = np.bincount(batch.leaf - batch.first_leaf, batch.size, batch.leaves)
             self._payload_bytes.append(payloads.astype(np.int64))
+            progress(batch.leaves, len(batch.data))
         for table in further:
             table.finish()
 
@@ -148,12 +155,10 @@ class LeafScan:
         return Gathered(relation, table.rows._asdict(), np.concatenate(parts), np.concatenate(ids))
 
     def trees_of(self, relation: Relation) -> list[tuple[int, int]]:
-        """Return the numbers and ids of the trees that hold a relation."""
-        found = []
-        for number, (tree, _) in enumerate(self.trees):
-            if (TreeId.FS_TREE if is_subvolume(tree) else tree) in relation.trees:
-                found.append((number, tree))
-        return found
+        """Return numbers and ids of the trees that hold a relation, of several with one id the last as the kernel does."""
+        numbers = {tree: number for number, (tree, _) in enumerate(self.trees)}
+        held = ((TreeId.FS_TREE if is_subvolume(tree) else tree) in relation.trees for tree in numbers)
+        return sorted((number, tree) for (tree, number), is_held in zip(numbers.items(), held, strict=True) if is_held)
 
     def tree_blocks(self) -> dict[str, NDArray[Any]]:
         """Return the columns of ``tree_blocks``, by address."""
@@ -210,13 +215,15 @@ def _taker(relation: Relation, facts: Facts) -> Callable[[LeafBatch], tuple[Leaf
 
     def taken(batch: LeafBatch) -> tuple[LeafBatch, Any]:
         items, columns = take(batch, facts)
-        return items, rows(*(_compact(column, columns[column.name]) for column in relation.columns))
+        return items, rows(*(_compact(column, columns[column.name], facts.numbered) for column in relation.columns))
 
     return taken
 
 
-def _compact(column: Column, values: NDArray[Any] | Strings) -> NDArray[Any] | Strings:
+def _compact(column: Column, values: NDArray[Any] | Slices | Strings, numbered: bool) -> NDArray[Any] | Strings:
     """Return a column in an array of its own, which does not hold on to the records that it was taken from."""
+    if isinstance(values, Slices):
+        return fingerprints(values) if numbered else values.cut()
     if isinstance(values, Strings):
         return values
     return np.ascontiguousarray(values, "u1" if column.words else column.type)

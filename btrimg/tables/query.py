@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from btrimg.tables.batched import relations
 from btrimg.tables.database import Database, Limits, QueryError
-from btrimg.tables.database import connect as connect
 from btrimg.tables.schema import RELATIONS
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from btrimg.check.derived import derived, make, needed, words_of
 from btrimg.check.rule import rules
-from btrimg.tables.query import connect
+from btrimg.tables.database import connect
 
 
 def test_a_relation_is_made_after_those_that_it_is_made_of() -> None:

@@ -34,7 +34,7 @@ REFERENCE = ("extent", "kind", "root", "parent", "inode", "offset")
 def scan(image: Image) -> Scanned:
     """Return what the relations of references are made of."""
     uses = LeafTable(data_uses)
-    found = LeafScan(image, [EXTENTS, BACKREFS], every_tree(image), [uses], deleted_trees(image))
+    found = LeafScan(image, [EXTENTS, BACKREFS], every_tree(image), lambda _scan: [uses], deleted_trees(image))
     gathered = {relation.name: found.gathered(relation) for relation in (EXTENTS, BACKREFS)}
     parts: dict[str, Any] = dict.fromkeys(Scanned._fields)
     parts |= {"image": image, "scan": found, "tables": {"data_uses": uses}, "gathered": gathered, "made": {}}

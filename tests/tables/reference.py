@@ -138,8 +138,8 @@ def names(image: Image) -> Iterator[Row]:
                 leads = (each.location.type, each.type, each.transid)
                 source = ItemType(key.type).name.lower()
                 hashed = name_hash(each.name) if source == "dir_item" else 0
-                where = (key.objectid, each.location.objectid)
-                yield subvolume, source, *where, *place, *leads, *named(each.name, hashed)
+                ends = (key.objectid, each.location.objectid)
+                yield subvolume, source, *ends, *place, *leads, *named(each.name, hashed)
 
 
 def named(name: bytes, expected_hash: int) -> Row:

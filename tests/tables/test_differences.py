@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from btrimg.filesystem.image import open_image
-from btrimg.filesystem.leafrows import LeafTable
 from btrimg.ondisk.constants import ItemType, TreeId
 from btrimg.tables.build import build
-from btrimg.tables.differences import ENDS, Differences, versions
+from btrimg.tables.differences import ENDS, Differences, version_table
 from btrimg.tables.leafscan import LeafScan, every_tree
 from btrimg.tables.schema import INODES, NAMES, RELATIONS
 
@@ -40,9 +39,14 @@ def items_of(image: Image) -> Items:
 
 
 def differing(image: Image) -> tuple[dict[int, set[int]], dict[str, Gathered], Any]:
-    inodes = LeafTable(versions)
-    scan = LeafScan(image, RELATIONS_OF_FILES, every_tree(image), [inodes])
-    found = Differences(scan, inodes)
+    inodes: list[Any] = []
+
+    def further(scan: LeafScan) -> Any:
+        inodes.append(version_table(scan))
+        return inodes
+
+    scan = LeafScan(image, RELATIONS_OF_FILES, every_tree(image), further)
+    found = Differences(scan, *inodes)
     gathered = {relation.name: found.gathered(relation) for relation in RELATIONS_OF_FILES}
     numbers = {scan.trees[number][0]: set(each.tolist()) for number, each in found.inodes.items()}
     return numbers, gathered, found.differs(gathered[INODES.name])

@@ -15,16 +15,16 @@ names = st.lists(st.one_of(st.binary(max_size=12), st.binary(min_size=240, max_s
 
 @given(names)
 def test_the_hash_of_each_name_is_that_of_keys(values: list[bytes]) -> None:
-    assert name_hashes(strings.of_list(values)).tolist() == [name_hash(value) for value in values]
+    assert name_hashes(strings.of_list(values).slices()).tolist() == [name_hash(value) for value in values]
 
 
 @given(names)
 def test_equal_names_have_equal_fingerprints_and_others_do_not(values: list[bytes]) -> None:
     values += [value + b"\0" for value in values]
-    found = fingerprints(strings.of_list(values)).tolist()
+    found = fingerprints(strings.of_list(values).slices()).tolist()
     assert len(set(found)) == len(set(values))
     assert len(set(zip(found, values, strict=True))) == len(set(values))
-    assert fingerprints(strings.of_list(values[::-1])).tolist() == found[::-1]
+    assert fingerprints(strings.of_list(values[::-1]).slices()).tolist() == found[::-1]
 
 
 def test_a_fingerprint_depends_on_every_bit() -> None:
@@ -32,7 +32,7 @@ def test_a_fingerprint_depends_on_every_bit() -> None:
     changed = [
         bytes(b ^ (1 << bit) * (at == place) for at, b in enumerate(name)) for place in range(40) for bit in range(8)
     ]
-    found = fingerprints(strings.of_list([name, *changed]))
+    found = fingerprints(strings.of_list([name, *changed]).slices())
     assert len(set(found.tolist())) == 321
 
 

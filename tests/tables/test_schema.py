@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -12,15 +11,6 @@ from btrimg.tables.relation import SQL_TYPES
 from btrimg.tables.schema import HOLDS, RELATIONS
 
 DOCS = Path(__file__).parents[2] / "docs"
-
-
-def test_the_page_is_fresh() -> None:
-    spec = importlib.util.spec_from_file_location("docs_generate", DOCS / "generate.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert (DOCS / "tables.md").read_text() == module.tables_page(), "stale: python docs/generate.py"
 
 
 @pytest.mark.parametrize(
