@@ -15,5 +15,5 @@ select
     any_value(index) filter (source in ('inode_ref', 'inode_extref')) as ref_index
 from names
 semi join odd_directories using (subvolume, parent)
-where parent <> inode
+where parent <> inode or location_type <> 0
 group by all

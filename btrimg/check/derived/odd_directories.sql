@@ -2,7 +2,7 @@
 -- of them differ. Only the names of these are looked at one by one.
 select subvolume, parent
 from names
-where parent <> inode
+where parent <> inode or location_type <> 0 -- the top directory's reference to itself has no entry
 group by all
 having sum(hash(inode, location_type, name, type) >> 8) filter (source = 'dir_item')
         is distinct from sum(hash(inode, location_type, name, type) >> 8) filter (source = 'dir_index')
