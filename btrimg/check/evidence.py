@@ -1,27 +1,27 @@
 """The relations that rules judge, in a database of their own.
 
 All trees are read once. Of subvolumes that share most of their inodes, what is shared is there once
-(:mod:`btrimg.tables.differences`), and names are numbers, of which ``text`` makes names again for a finding.
+(:mod:`btrimg.tables.differences`), and names are numbers (:mod:`btrimg.check.namebook`).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
-from btrimg.check import derived, disputes, freespace, quotas, rootfacts, superblocks
+from btrimg.check import derived, disputes, freespace, logs, quotas, rootfacts, schema, superblocks
 from btrimg.check.faults import bad_blocks, bad_items
 from btrimg.check.itemfaults import ItemJudge
+from btrimg.check.namebook import NameBook
 from btrimg.check.references import data_uses
+from btrimg.check.rule import rule as rule_of
+from btrimg.check.scrub import scrub
+from btrimg.check.store import Store
 from btrimg.filesystem.leafrows import LeafTable
-from btrimg.tables.build import FEW, few
-from btrimg.tables.differences import ENDS, Differences, versions
-from btrimg.tables.hashes import fingerprints
-from btrimg.tables.leafscan import TAKES, Gathered, LeafScan, deleted_trees, every_tree
-from btrimg.tables.native import create_table
-from btrimg.tables.query import connect
-from btrimg.tables.schema import BACKREFS, EXTENTS, INODES, NAMES, RELATIONS, TREE_BLOCKS, XATTRS
+from btrimg.tables.build import FEW, few, of_columns
+from btrimg.tables.database import QueryError
+from btrimg.tables.differences import ENDS, Differences, version_table
+from btrimg.tables.leafscan import TAKES, LeafScan, deleted_trees, every_tree
+from btrimg.tables.schema import BACKREFS, CSUMS, EXTENTS, FILE_EXTENTS, INODES, NAMES, RELATIONS, TREE_BLOCKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -32,12 +32,11 @@ if TYPE_CHECKING:
     from btrimg.check.rule import Rule
     from btrimg.errors import CorruptError
     from btrimg.filesystem.image import Image
-    from btrimg.filesystem.strings import Strings
+    from btrimg.tables.differences import Versions
+    from btrimg.tables.leafscan import Gathered
 
     T = TypeVar("T")
-
-_ROWS_AT_ONCE = 10_000
-_NAMED = (NAMES.name, XATTRS.name)  # relations whose column "name" is a fingerprint
+    Progress = Callable[[int, int], None]  # takes how many more things, of how many bytes, are done
 
 
 class Scanned(NamedTuple):
@@ -48,6 +47,7 @@ class Scanned(NamedTuple):
     tables: dict[str, LeafTable[Any]]  #: those of FURTHER, by name
     gathered: dict[str, Gathered]  #: the relations that NEEDS names, by name
     faults: list[CorruptError]  #: what scanning met
+    progress: Progress
     made: dict[Any, Any]  #: what ``once`` has made
 
     def once(self, make: Callable[[Scanned], T]) -> T:
@@ -56,6 +56,11 @@ class Scanned(NamedTuple):
             self.made[make] = make(self)
         found: T = self.made[make]
         return found
+
+
+def _bad_copies(scanned: Scanned) -> dict[str, NDArray[Any]]:
+    extents, file_extents = (scanned.gathered[relation.name].different for relation in (EXTENTS, FILE_EXTENTS))
+    return scrub(scanned.image, extents, file_extents, lambda count: scanned.progress(0, count))
 
 
 def _bad_blocks(scanned: Scanned) -> dict[str, NDArray[Any]]:
@@ -67,11 +72,18 @@ def _bad_blocks(scanned: Scanned) -> dict[str, NDArray[Any]]:
 #: Tables that are filled in the scan of all leaves, each with the names of the relations that it is for.
 FURTHER: dict[str, tuple[set[str], Callable[[Image], LeafTable[Any]]]] = {
     "item_faults": ({"bad_items"}, lambda image: LeafTable(ItemJudge(image.volume).faults)),
+    "log_extents": ({"log_data"}, lambda _image: LeafTable(logs.extents)),
+    "log_inodes": ({"log_data"}, lambda _image: LeafTable(logs.inodes)),
+    "log_sums": ({"log_data"}, lambda image: LeafTable(logs.sums_of(image.volume))),
     "free_space_infos": ({"free_space_infos"}, lambda _image: LeafTable(freespace.infos)),
     "data_uses": ({"disputed", "unowned", "qgroup_counts"}, lambda _image: LeafTable(data_uses)),
 }
 #: Relations of leaves that relations of ``schema`` are made of.
-NEEDS = dict.fromkeys(("disputed", "unowned", "recounted", "owner_refs", "qgroup_counts"), (EXTENTS, BACKREFS))
+NEEDS = {
+    **dict.fromkeys(("disputed", "unowned", "recounted", "owner_refs", "qgroup_counts"), (EXTENTS, BACKREFS)),
+    "bad_copies": (EXTENTS, FILE_EXTENTS),
+    "log_data": (CSUMS,),
+}
 #: What makes the columns of each relation of ``schema`` once all leaves were scanned.
 MAKERS: dict[str, Callable[[Scanned], dict[str, NDArray[Any]]]] = {
     "bad_blocks": _bad_blocks,
@@ -81,8 +93,10 @@ MAKERS: dict[str, Callable[[Scanned], dict[str, NDArray[Any]]]] = {
     "recounted": disputes.recounted,
     "owner_refs": disputes.owner_refs,
     "free_space_infos": freespace.free_space_infos,
+    "log_data": logs.log_data,
     "superblocks": superblocks.superblocks,
     "system_chunks": superblocks.system_chunks,
+    "bad_copies": _bad_copies,
     **rootfacts.MAKERS,
     **quotas.MAKERS,
 }
@@ -91,17 +105,17 @@ MAKERS: dict[str, Callable[[Scanned], dict[str, NDArray[Any]]]] = {
 class Evidence:
     """The relations that some rules name; what making them met is evidence, too."""
 
-    def __init__(self, image: Image, rules: Sequence[Rule]) -> None:
-        self._con = connect()
-        self._names: list[Strings] = []
-        self._texts: dict[int, str] = {}
+    def __init__(self, image: Image, rules: Sequence[Rule], progress: Progress) -> None:
+        self._store, self._names, self._progress = Store(), NameBook(image), progress
         self._faults: list[CorruptError] = []
         image.listen(self._faults.append)
         words = {word for rule in rules for word in derived.words_of(rule.query)}
         further = derived.needed(words)
         words |= {word for each in further for word in derived.words_of(each.query)}
         self._make(image, words)
-        derived.make(self._con, further)
+        self._refused: list[str] = []
+        self._store.later(lambda con: self._refused.extend(derived.make(con, further)))
+        self._store.settle()
 
     def _make(self, image: Image, words: set[str]) -> None:
         """Make the relations that are among *words*, with the columns that are."""
@@ -111,64 +125,76 @@ class Evidence:
         # What is wrong with items shows when rows are made of them.
         scanned = set(RELATIONS) if {"bad_blocks", "bad_items"} & words else shown
         for name in shown & FEW.keys():
-            create_table(self._con, few(image, RELATIONS[name]), text=True)
+            self._store.create(few(image, RELATIONS[name]))
         needed = {relation.name: relation for name in words & NEEDS.keys() for relation in NEEDS[name]}
         columns = words.union(*ENDS.values(), *([c.name for c in relation.columns] for relation in needed.values()))
-        scanned = (scanned | needed.keys()) & TAKES.keys()
-        leaves = [relation.only(columns) for name, relation in RELATIONS.items() if name in scanned]
+        leaves = [
+            relation.only(columns)
+            for name, relation in RELATIONS.items()
+            if name in (scanned | needed.keys()) & TAKES.keys()
+        ]
         tables = {name: make(image) for name, (users, make) in FURTHER.items() if users & words}
-        inodes = LeafTable(versions)
-        scan = LeafScan(image, leaves, every_tree(image), [inodes, *tables.values()], deleted_trees(image))
-        differences = Differences(scan, inodes)
+        inodes: list[LeafTable[Versions]] = []
+
+        def further(scan: LeafScan) -> Sequence[LeafTable[Any]]:
+            inodes.append(version_table(scan))
+            return [*inodes, *tables.values()]
+
+        freed = deleted_trees(image)
+        scan = LeafScan(image, leaves, every_tree(image), further, freed, numbered=True, progress=self._progress)
+        differences = Differences(scan, *inodes)
         kept = {}
         for relation in sorted(leaves, key=lambda each: each.name != NAMES.name):
             if relation.name in shown | needed.keys():
                 gathered = differences.gathered(relation)
             if relation.name in shown:
-                self._create(differences, gathered)
+                self._show(differences, gathered)
             if relation.name in needed:
                 kept[relation.name] = gathered
-        if INODES.name in shown:
-            self._con.execute("alter table inodes rename to linked_inodes")
-            self._con.execute("create view inodes as select * exclude (differs) from linked_inodes where differs")
-            self._con.register("present", differences.present())
         if TREE_BLOCKS.name in shown:
-            blocks = scan.tree_blocks()
-            rows = np.arange(len(blocks["logical"]))
-            create_table(self._con, Gathered(TREE_BLOCKS, blocks, rows, np.empty(0, np.uint64)), text=True)
-        everything = Scanned(image, scan, tables, kept, self._faults, {})
+            self._store.create(of_columns(TREE_BLOCKS, scan.tree_blocks()))
+        everything = Scanned(image, scan, tables, kept, self._faults, self._progress, {})
         for name in words & MAKERS.keys():
-            self._con.register(name, MAKERS[name](everything))
+            self._store.create_from(name, MAKERS[name](everything))
 
-    def _create(self, differences: Differences, gathered: Gathered) -> None:
-        relation, more = gathered.relation, {}
-        if relation.name in (INODES.name, NAMES.name):
+    def _show(self, differences: Differences, gathered: Gathered) -> None:
+        name, more = gathered.relation.name, {}
+        if name in (INODES.name, NAMES.name):
             more["differs"] = differences.differs(gathered)
-        if relation.name in _NAMED and "name" in gathered.different:
-            self._names.append(gathered.different["name"])  # type: ignore[arg-type]
-        create_table(self._con, gathered, text=relation.name not in _NAMED, **more)
+        self._store.create(gathered, **more)
+        if name == INODES.name:
+            self._store.later(_distinguish_inodes)
+            self._store.create_from("present", differences.present())
 
-    def rows_of(self, rule: Rule) -> Iterator[dict[str, Any]]:
-        """Yield the rows that a rule's query returns."""
-        answer = self._con.execute(rule.query)
-        columns = [name for name, *_ in answer.description]
-        while rows := answer.fetchmany(_ROWS_AT_ONCE):
-            if "name" in columns:
-                self._learn({row[columns.index("name")] for row in rows})
-            for row in rows:
-                found = dict(zip(columns, row, strict=True))
-                if "name" in found:
-                    found["name"] = self._texts.get(found["name"], found["name"])
-                yield found
+    def answers(self, rules: Sequence[Rule]) -> Iterator[tuple[Rule, dict[str, Any]]]:
+        """Yield the rows that the queries of *rules* return, rule by rule."""
+        empty = self._store.empty()
+        # Most rules are about what is wrong, and on a sound image there is nothing in what they read.
+        asked = [rule for rule in rules if not _reads(rule) <= empty]
+        refused = rule_of("image-unreadable")
+        yield from ((refused, {"detail": sentence}) for sentence in self._refused)
+        for rule, answer in zip(asked, self._store.answers([each.query for each in asked]), strict=True):
+            if isinstance(answer, QueryError):
+                yield refused, {"detail": f"{rule.code} could not be judged: {answer}"}
+                continue
+            columns, several = answer
+            for rows in several:
+                if "name" in columns:
+                    at = columns.index("name")
+                    self._names.learn(row[at] for row in rows)
+                for row in rows:
+                    found = dict(zip(columns, row, strict=True))
+                    yield rule, found | ({"name": self._names.text(found["name"])} if "name" in found else {})
 
-    def _learn(self, numbers: set[Any]) -> None:
-        """Find the text of names by their fingerprints."""
-        unknown = np.array([number for number in numbers - self._texts.keys() if isinstance(number, int)], np.uint64)
-        if not len(unknown):
-            return
-        for names in self._names:
-            found = fingerprints(names)
-            at = np.flatnonzero(np.isin(found, unknown))
-            for number, row in zip(found[at].tolist(), at.tolist(), strict=True):
-                if number not in self._texts:
-                    self._texts[number] = names.decode(row).decode("utf-8", "backslashreplace")
+
+def _reads(rule: Rule) -> set[str]:
+    """Return the relations that a rule reads."""
+    words = derived.words_of(rule.query)
+    return words & (
+        RELATIONS.keys() | schema.RELATIONS.keys() | derived.derived().keys() | {"linked_inodes", "present"}
+    )
+
+
+def _distinguish_inodes(con: Any) -> None:
+    con.execute("alter table inodes rename to linked_inodes")
+    con.execute("create view inodes as select * exclude (differs) from linked_inodes where differs")

@@ -74,7 +74,7 @@ def root_refs(scanned: Scanned) -> Columns:
         rows.append((ROOT_REF_SOURCES[ItemType(key.type)], *ends, ref.dirid, ref.sequence, _shown(ref.name)))
         names.append(ref.name)
     columns = _columns(ROOT_REFS.columns[:-1], rows)
-    return columns | {"name_number": fingerprints(strings.of_list(names))}
+    return columns | {"name_number": fingerprints(strings.of_list(names).slices())}
 
 
 def root_entries(scanned: Scanned) -> Columns:

@@ -7,7 +7,7 @@ from btrimg.check.copies import STATES
 from btrimg.check.itemfaults import ITEM_FAULTS
 from btrimg.check.superblocks import ITEM_NUMBERS, NUMBERS
 from btrimg.tables.relation import BYTES, FILE, LOGICAL, PHYSICAL, Column, Relation, i64, text, u8, u32, u64
-from btrimg.tables.schema import BACKREF_KINDS
+from btrimg.tables.schema import BACKREF_KINDS, EXTENT_KINDS
 from btrimg.trees.block import FAULTS
 
 COPY_KINDS = ("data", "tree block", "nodatasum", "parity P", "parity Q")
@@ -96,6 +96,8 @@ OWNER_REFS = Relation(
     (
         u64("extent", "start of the extent", LOGICAL),
         u64("root", "id of the subvolume that wrote it"),
+        text("kind", "what the extent holds", *EXTENT_KINDS),
+        Column("simple_quotas", "?", "whether the filesystem has simple quotas"),
     ),
 )
 SUPERBLOCKS = Relation(
@@ -140,6 +142,18 @@ FREE_SPACE_INFOS = Relation(
         u32("flags", "FreeSpaceFlag bits"),
     ),
 )
+LOG_DATA = Relation(
+    "log_data",
+    "Data that a file with checksums uses, by a file extent in a log tree.",
+    (
+        u64("subvolume", "id of the subvolume whose log it is"),
+        u64("inode", "of the file"),
+        i64("offset", "start in the file", FILE),
+        i64("logical", "start of the bytes that are to have checksums", LOGICAL),
+        i64("length", "of these", BYTES),
+        Column("checksummed", "?", "whether all of them have, in the log or in the checksum tree"),
+    ),
+)
 
 RELATIONS = {
     relation.name: relation
@@ -151,6 +165,7 @@ RELATIONS = {
         UNOWNED,
         RECOUNTED,
         OWNER_REFS,
+        LOG_DATA,
         SUPERBLOCKS,
         SYSTEM_CHUNKS,
         FREE_SPACE_INFOS,

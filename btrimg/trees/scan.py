@@ -258,6 +258,39 @@ class Forest:
         nodes = np.repeat(np.arange(len(count)), count)
         return nodes, self._levels[level - 1].block[: len(nodes)]
 
+    def blocks_at(self, level: int, logical: NDArray[np.uint64]) -> tuple[Ints, Ints]:
+        """Return the blocks of a level at some addresses: indexes into *logical*, and numbers of blocks.
+
+        There are several of one address when it is promised in several ways, none where no block is.
+        """
+        order = np.argsort(self._levels[level].logical, kind="stable")
+        ordered = self._levels[level].logical[order]
+        first, last = (np.searchsorted(ordered, logical, side) for side in ("left", "right"))
+        return np.repeat(np.arange(len(logical)), last - first), order[ranges(first, last - first)]
+
+    def trees_of(self, level: int, blocks: Ints) -> tuple[Ints, Ints]:
+        """Return the trees that some *blocks* of a level are part of: indexes into *blocks*, and numbers of roots.
+
+        Goes up from pointer to pointer, so that it takes time for what is found and not for all trees.
+        """
+        indexes, numbers = [blocks[:0]], [blocks[:0]]
+        index = np.arange(len(blocks))
+        while len(blocks):
+            roots = np.array([number for number, root in enumerate(self.roots) if root.level == level], np.int64)
+            leads_to = self._levels[level].block[self._root_pointer[roots]]
+            met, root = _joined(blocks, leads_to)
+            indexes.append(index[met])
+            numbers.append(roots[root])
+            level += 1
+            if level == MAX_LEVEL:
+                break
+            nodes, below = self.pointers(level)
+            met, pointer = _joined(blocks, below)
+            width = len(self._levels[level].children) + 1
+            pairs = np.sort(index[met] * width + nodes[pointer])
+            index, blocks = np.divmod(pairs[np.append(True, pairs[1:] != pairs[:-1])[: len(pairs)]], width)
+        return np.concatenate(indexes), np.concatenate(numbers)
+
     def own_blocks(self, group: Ints) -> dict[int, int]:
         """Return how many blocks are in trees of one group only, by group; *group* has a number for each root."""
         found: dict[int, int] = {}
@@ -320,3 +353,10 @@ class Forest:
             self._bad(BlockError(logical, "last-key", detail, level=level, tree=tree, parent=parent))
         kept: Ints = blocks[np.append(~reaches, True)]
         return kept
+
+
+def _joined(left: Ints, right: Ints) -> tuple[Ints, Ints]:
+    """Return the pairs of indexes at which values of *left* and *right* are equal."""
+    order = np.argsort(right, kind="stable")
+    first, last = (np.searchsorted(right[order], left, side) for side in ("left", "right"))
+    return np.repeat(np.arange(len(left)), last - first), order[ranges(first, last - first)]
