@@ -41,9 +41,9 @@ def main() -> None:
     for page in PAGES:
         path = os.path.join(ROOT, page)
         with open(path, encoding="utf-8") as file:
-            text = file.read()
+            text = refresh(file.read())  # before the page is opened to be written: a command may fail
         with open(path, "w", encoding="utf-8") as file:
-            file.write(refresh(text))
+            file.write(text)
 
 
 if __name__ == "__main__":
