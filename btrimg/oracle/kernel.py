@@ -53,7 +53,7 @@ def judge() -> str:
 def why_no_mounts() -> str | None:
     """Return why this process cannot mount images, None when it can try."""
     if os.geteuid():
-        return "mounting needs root"
+        return "attaching and mounting it need root"
     return None if os.path.exists("/dev/loop-control") else "there are no loop devices here"
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from btrimg.ondisk.constants import SuperFlag
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -88,6 +90,36 @@ def _without_names_of_root_flags(field: Field) -> Field:
     return tuple(word.partition("(")[0] if isinstance(word, str) else word for word in field)
 
 
+_TIMES = frozenset({"atime", "ctime", "mtime", "otime", "stime", "rtime"})
+_LAST_YEAR = 67_767_976_233_532_799  # seconds after 1970, until which years fit 31 bits
+
+
+def _without_date_of_late_time(field: Field) -> Field:
+    if field[0] not in _TIMES or len(field) < 3:
+        return field
+    seconds = int(str(field[1]).partition(".")[0]) + (1 << 63)  # as stored, without its sign
+    return field[:2] if abs((seconds & (1 << 64) - 1) - (1 << 63)) > _LAST_YEAR else field
+
+
+def _without_names_of_high_flags(field: Field) -> Field:
+    if field[0] != "sequence" or field[2:3] != ("flags",):
+        return field
+    number, _, _ = str(field[3]).partition("(")
+    return (*field[:3], number) if int(number, 16) >> 32 else field
+
+
+def _tail(field: Field) -> Field:
+    return () if field[1:] == ("bytes", "that", "do", "not", "fit") else field
+
+
+def _super_flag(field: Field) -> Field:
+    """Return the line of a superblock's flag that btrfs-progs show as a number with its name."""
+    if field[-4:-2] != ("unknown", "flag:"):
+        return field
+    name = SuperFlag(int(str(field[-2]), 16)).name
+    return (*field[:-4], name, field[-1]) if name in SuperFlag.__members__ else field
+
+
 def _value_cut(field: Field) -> Field:
     return ("data", field[1][:255]) if field[0] == "data" and isinstance(field[1], bytes) else field
 
@@ -141,6 +173,12 @@ KNOWN_DIFFERENCES = (
     Known("dump-tree", "inline references come without their key", ours=_without_key_offset, applies=_before(6, 6)),
     Known("dump-tree", "owner references are misspelt", theirs=_owner_ref),
     Known("dump-tree", "flags of dead subvolumes have no name", *_both(_without_names_of_root_flags)),
+    Known("dump-tree", "years beyond 31 bits overflow", *_both(_without_date_of_late_time)),
+    Known(
+        "dump-tree", "flags of inodes beyond 32 bits, as verity's, have no name", *_both(_without_names_of_high_flags)
+    ),
+    Known("dump-tree", "bytes that do not fit the item's type are not shown", ours=_tail),
+    Known("dump-super", "some flags of superblocks, as that of errors, have no name", theirs=_super_flag),
     Known("dump-tree", "a replacement's stop time is its start time", *_both(_drop("stop time"))),
     Known(
         "dump-tree",

@@ -8,6 +8,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from btrimg.oracle.fields import Reading, lines_of
+from btrimg.oracle.progs import ToolError
 from btrimg.oracle.setting import judging
 from btrimg.oracle.survey import some_of, spread
 
@@ -42,7 +43,7 @@ def dump_super(setting: Setting) -> None:
     for device in setting.devices:
         with judging(tally):
             words = ("dump-super", "-f", "-a", device)
-            theirs = _without_device(lines_of(setting.progs.inspect(*words)))
+            theirs = _without_device(lines_of(setting.progs.inspect(*words, any_exit=True)))
             ours = _without_device(setting.btrimg(*words))
             same_lines(tally, reading, f"{device}, ", ours, theirs, lambda field: field[0] == "superblock:")
             found = sum(line.startswith("superblock: ") for line in theirs)
@@ -64,6 +65,8 @@ def dump_roots(setting: Setting) -> None:
     with judging(tally):
         words = ("dump-tree", "--backups", *setting.devices)
         theirs = list(lines_of(setting.progs.inspect(*words)))
+        if len(theirs) < 2:
+            raise ToolError("nothing, though it does not fail")
         ours = setting.btrimg(*words)
         same_lines(tally, reading, "", ours[1:], theirs[1:], _begins_listing)  # the first line is the version
         tally.done()
@@ -91,10 +94,15 @@ def compare_blocks(setting: Setting, blocks: Sequence[int], whole: int | None) -
             named = [word for block in chosen for word in ("-b", str(block))]
             words = ("dump-tree", "--csum-headers", "--csum-items", *named, *setting.devices)
             theirs = by_block(lines_of(setting.progs.inspect(*words, any_exit=True)))
+            if theirs.keys().isdisjoint(chosen):
+                raise ToolError("nothing of these blocks")
             ours = by_block(setting.btrimg(*words))
             for block in chosen:
                 mine, their = ours.get(block, []), theirs.get(block, [])
-                same_lines(tally, reading, f"block {block}, ", mine, their, _begins_item)
+                if bool(mine) is bool(their):
+                    same_lines(tally, reading, f"block {block}, ", mine, their, _begins_item)
+                else:
+                    tally.same(f"block {block}", mine[:1], their[:1])
             tally.done(len(chosen), len(chosen) * setting.image.volume.nodesize)
     tally.allow(reading.allowed)
     return tally

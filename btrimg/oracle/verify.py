@@ -43,15 +43,15 @@ def verify(setting: Setting, inode: Inode | None, mounting: Mounting) -> None:
     cannot = kernel.why_no_mounts() or _why_not_twice(image)
     paths = {device.path: devid for devid, device in image.volume.devices.items()}
     with ExitStack() as stack:
+        alone = image.superblock.num_devices == 1
         loops: dict[str, int] = {}
-        if cannot is None and (mounting.refused is None or len(paths) > 1):
+        if cannot is None and (mounting.refused is None or not alone):
             try:
                 order = _mountable_first(image)
                 attached = stack.enter_context(kernel.attached(order))
                 loops = dict(zip(attached, (paths[path] for path in order), strict=True))
             except MountError as error:
                 cannot = str(error)
-        alone = image.superblock.num_devices == 1
         reached = paths if alone else loops
         _by_device(setting, inode, what, reached, cannot or "")
         refused = mounting.refused or cannot
@@ -91,7 +91,7 @@ def _by_device(setting: Setting, inode: Inode | None, what: Chosen, paths: dict[
     """Compare with the tools that take one device, and find the others among all block devices."""
     if not paths:
         units = {"map-logical": mapping.UNIT} if inode else {"tree-stats": "trees", "map-logical": mapping.UNIT}
-        reason = f"of several devices, btrfs-progs find those that are block devices: {cannot}"
+        reason = f"btrfs-progs look for the further devices among block devices only, and {cannot}"
         setting.ledger.leave_out(units, setting.progs.judge, reason)
         return
     first = next(iter(paths))

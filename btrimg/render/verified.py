@@ -68,7 +68,7 @@ def difference_lines(shown: Sequence[Difference], total: int) -> Iterator[str]:
     """Yield the first of *total* differences, and how many more there are."""
     for difference in shown:
         name, where, ours, theirs = map(_safe, difference)
-        yield f"DIFFERENCE {name}, {where.strip(', ')}"
+        yield f"DIFFERENCE {name}, {where.rstrip(', ')}".rstrip(", ")
         yield f"    btrimg  {ours}"
         yield f"    judge   {theirs}"
     if total > len(shown):

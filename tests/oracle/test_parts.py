@@ -57,14 +57,29 @@ def test_a_known_difference_hides_no_other(known: Known) -> None:
         "inline references come without their key": ("\t\t(178 0x1) extent data backref root {}", None),
         "owner references are misspelt": ("\t\ttextent owner root {}", None),
         "flags of dead subvolumes have no name": ("\t\tlast_snapshot 7 flags 0x1{}", "\t\tlast_snapshot 8 flags 0x1"),
+        "years beyond 31 bits overflow": (f"\t\totime 7{'0' * 16}.{{}} (2218215284-01-01 00:00:00)", None),
+        "flags of inodes beyond 32 bits, as verity's, have no name": (
+            "\t\tsequence {} flags 0x100000000(VERITY)",
+            None,
+        ),
+        "bytes that do not fit the item's type are not shown": ("\t\t{} bytes that do not fit", "\t\tother"),
         "a replacement's stop time is its start time": ("\t\tstop time {}", "\t\tlast_mirror 2"),
         "device replacements have no body": ("\t\tstate {}", "\t\tlast_mirror 2"),
     }[known.reason]
     reading = Reading("dump-tree", (6, 0))
     side = reading.theirs if known.reason == "owner references are misspelt" else reading.ours
-    found = list(side([line.format("(1)" if "flags" in line else "1")]))
+    found = list(side([line.format("(1)" if "last_snapshot" in line else "1")]))
     assert known.reason in (found[0].reasons if found else reading.allowed)
     assert [each.field for each in side([other or line.format("9")])] != [each.field for each in found]
+
+
+def test_a_flag_without_a_name_is_known_by_its_number() -> None:
+    theirs, ours = "\t\t\t  unknown flag: 0x1000000000 )", "\t\t\t  CHANGING_FSID_V2 )"
+    reading = Reading("dump-super", OLD)
+    assert [each.field for each in reading.theirs([theirs])] == [each.field for each in reading.ours([ours])]
+    other = theirs.replace("0x10", "0x20")
+    assert [each.field for each in reading.theirs([other])] != [each.field for each in reading.ours([ours])]
+    assert next(reading.theirs(["\t\t\t( unknown flag: 0x8000 )"])).field[-2] == "0x8000"
 
 
 def test_only_what_differs_counts_as_allowed_for() -> None:
