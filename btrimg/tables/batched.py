@@ -15,7 +15,7 @@ from btrimg.filesystem.strings import Strings
 from btrimg.tables import blockcopies, devicespace
 from btrimg.tables.build import FEW, build, few
 from btrimg.tables.cachedspace import cached_rows
-from btrimg.tables.leafscan import TAKES, LeafScan, trees_of_kind
+from btrimg.tables.leafscan import TAKES, LeafScan, every_tree, trees_of_kind
 from btrimg.tables.schema import FREE_SPACE, PHYSICAL_RANGES, RELATIONS, TREE_BLOCKS
 from btrimg.tables.utf8 import as_utf8, taken
 
@@ -51,17 +51,19 @@ def relations(image: Image, names: Sequence[str], spill: Spill) -> Iterator[Rows
     """
     leaves = [RELATIONS[name] for name in names if name in TAKES]
     kinds = sorted({tree for relation in leaves for tree in relation.trees})
-    roots = [root for kind in kinds for root in trees_of_kind(image, kind)]
-    scan = LeafScan(image, leaves, roots, parts=spill.parts) if leaves else None
+    trees = [root for kind in kinds for root in trees_of_kind(image, kind)]
+    if TREE_BLOCKS.name in names:  # read in the same scan; the number stands for trees that hold none of the relations
+        trees += [(0, at) for number, at in every_tree(image) if (number, at) not in trees]
+    scan = LeafScan(image, leaves, trees, parts=spill.parts)
     for name in names:
         relation = RELATIONS[name]
         if name in FEW:
             yield _whole(relation, few(image, relation).different)
         elif name == TREE_BLOCKS.name:
-            yield _whole(relation, blockcopies.tree_blocks(image))
+            yield _whole(relation, blockcopies.tree_blocks(image, scan))
         elif name == PHYSICAL_RANGES.name:
             yield _of_devices(image, relation)
-        elif scan:
+        else:
             rows = _of_leaves(scan, relation)
             yield _followed(rows, _whole(relation, cached_rows(image))) if name == FREE_SPACE.name else rows
 

@@ -1,4 +1,4 @@
-"""The state of every copy of many tree blocks: all are read, device by device in the order in which they lie there."""
+"""The state of every copy of many tree blocks: read device by device in the order in which they lie there."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import numpy as np
 
 from btrimg.filesystem import copystate, strings
 from btrimg.filesystem.backrefs import Extent
-from btrimg.tables.leafscan import LeafScan, every_tree
 from btrimg.tables.utf8 import taken
 from btrimg.trees.ahead import ahead
 from btrimg.trees.batches import BATCH_BYTES, fill, heads_of, sealed
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
     from btrimg.filesystem.image import Image
     from btrimg.filesystem.strings import Strings
-    from btrimg.tables.leafscan import Columns
+    from btrimg.tables.leafscan import Columns, LeafScan
 
     Codes = NDArray[np.uint8]
 
@@ -29,32 +28,34 @@ _WORDS = ("", copystate.OK, copystate.BAD, copystate.MISSING)  # by code; the fi
 _NONE, _OK, _BAD, _MISSING = range(len(_WORDS))
 
 
-def tree_blocks(image: Image) -> Columns:
-    """Return the columns of ``tree_blocks``, by address."""
-    blocks = LeafScan(image, [], every_tree(image)).tree_blocks()
-    return blocks | {"csum": states_of_copies(image, blocks)}
+def tree_blocks(image: Image, scan: LeafScan) -> Columns:
+    """Return the columns of ``tree_blocks``, by address, of the blocks that *scan* read."""
+    blocks = scan.tree_blocks()
+    return blocks | {"csum": _states(image, blocks, scan.forest.repaired)}
 
 
-def states_of_copies(image: Image, blocks: Mapping[str, NDArray[Any]]) -> Strings:
+def _states(image: Image, blocks: Mapping[str, NDArray[Any]], repaired: list[int]) -> Strings:
     """Return for each of *blocks* the words for all its copies, in order and separated by spaces.
 
-    *blocks* has the columns logical, level and generation of sound blocks. A copy is ok when it is that block, bad when
-    it is another one or its checksum is wrong, missing when it cannot be read.
+    *blocks* has the columns logical, level and generation of sound blocks; the first copy is known to be good unless
+    the block is *repaired*. A copy is ok when it is that block, bad when it is another one or its checksum is wrong,
+    missing when it cannot be read.
     """
-    codes = _codes(image, blocks)
+    codes = _codes(image, blocks, np.isin(blocks["logical"], np.array(repaired, np.uint64)))
     weights = len(_WORDS) ** np.arange(len(codes))
     different, number = np.unique(weights @ codes, return_inverse=True)
     words = [[_WORDS[each // weight % len(_WORDS)] for weight in weights.tolist()] for each in different.tolist()]
     return taken(strings.of_list([" ".join(filter(None, several)).encode() for several in words]), number)
 
 
-def _codes(image: Image, blocks: Mapping[str, NDArray[Any]]) -> Codes:
+def _codes(image: Image, blocks: Mapping[str, NDArray[Any]], repaired: NDArray[np.bool_]) -> Codes:
     """Return the code of each copy of each block: (copies at most, blocks)."""
     nodesize, places = image.volume.nodesize, PlaceMap(image.volume.chunk_map).locate(blocks["logical"])
     codes = np.zeros((int(places.copies.max(initial=0)), len(places.copies)), np.uint8)
     whole = places.contiguous >= nodesize
     for copy, column in enumerate(codes):
-        here = np.flatnonzero(whole & (places.copies > copy))
+        column[(copy == 0) & whole & ~repaired] = _OK
+        here = np.flatnonzero(whole & (places.copies > copy) & (repaired | (copy > 0)))
         here = here[np.lexsort((places.physical[copy, here], places.devid[copy, here]))]
         column[here] = _copy(image, {name: values[here] for name, values in blocks.items()}, copy)
     for row in np.flatnonzero(~whole).tolist():  # what a conversion from ext4 may leave: blocks across elements

@@ -10,7 +10,7 @@ from btrimg.filesystem import strings
 from btrimg.filesystem.strings import Strings
 from btrimg.tables import blockcopies, devicespace, fewrows, schema
 from btrimg.tables.cachedspace import cached_rows
-from btrimg.tables.leafscan import TAKES, Gathered, LeafScan, trees_of_kind
+from btrimg.tables.leafscan import TAKES, Gathered, LeafScan, every_tree, trees_of_kind
 from btrimg.tables.schema import RELATIONS
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def build(image: Image, names: Collection[str]) -> dict[str, Table]:
         found = built[schema.FREE_SPACE.name]
         built[schema.FREE_SPACE.name] = {name: np.append(found[name], more) for name, more in cached.items()}
     if schema.TREE_BLOCKS.name in names:
-        blocks = blockcopies.tree_blocks(image)
+        blocks = blockcopies.tree_blocks(image, LeafScan(image, [], every_tree(image)))
         built[schema.TREE_BLOCKS.name] = _finished(of_columns(schema.TREE_BLOCKS_WITH_COPIES, blocks))
     if schema.PHYSICAL_RANGES.name in names:
         parts = list(devicespace.physical(image, lambda *needed: build(image, needed)))

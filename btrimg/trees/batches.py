@@ -127,6 +127,7 @@ class BatchReader:
         self._blocks, self._volume = blocks, blocks.volume
         self._nodesize = blocks.volume.nodesize
         self._places = PlaceMap(blocks.volume.chunk_map)
+        self.repaired: list[int] = []  #: addresses of the blocks that were read of which the first copy is not good
 
     def unique(self, pointers: Structs) -> tuple[Structs, Ints]:
         """Return the different promises in order of device offset, and the number of each pointer's among them."""
@@ -200,6 +201,7 @@ class BatchReader:
     def _repair(self, batch: BlockBatch, promises: Structs, level: int, bad: BlockReport) -> BlockBatch:
         """Return *batch* with the blocks that are not good taken from other copies, where there are any."""
         for number in np.flatnonzero(~batch.good).tolist():
+            self.repaired.append(int(promises["logical"][number]))
             try:
                 block = self._blocks.read(_pointer(promises[number], level))
             except BlockError as error:

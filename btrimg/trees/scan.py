@@ -241,6 +241,11 @@ class Forest:
         tree = next(root.owner for root, at in starts if (root.level, at) == (level, pointer))
         return nodes[0] if nodes else None, tree
 
+    @property
+    def repaired(self) -> list[int]:
+        """Return the addresses of the blocks of which the first copy is not good."""
+        return self._reader.repaired
+
     def heads(self, level: int) -> Structs:
         """Return the Header of every block of a level, in order of number; zeros for one that cannot be read.
 
