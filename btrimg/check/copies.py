@@ -66,6 +66,10 @@ class Pieces(NamedTuple):
         """Return where in its buffer the bytes of a group start: at 0 but for the first group."""
         return int(self.at[self.bounds[group]])
 
+    def bytes_of(self, first: int, end: int) -> int:
+        """Return how many bytes the groups from *first* to before *end* have, of those that there are."""
+        return (min(end, self.groups) - first) * GROUP_BYTES - (0 if first else self.start(0))
+
     def first(self, group: int) -> int:
         """Return which unit, counted from the first of the first group, is the first of a group."""
         return max(group * (GROUP_BYTES // self.unit) - self.start(0) // self.unit, 0)

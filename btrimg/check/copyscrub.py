@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     Progress = Callable[[int], None]
 
 
+_GROUPS_AT_ONCE = 16
+
+
 class CopyScrub:
     """Judges the copies of pieces; what is not good goes to *found*, and *progress* hears of bytes that were judged."""
 
@@ -49,10 +52,7 @@ class CopyScrub:
         def new_buffer() -> Buffer:
             return np.empty((1, GROUP_BYTES), np.uint8)
 
-        for group, states in ahead(work, range(pieces.groups), new_buffer):
-            self._progress(pieces.copies * (GROUP_BYTES - pieces.start(group)))
-            if any(state is not None for state in states):
-                self._tell(kind, pieces, group, states, promise)
+        self._each_group(kind, pieces, work, new_buffer, promise)
 
     def compare(self, kind: int, pieces: Pieces) -> None:
         """Compare the copies of *pieces* with each other: what more than half of them hold is taken to be right."""
@@ -68,10 +68,30 @@ class CopyScrub:
         def new_buffer() -> Buffer:
             return np.empty((pieces.copies, GROUP_BYTES), np.uint8)
 
-        for group, states in ahead(work, range(pieces.groups), new_buffer):
-            self._progress(pieces.copies * (GROUP_BYTES - pieces.start(group)))
-            if any(state is not None for state in states):
-                self._tell(kind, pieces, group, states, None)
+        self._each_group(kind, pieces, work, new_buffer, None)
+
+    def _each_group(
+        self,
+        kind: int,
+        pieces: Pieces,
+        work: Callable[[int, Buffer], list[States | None]],
+        new_buffer: Callable[[], Buffer],
+        promise: Promise | None,
+    ) -> None:
+        """Let threads *work* on all groups, and tell what they find.
+
+        A thread takes several groups at once: handing over costs as much as judging a megabyte.
+        """
+
+        def several(first: int, buffer: Buffer) -> list[tuple[int, list[States | None]]]:
+            groups = range(first, min(first + _GROUPS_AT_ONCE, pieces.groups))
+            found = ((group, work(group, buffer)) for group in groups)
+            return [(group, states) for group, states in found if any(state is not None for state in states)]
+
+        for first, found in ahead(several, range(0, pieces.groups, _GROUPS_AT_ONCE), new_buffer):
+            self._progress(pieces.copies * pieces.bytes_of(first, first + _GROUPS_AT_ONCE))
+            for group, states in found:
+                self._tell(kind, pieces, group, states, promise)
 
     def _tell(
         self, kind: int, pieces: Pieces, group: int, states: list[States | None], promise: Promise | None
