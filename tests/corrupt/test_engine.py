@@ -257,6 +257,12 @@ def test_a_payload_is_cut_filled_and_shifted(forged: str) -> None:
     assert read(forged, f"{inode}/payload") == bytes([payload[0], payload[1] ^ 0xFF, payload[2]])
 
 
+def test_a_field_changes_in_place_in_a_leaf_with_a_gap(forged: str) -> None:
+    corrupt(forged, f"fs/{SPARSE}.INODE_ITEM/shift=5")
+    changed = corrupt(forged, f"fs/{INLINE}.INODE_ITEM/nlink=9")
+    assert sorted(changed.values()) == [1, 1, 4, 4], "of each copy a byte, and the checksum"
+
+
 def test_a_key_changes_in_its_slot_or_moves(forged: str) -> None:
     edit = f"fs/{INLINE}.INODE_ITEM/slot.key=300.INODE_ITEM.0"
     with draft(forged, edit) as corruptor:

@@ -182,6 +182,19 @@ def rows_agree(devices: Sequence[str], edit: str) -> tuple[bool, bool]:
     return compute_p(data) == p, compute_q(data) == q
 
 
+def test_copies_on_a_missing_device_are_left_out(base_image: Base) -> None:
+    devices = base_image("raid")
+    with open_image(devices) as image:
+        logical = image.tree(TreeId.FS_TREE).root.logical
+        places = image.volume.chunk_map.locate(logical).copies
+        paths = {devid: device.path for devid, device in image.volume.devices.items()}
+    present = [path for path in devices if path != paths[places[0].devid]]
+    with edited(present, "fs@root/header.flags|=2") as image:
+        assert image.volume.devices.keys() == paths.keys() - {places[0].devid}
+        for copy in (1, 2):
+            assert number(image, f"fs@root/header.flags@mirror:{copy}") & 2
+
+
 def test_one_superblock_of_one_device(base_image: Base) -> None:
     with edited(base_image("raid"), "super/generation-=1@mirror:1@devid:3") as image:
         generation = image.superblock.generation

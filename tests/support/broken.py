@@ -79,7 +79,7 @@ def findings(devices: Sequence[str], *, data: bool = False) -> set[str]:
 @contextmanager
 def broken(devices: Sequence[str], edits: Sequence[str]) -> Iterator[None]:
     """Edit an image in place, and take the edits back at the end."""
-    with open_image(devices, replay_log=None) as image:
+    with open_image(devices, replay_log=None, warn=lambda _message: None) as image:
         corruptor = Corruptor(image)
         corruptor.apply(edits)
         pieces = list(corruptor.pieces())
