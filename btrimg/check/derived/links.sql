@@ -1,5 +1,5 @@
 -- A name and what it leads to, in directories where something does not match: how many items of each kind say so, and
--- what they say. Location type 132 (ROOT_ITEM) is a subvolume.
+-- what they say. Location type 132 (ROOT_ITEM) is a subvolume. A directory that is being deleted may have lost some.
 select
     subvolume,
     parent,
@@ -15,5 +15,6 @@ select
     any_value(index) filter (source in ('inode_ref', 'inode_extref')) as ref_index
 from names
 semi join odd_directories using (subvolume, parent)
+anti join orphans on tree = subvolume and objectid = parent
 where parent <> inode or location_type <> 0
 group by all
