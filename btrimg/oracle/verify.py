@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
+from btrimg.errors import BtrimgError
 from btrimg.ondisk.constants import SUPERBLOCK_OFFSETS, SUPERBLOCK_SIZE
 from btrimg.ondisk.superblock import Superblock
 from btrimg.oracle import chosen, files, kernel, mapping, offline, resolving
@@ -38,8 +39,13 @@ def verify(setting: Setting, inode: Inode | None, mounting: Mounting) -> None:
     With *inode*, only what is about it and what is below it. What the ledger tells of may be hours of work for a large
     image without ``setting.most``.
     """
-    what = _offline(setting, inode)
     image = setting.image
+    units = _UNITS if inode is None else {name: _UNITS[name] for name in _OF_FILES}
+    try:
+        what = _offline(setting, inode)
+    except BtrimgError as error:
+        setting.ledger.leave_out(units, "", f"btrimg cannot say what there is to compare: {error}")
+        return
     cannot = kernel.why_no_mounts() or _why_not_twice(image)
     paths = {device.path: devid for devid, device in image.volume.devices.items()}
     with ExitStack() as stack:
@@ -67,7 +73,6 @@ def verify(setting: Setting, inode: Inode | None, mounting: Mounting) -> None:
         if refused is None:
             _mounted(setting, what, top)
         else:
-            units = _UNITS if inode is None else {name: _UNITS[name] for name in _OF_FILES}
             setting.ledger.leave_out(units, "", refused)
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import glob
 import os
 from contextlib import contextmanager, suppress
+from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from support import kernel as writing
 from support.dump_text import installed
+from support.images import copy_sparse
 from support.matrix import name_of, options_of, variants
 
 from btrimg.cli.verify import printed
@@ -139,6 +141,24 @@ def test_a_filesystem_without_one_device_is_mounted_degraded(kernel_image: Calla
     found = verified(written.devices[:-1])
     assert found.differences == []
     assert found.tallies["contents"].compared > 5
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_damage_ends_in_differences_or_reasons(seed: int, demo_image: str, tmp_path: Path) -> None:
+    """Overwrite bytes of tree blocks, both copies alike; such an image is never mounted."""
+    image = copy_sparse([demo_image], str(tmp_path))
+    random = Random(seed)
+    with open_image(demo_image) as sound:
+        blocks = Survey(sound).blocks().tolist()
+        damaged = [(block, random.randrange(200, 16000)) for block in random.sample(blocks, seed + 1)]
+        places = [place for block, at in damaged for place in sound.volume.chunk_map.locate(block + at).copies]
+    with open(image[0], "r+b") as file:
+        for place in places:
+            file.seek(place.physical)
+            file.write(bytes([seed + 1]) * 8)
+    found = verified(image, no_mount="it is damaged", most=None)
+    assert {"dump-super", "dump-tree --backups", "contents"} <= found.tallies.keys()
+    assert found.tallies["contents"].compared == 0
 
 
 @pytest.fixture
