@@ -9,6 +9,7 @@ import numpy as np
 
 from btrimg.check.references import EXTENT_DATA, KINDS, OWNER, SHARED_BLOCK, SHARED_DATA, TREE_BLOCK, references
 from btrimg.filesystem.treepaths import find
+from btrimg.ondisk.constants import Incompat
 from btrimg.tables.schema import BACKREFS, EXTENT_KINDS, EXTENTS
 
 if TYPE_CHECKING:
@@ -52,8 +53,12 @@ def _columns(gathered: Gathered) -> Columns:
 
 def owner_refs(scanned: Scanned) -> Columns:
     """Return the columns of ``owner_refs`` of check/schema.py."""
-    owners = scanned.once(_records).owners
-    return {"extent": owners["extent"], "root": owners["root"]}
+    owners, extents = scanned.once(_records).owners, scanned.once(_records).extents
+    item = find(extents["logical"], owners["extent"])
+    kinds = np.array(EXTENT_KINDS, object)[np.append(extents["kind"], 0)[item]]
+    simple = scanned.image.superblock.incompat_flags & Incompat.SIMPLE_QUOTA != 0
+    columns = {"extent": owners["extent"], "root": owners["root"], "kind": kinds}
+    return columns | {"simple_quotas": np.full(len(item), simple)}
 
 
 def recounted(scanned: Scanned) -> Columns:

@@ -95,6 +95,7 @@ MAKERS: dict[str, Callable[[Scanned], dict[str, NDArray[Any]]]] = {
     "free_space_infos": freespace.free_space_infos,
     "log_data": logs.log_data,
     "superblocks": superblocks.superblocks,
+    "superblock_fields": superblocks.superblock_fields,
     "system_chunks": superblocks.system_chunks,
     "bad_copies": _bad_copies,
     **rootfacts.MAKERS,

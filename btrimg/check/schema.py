@@ -118,6 +118,19 @@ SUPERBLOCKS = Relation(
         text("item_fsid", "uuid of the filesystem, as in its device item"),
     ),
 )
+SUPERBLOCK_FIELDS = Relation(
+    "superblock_fields",
+    "A field of the first sound superblock of a device that cannot be so.",
+    (
+        u64("devid", "id of the device"),
+        u8("mirror", "number of the place, 0 for the primary"),
+        u64("physical", "start on the device", PHYSICAL),
+        text("field", "name of the field"),
+        u64("found", "what it holds"),
+        text("expected", "what it should be, a phrase"),
+        Column("refused", "?", "whether a kernel does not mount such a filesystem"),
+    ),
+)
 SYSTEM_CHUNKS = Relation(
     "system_chunks",
     "A stripe of a chunk in the sys_chunk_array of the superblock in use.",
@@ -167,6 +180,7 @@ RELATIONS = {
         OWNER_REFS,
         LOG_DATA,
         SUPERBLOCKS,
+        SUPERBLOCK_FIELDS,
         SYSTEM_CHUNKS,
         FREE_SPACE_INFOS,
         *rootfacts.RELATIONS,

@@ -1,5 +1,6 @@
 -- Where what follows in the logical space does not begin where what is before it ends: extents (1 data, 2 tree blocks),
--- free space (3) and, without a length, the two ends of every block group (0).
+-- free space (3) and, without a length, starts (4) and ends (0) of block groups. Without a valid free space tree, only
+-- what begins too early. From the end of one block group to the start of the next one there is nothing to be.
 select logical, length, kind, before, before_end, before_kind
 from (
     select
@@ -12,10 +13,17 @@ from (
     from (
         select logical, length, case kind when 'data' then 1 else 2 end::utinyint as kind from extents
         union all
-        select logical, length, 3 from free_space where source <> 'cache'
+        select logical, length, 3
+        from free_space
+        semi join superblock on compat_ro_flags & 3 = 3
+        where source <> 'cache'
         union all
-        select unnest([logical, logical + length]), 0, 0 from block_groups
+        select unnest([logical, logical + length]), 0, unnest([4, 0]) from block_groups
     )
-    window pieces as (order by logical, length)
+    window pieces as (order by logical, length, kind)
 )
-where logical <> before_end
+cross join superblock
+where case
+    when logical < before_end then kind between 1 and 3 and before_kind between 1 and 3
+    else logical > before_end and kind <> 4 and before_kind <> 0 and compat_ro_flags & 3 = 3
+end

@@ -5,5 +5,5 @@
 --   count frees the extent while it is still in use. Bad memory is the usual cause. Where tree blocks cannot be read
 --   it is not known who uses what, and this rule finds nothing. `btrfs check --repair` corrects the count.
 select extent, kind, root, parent, inode, "offset", user, uses, recorded
-from disputed
-where uses > 0 and recorded > 0 and uses <> recorded and not exists (from bad_blocks)
+from claims
+where uses > 0 and recorded > 0 and uses <> recorded and not unread

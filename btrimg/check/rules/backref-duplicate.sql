@@ -4,5 +4,5 @@
 -- explain: Two records, inside the extent's item or behind it, name the same user of an extent. A kernel finds the
 --   first one only, so that the extent cannot be freed. `btrfs check --repair` writes the records of the extent anew.
 select extent, kind, root, parent, inode, "offset", user, records
-from disputed
+from claims
 where records > 1

@@ -5,6 +5,5 @@
 --   under the feet of this one. Bad memory or a lost write of a leaf of the extent tree make that. Copy out the data
 --   (btrimg export); `btrfs check --repair` adds the record.
 select extent, kind, root, parent, inode, "offset", user
-from disputed
-semi join extents on logical = extent
-where uses > 0 and recorded = 0
+from claims
+where uses > 0 and recorded = 0 and has_item

@@ -5,6 +5,5 @@
 --   address leads nowhere. Where tree blocks cannot be read it is not known who uses what, and this rule finds
 --   nothing. `btrfs check --repair` removes the record.
 select extent, kind, root, parent, inode, "offset", user
-from disputed
-semi join extents on logical = extent
-where uses = 0 and not exists (from bad_blocks)
+from claims
+where uses = 0 and has_item and not unread

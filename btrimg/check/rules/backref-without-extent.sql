@@ -5,6 +5,5 @@
 --   is not there. An item was lost, or the record was left behind when it was deleted. `btrfs check --repair` removes
 --   the record or makes the item anew.
 select extent, kind, root, parent, inode, "offset", user
-from disputed
-anti join extents on logical = extent
-where recorded > 0
+from claims
+where recorded > 0 and not has_item

@@ -4,6 +4,5 @@
 -- explain: A chunk must have an item that accounts for it, a block group. A lost write or bad memory make that it
 --   lacks. A kernel refuses to mount the filesystem. `btrfs check --repair` makes the item anew.
 select logical, length
-from chunks
-anti join block_groups using (logical)
-where chunks.flags & 4096 = 0
+from odd_chunks
+where without_group

@@ -5,5 +5,5 @@
 --   tree or bad memory make that. A kernel refuses to mount the filesystem. If the chunk is lost `btrfs rescue
 --   chunk-recover` may find it again by a scan of the devices.
 select logical, length
-from block_groups
-anti join chunks using (logical)
+from odd_groups
+where without_chunk

@@ -4,7 +4,6 @@
 -- explain: A block group keeps the sum of the lengths of its extents. Here it differs: a lost write or bad memory.
 --   Space is shown wrong, and a kernel may delete a block group that it takes for empty. `btrfs check --repair`
 --   corrects the number.
-select block_groups.logical as logical, block_groups.used as used, coalesce(found, 0) as found
-from block_groups
-left join group_usage using (logical)
-where block_groups.used <> coalesce(found, 0)
+select logical, used, found
+from odd_groups
+where used <> found

@@ -6,10 +6,5 @@
 --   last address; or the elements of its rows are not of 64 KiB. Bad memory changed a number. A kernel refuses to
 --   read the leaf of the chunk tree that holds the chunk.
 select logical, length, stripe_len
-from chunks
-cross join superblock
-where stripe_len <> 65536
-    or length = 0
-    or length % sectorsize > 0
-    or length >= 4294967295 << 16
-    or logical > 18446744073709551615 - length
+from odd_chunks
+where wrong_length

@@ -4,11 +4,5 @@
 -- explain: Two chunks claim the same logical addresses, so that it is open where what has such an address lies. Bad
 --   memory changed a number. A kernel refuses to mount the filesystem.
 select logical, before, before_end
-from (
-    select
-        logical,
-        lag(logical) over (order by logical) as before,
-        lag(logical + length) over (order by logical) as before_end
-    from chunks
-)
-where logical < before_end
+from odd_chunks
+where overlapping

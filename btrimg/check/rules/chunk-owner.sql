@@ -4,5 +4,5 @@
 -- explain: A chunk names the tree that uses it, which is always the extent tree. Bad memory changed it. Nobody looks
 --   at the number.
 select logical, owner
-from chunks
+from odd_chunks
 where owner <> 2

@@ -4,5 +4,5 @@
 -- explain: The start or the length of a chunk is no multiple of 64 KiB. btrfs-convert and mkfs.btrfs made such chunks
 --   once. Kernels read them; a balance moves what is in them to new ones.
 select logical, length
-from chunks
+from odd_chunks
 where logical % 65536 > 0 or length % 65536 > 0

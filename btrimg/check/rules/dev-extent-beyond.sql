@@ -4,7 +4,6 @@
 -- explain: A device extent reaches past the end of the device. A device was shrunk by a kernel before 4.19, which did
 --   not move all chunks, or bad memory changed a number. A kernel refuses to mount the filesystem. Enlarge the device
 --   if there is room behind it.
-select dev_extents.devid as devid, physical, length, chunk, total_bytes
-from dev_extents
-join devices using (devid)
-where physical + length > total_bytes
+select devid, physical, length, chunk, total_bytes
+from odd_dev_extents
+where beyond

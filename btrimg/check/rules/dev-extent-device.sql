@@ -4,5 +4,5 @@
 -- explain: A device extent is of a device that the chunk tree does not know. The device was removed halfway, or bad
 --   memory changed the extent's key. `btrfs check --repair` removes it if no chunk uses it.
 select devid, physical, length, chunk
-from dev_extents
-anti join devices using (devid)
+from odd_dev_extents
+where without_device

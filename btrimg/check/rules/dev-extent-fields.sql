@@ -5,5 +5,5 @@
 -- explain: A device extent names the tree and the objectid of its chunk, which are always the same: 3 and 256. Bad
 --   memory changed one of them. A kernel refuses to read the leaf of the device tree that holds the item.
 select devid, physical, chunk_tree, chunk_objectid
-from dev_extents
-where chunk_tree <> 3 or chunk_objectid <> 256
+from odd_dev_extents
+where wrong_chunk_key

@@ -5,5 +5,5 @@
 --   chunk may be put there. A lost write or bad memory make that. A kernel refuses to mount the filesystem. Copy out
 --   what can be read (btrimg export); `btrfs rescue chunk-recover` may help.
 select chunk, number, devid, physical
-from stripes
-anti join dev_extents using (devid, physical, chunk)
+from odd_dev_extents
+where missing

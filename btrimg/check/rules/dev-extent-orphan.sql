@@ -5,5 +5,5 @@
 --   leave it. The space is lost, and kernels refuse to mount the filesystem since 4.19. `btrfs check --repair`
 --   removes it.
 select devid, physical, length, chunk
-from dev_extents
-anti join stripes using (devid, physical, chunk)
+from odd_dev_extents
+where orphan

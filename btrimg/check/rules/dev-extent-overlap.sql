@@ -5,13 +5,5 @@
 --   a tool went wrong. A kernel refuses to read the leaf of the device tree. Copy out what can be read (btrimg
 --   export), at once.
 select devid, physical, before, before_end
-from (
-    select
-        devid,
-        physical,
-        lag(physical) over device as before,
-        lag(physical + length) over device as before_end
-    from dev_extents
-    window device as (partition by devid order by physical)
-)
-where physical < before_end
+from odd_dev_extents
+where overlapping

@@ -4,7 +4,6 @@
 -- explain: The item of a device keeps the sum of the lengths of all device extents on it. Here it differs: a lost
 --   write or bad memory. New chunks may then not be allocated although there is room. `btrfs check --repair` corrects
 --   the number.
-select devices.devid as devid, bytes_used, coalesce(found, 0) as found
-from devices
-left join (select devid, sum(length) as found from dev_extents group by devid) as extents on extents.devid = devices.devid
-where bytes_used <> coalesce(found, 0)
+select devid, bytes_used, found
+from odd_devices
+where wrong_used

@@ -4,5 +4,5 @@
 -- explain: The item of a device says that more of it is in use than there is. Bad memory or a wrong item make that. A
 --   kernel refuses to read the leaf of the chunk tree that holds the item.
 select devid, bytes_used, total_bytes
-from devices
+from odd_devices
 where bytes_used > total_bytes

@@ -4,8 +4,6 @@
 -- explain: What was opened for a device is smaller than the device should be. A partition was shrunk before the
 --   filesystem was, or an image was cut short. A kernel refuses to mount it. Give the device its size back; what lay
 --   beyond the end is lost.
-select devices.devid as devid, devices.total_bytes as total_bytes, any_value(path) as path, any_value(device_size) as device_size
-from devices
-join superblocks using (devid)
-where device_size < devices.total_bytes
-group by devid, devices.total_bytes
+select devid, total_bytes, path, device_size
+from odd_devices
+where cut_short

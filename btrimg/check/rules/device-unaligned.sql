@@ -3,6 +3,6 @@
 -- progs: unaligned total_bytes detected
 -- explain: The size of a device is not a multiple of the sector size. Old kernels took it as it was. `btrfs rescue
 --   fix-device-size` rounds it down.
-select devid, devices.total_bytes as total_bytes, sectorsize
-from devices
-join superblock on devices.total_bytes % sectorsize > 0
+select devid, total_bytes, sectorsize
+from odd_devices
+where total_bytes % sectorsize > 0

@@ -5,5 +5,5 @@
 --   machine with larger pages cannot read it. btrfs-convert before version 4.4 placed blocks so. A balance of the
 --   metadata (`btrfs balance start -m`) moves them.
 select logical
-from extents
-where kind = 'tree block' and logical % 65536 + length > 65536
+from odd_extents
+where crosses

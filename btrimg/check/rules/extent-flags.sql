@@ -5,5 +5,5 @@
 --   tree block where the key does; data cannot have backrefs of the full kind (0x100), and other bits are not known.
 --   Bad memory sets such bits. A kernel refuses to read the leaf of the extent tree that holds the item.
 select logical, kind, flags
-from extents
-where flags not in (1, 2, 258) or (kind = 'tree block') <> (flags & 2 > 0)
+from odd_extents
+where wrong_flags

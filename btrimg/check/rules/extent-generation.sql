@@ -4,6 +4,6 @@
 -- explain: An extent's item says that it was allocated by a transaction that is still to come. Old kernels wrote such
 --   items after a snapshot's blocks were copied with garbage in memory; bad memory does it, too. A kernel refuses to
 --   read the leaf of the extent tree that holds the item. `btrfs check --repair` corrects the generation.
-select logical, extents.generation as generation, superblock.generation as last
-from extents
-join superblock on extents.generation > superblock.generation + 1
+select logical, generation, last
+from odd_extents
+where to_come

@@ -4,7 +4,6 @@
 -- explain: An extent holds either data of files or one tree block; here its item says the one and its user makes of
 --   it the other. Bad memory changed the item's flags, or two users share the space. Copy out the data (btrimg
 --   export) and restore from a backup if `btrfs check --repair` does not help.
-select extent, user, disputed.kind as kind, extents.kind as item_kind
-from disputed
-join extents on logical = extent
-where uses > 0 and (disputed.kind in ('tree_block', 'shared_block')) <> (extents.kind = 'tree block')
+select extent, user, kind, item_kind
+from claims
+where uses > 0 and (kind in ('tree_block', 'shared_block')) <> (item_kind = 'tree block')

@@ -4,10 +4,6 @@
 -- explain: The extent tree notes the level of each tree block; here it is not that of the block. A kernel looks for
 --   the item by the level and does not find it, so it cannot free or copy the block and stops writing. `btrfs check
 --   --repair` makes the item anew.
-select distinct extent, disputed.level as level, extents.level as item_level
-from disputed
-join extents on logical = extent
-where uses > 0
-    and disputed.kind in ('tree_block', 'shared_block')
-    and extents.kind = 'tree block'
-    and disputed.level <> extents.level
+select distinct extent, level, item_level
+from claims
+where uses > 0 and kind in ('tree_block', 'shared_block') and item_kind = 'tree block' and level <> item_level

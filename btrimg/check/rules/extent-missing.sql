@@ -6,7 +6,6 @@
 --   memory, are the usual causes. Copy out the data (btrimg export), then let `btrfs check --repair` or
 --   `--init-extent-tree` make the item anew.
 select extent, length, min(user) as user, count(*) as users
-from disputed
-anti join extents on logical = extent
-where uses > 0
+from claims
+where uses > 0 and not has_item
 group by extent, length

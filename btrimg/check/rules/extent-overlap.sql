@@ -6,4 +6,4 @@
 --   second. Copy out the data (btrimg export), at once, and see which of the two it is.
 select logical as extent, before, before_end
 from seams
-where kind in (1, 2) and before_kind in (1, 2) and logical < before_end
+where kind < 3 and before_kind < 3 and logical < before_end

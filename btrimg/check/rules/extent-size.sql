@@ -4,7 +4,6 @@
 -- explain: Who uses an extent and the extent tree do not agree on its size. One of the two was changed by bad memory
 --   or comes from a lost write. Reading goes by what the file says; whatever else lies in the rest of the range, or
 --   is written there later, is at risk. Copy out the data (btrimg export) and write the file anew.
-select extent, user, disputed.length as length, extents.length as item_length
-from disputed
-join extents on logical = extent
-where uses > 0 and disputed.length <> extents.length
+select extent, user, length, item_length
+from claims
+where uses > 0 and length <> item_length

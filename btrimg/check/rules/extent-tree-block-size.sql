@@ -5,6 +5,5 @@
 --   kernel refuses to read the leaf of the extent tree that holds the item. `btrfs check --repair` makes the item
 --   anew.
 select logical, length, nodesize
-from extents
-join superblock on length <> nodesize
-where kind = 'tree block'
+from odd_extents
+where wrong_length

@@ -5,6 +5,5 @@
 --   kernel that wants to give out space in the block group cannot, and stops writing. Mount with `-o
 --   clear_cache,space_cache=v2` to have the tree made anew.
 select logical, length
-from block_groups
-anti join free_space_infos using (logical, length)
-semi join superblock on compat_ro_flags & 3 = 3
+from odd_groups
+where without_info

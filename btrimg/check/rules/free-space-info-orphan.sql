@@ -5,6 +5,5 @@
 --   the block groups that it makes for a start. It does no harm. Mount with `-o clear_cache,space_cache=v2` to have
 --   the tree made anew.
 select logical, length
-from free_space_infos
-anti join block_groups using (logical, length)
-semi join superblock on compat_ro_flags & 3 = 3
+from odd_free_space
+where without_group

@@ -5,5 +5,4 @@
 --   key. Mount with `-o clear_cache,space_cache=v2` to have the tree made anew.
 select logical, before, before_end
 from seams
-semi join superblock on compat_ro_flags & 3 = 3
 where logical < before_end and kind = 3 and before_kind = 3

@@ -9,5 +9,4 @@ select
     least(before_end, logical + length) as end,
     case kind when 3 then before else logical end as extent
 from seams
-semi join superblock on compat_ro_flags & 3 = 3
-where logical < before_end and (kind = 3 and before_kind in (1, 2) or kind in (1, 2) and before_kind = 3)
+where logical < before_end and (kind = 3) <> (before_kind = 3)

@@ -13,7 +13,5 @@ select
         else 'it has an owner, but the filesystem is without simple quotas'
     end as fault
 from owner_refs
-join extents on logical = extent
-cross join superblock
 group by extent
-having count(*) > 1 or any_value(kind) = 'tree block' or any_value(incompat_flags) & 65536 = 0
+having count(*) > 1 or any_value(kind) = 'tree block' or not any_value(simple_quotas)

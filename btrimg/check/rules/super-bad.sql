@@ -5,5 +5,5 @@
 --   program that wrote over it, make that. As long as another copy is sound nothing is lost: `btrfs rescue
 --   super-recover` writes it anew, and so does every commit of a mounted filesystem.
 select devid, physical, mirror, fault
-from superblocks
+from odd_superblocks
 where state = 'bad'

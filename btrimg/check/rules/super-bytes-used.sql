@@ -5,5 +5,5 @@
 --   memory. Free space is shown wrong, and a kernel may run out of space early. `btrfs check --repair` corrects the
 --   number.
 select bytes_used, used
-from superblock
-join (select coalesce(sum(used), 0) as used from block_groups) as groups on bytes_used <> used
+from odd_totals
+where bytes_used <> used

@@ -5,5 +5,5 @@
 --   is right: somebody edited one of them. `btrfs rescue super-recover` looks at generations only; see which copy is
 --   right (`btrimg inspect dump-super -a`) and mount, which writes all of them anew from the first.
 select devid, physical, mirror, differs
-from superblocks
+from odd_superblocks
 where differs <> ''

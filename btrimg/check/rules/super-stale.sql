@@ -4,7 +4,6 @@
 -- explain: A copy of the superblock is not that of the last commit. The device was away for a while, or the machine
 --   stopped while superblocks were written. A device that was away has old data, too: scrub it once it is back
 --   (`btrfs scrub start`).
-select devid, physical, mirror, copies.generation as generation, superblock.generation as last
-from superblocks as copies
-join superblock on copies.generation <> superblock.generation
-where state = 'sound' and ours
+select devid, physical, mirror, generation, last
+from odd_superblocks
+where stale
