@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from btrimg.trees.scan import LeafBatch
 
 _PROFILE_CODES = {bits: number for number, bits in enumerate(PROFILES)}
-_ROOT_FIELDS = ("level", "generation", "refs", "flags", "bytes_used", "last_snapshot", "root_dirid")
+_ROOT_FIELDS = (
+    *("level", "generation", "refs", "flags", "bytes_used", "last_snapshot", "root_dirid"),
+    *("drop_level", "generation_v2"),
+)
 
 
 def block_group(flags: NDArray[np.uint64]) -> Columns:

@@ -160,6 +160,8 @@ ROOTS = Relation(
         u64("last_snapshot", "of the last snapshot taken of it", TRANSID),
         u64("root_dirid", "inode of the top directory"),
         u64("drop_objectid", "how far a deletion came: objectid of the key, 0 when none began"),
+        u8("drop_level", "likewise, the level of the node"),
+        u64("generation_v2", "generation, where whoever wrote it knows the whole item; else not", TRANSID),
     ),
     trees=(TreeId.ROOT_TREE,),
 )

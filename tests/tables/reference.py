@@ -110,7 +110,7 @@ def roots(image: Image) -> Iterator[Row]:
         (root,) = records(key, payload)
         assert isinstance(root, RootItem)
         numbers = (root.bytenr, root.level, root.generation, root.refs, root.flags, root.bytes_used)
-        more = (root.last_snapshot, root.root_dirid, root.drop_progress.objectid)
+        more = (root.last_snapshot, root.root_dirid, root.drop_progress.objectid, root.drop_level, root.generation_v2)
         yield key.objectid, key.offset, *numbers, *more
 
 
