@@ -287,6 +287,7 @@ def _keys(corruptor: Corruptor) -> list[Key]:
     ("edit", "error", "said"),
     [
         (f"fs/{INLINE}.INODE_ITEM/payload=0x00*17000", CorruptError, "the items do not fit their leaf"),
+        (f"fs/{INLINE}.INODE_ITEM/payload.size-=161", CorruptError, "the items do not fit their leaf"),
         (f"fs/{INLINE}.INODE_ITEM/shift=16000", CorruptError, "there is no room to move payloads by 16000 bytes"),
         (
             f"fs/{INLINE}.INODE_ITEM/nlink=0x100000000",

@@ -14,7 +14,7 @@ from btrimg.corrupt.finder import Finder
 from btrimg.corrupt.words import parse_reference, parse_target
 from btrimg.errors import BlockError, CorruptError
 from btrimg.filesystem.image import open_image
-from btrimg.ondisk.blocks import Header, Key
+from btrimg.ondisk.blocks import Header, Key, KeyPtr
 from btrimg.ondisk.constants import ItemType, TreeId
 from btrimg.trees.hunt import hunt
 from btrimg.volume.parity import compute_p, compute_q
@@ -117,6 +117,7 @@ def test_key_pointers_of_nodes(base_image: Base) -> None:
     with edited(devices, "fs@1/slots[0]=none@keep-parents") as image:
         assert number(image, "fs@1/header.nritems") == count - 1
         assert read(image, "fs@1/slots[0]") == second
+        assert read(image, f"fs@1/slots[{count - 1}]") == bytes(KeyPtr.SIZE)
     with edited(devices, "fs@1/slots[2].generation-=1") as image, pytest.raises(BlockError, match="its parent says"):
         list(image.tree(TreeId.FS_TREE).items())
     with edited(devices, "fs@1/slots[2].blockptr={fs@1/slots[3].blockptr}") as image:
