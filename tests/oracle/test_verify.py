@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from support import kernel as writing
+from support import odd
 from support.dump_text import installed
 from support.images import copy_sparse
 from support.matrix import name_of, options_of, variants
@@ -96,6 +97,30 @@ def test_whatever_the_kernel_wrote_all_agree_on(cell: Any, kernel_image: Callabl
     assert found.tallies["inodes"].compared >= 6
     assert found.tallies["inodes"].whole == len({(e.subvolume, e.stat.ino) for e in real(written)})
     assert_nothing_left(written.devices)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"mkfs_options": ("--mixed",), "nodesize": 4096, "profile": "dup"},
+        {"features": ("^no-holes",)},
+        {"features": ("^skinny-metadata",)},
+        {"mkfs_options": ("--runtime-features", "quota")},
+        {"profile": "raid0", "metadata_profile": "raid1", "devices": 5},
+    ],
+    ids=["mixed", "holes", "old metadata", "quota", "raid0+raid1"],
+)
+def test_all_agree_on_every_feature(options: dict[str, Any], kernel_image: Callable[..., KernelImage]) -> None:
+    found = verified(kernel_image(**options).devices)
+    assert found.differences == []
+    assert found.not_made().keys() <= {"list-chunks", "map-logical"}
+
+
+@pytest.mark.parametrize("make", [odd.quotas, odd.paused], ids=["quota groups", "paused balance"])
+def test_all_agree_on_what_is_under_way(make: Callable[[str], Sequence[str]], tmp_path: Path) -> None:
+    found = verified(make(str(tmp_path)))
+    assert found.differences == []
+    assert found.tallies["contents"].compared > 2
 
 
 def real(written: KernelImage) -> list[Any]:
