@@ -9,7 +9,15 @@ import numpy as np
 from btrimg.check.laws import STANDS_IN, LawTable, row_of_tree
 from btrimg.ondisk.blocks import Header
 from btrimg.ondisk.constants import ExtentFlag, FileExtentType, ItemType, TreeId
-from btrimg.ondisk.extents import ExtentItem, FileExtent, FileExtentInline, InlineDataRef, InlineRef, TreeBlockInfo
+from btrimg.ondisk.extents import (
+    ExtentDataRef,
+    ExtentItem,
+    FileExtent,
+    FileExtentInline,
+    InlineDataRef,
+    InlineRef,
+    TreeBlockInfo,
+)
 from btrimg.ondisk.roots import RootRef
 from btrimg.tables.entries import pieces
 from btrimg.tables.hashes import crcs
@@ -85,6 +93,7 @@ class ItemJudge:
         for word, items, found, expected in self._closer(batch.take(suspects), rows):
             yield word, suspects[items], found, expected
         yield self._root_ref_sizes(batch)
+        yield self._reference_hashes(batch)
         yield self._reference_order(batch)
 
     def _layout(self, batch: LeafBatch) -> Found:
@@ -140,6 +149,16 @@ class ItemJudge:
         wrong = batch.size[number] != expected
         return "size", number[wrong], batch.size[number][wrong], expected[wrong]
 
+    def _reference_hashes(self, batch: LeafBatch) -> Found:
+        """Find references to files' data whose key is not the hash of what they say, or a little above it.
+
+        Of two with the same hash, one has the next number (fs/btrfs/extent-tree.c ``insert_extent_data_ref``).
+        """
+        number = np.flatnonzero((batch.key_type == ItemType.EXTENT_DATA_REF) & (batch.size == ExtentDataRef.SIZE))
+        expected = _hashes(records_at(batch.data, ExtentDataRef, batch.position[number]))
+        wrong = batch.offset[number] - expected > _MOST_OF_ONE_HASH
+        return "key", number[wrong], batch.offset[number][wrong], expected[wrong]
+
     def _reference_order(self, batch: LeafBatch) -> Found:
         """Find extents whose inline references are not in order: of type, and within a type the greatest first."""
         skinny = batch.key_type == ItemType.METADATA_ITEM
@@ -159,6 +178,7 @@ class ItemJudge:
 
 
 _DATA_REF_SEED = 0xFFFF_FFFF  # of ``extent_data_ref_hash``
+_MOST_OF_ONE_HASH = np.uint64(64)  # keyed references whose hashes are equal
 _TWO_REFS = ExtentItem.SIZE + 2 * InlineRef.SIZE
 
 
@@ -169,16 +189,17 @@ def _special(items: LeafBatch) -> Truths:
 
 
 def _order_of(data: NDArray[np.uint8], position: Ints) -> NDArray[np.uint64]:
-    """Return the number by which an inline reference is sorted: its offset, for files' data a hash of all it says.
-
-    As fs/btrfs/extent-tree.c ``hash_extent_data_ref``.
-    """
+    """Return the number by which an inline reference is sorted: its offset, for files' data a hash of all it says."""
     order = records_at(data, InlineRef, position)["offset"].copy()
     of_file = np.flatnonzero(data[position] == ItemType.EXTENT_DATA_REF)
-    record = records_at(data, InlineDataRef, position[of_file])
-    high = crcs(_bytes_of(record, "root"), _DATA_REF_SEED).astype(np.uint64)
-    order[of_file] = (high << np.uint64(31)) ^ crcs(_bytes_of(record, "objectid", "offset"), _DATA_REF_SEED)
+    order[of_file] = _hashes(records_at(data, InlineDataRef, position[of_file]))
     return order
+
+
+def _hashes(record: NDArray[np.void]) -> NDArray[np.uint64]:
+    """Return ``extent_data_ref_hash`` of every record."""
+    high = crcs(_bytes_of(record, "root"), _DATA_REF_SEED).astype(np.uint64)
+    return (high << np.uint64(31)) ^ crcs(_bytes_of(record, "objectid", "offset"), _DATA_REF_SEED)
 
 
 def _bytes_of(record: NDArray[np.void], *names: str) -> NDArray[np.uint8]:

@@ -15,6 +15,7 @@ from btrimg.ondisk.blocks import Header, Key
 from btrimg.ondisk.constants import ExtentFlag, ItemType, TreeId
 from btrimg.ondisk.csum import extent_data_ref_hash
 from btrimg.ondisk.extents import (
+    ExtentDataRef,
     ExtentItem,
     FileExtent,
     FileExtentInline,
@@ -92,6 +93,10 @@ def expected_faults(key: Key, payload: bytes, owner: int) -> set[str]:
         found.add("size")
     if key.type == ItemType.FREE_SPACE_BITMAP and payload and len(payload) != -(-(key.offset // SECTOR) // 8):
         found.add("size")
+    if key.type == ItemType.EXTENT_DATA_REF and len(payload) == ExtentDataRef.SIZE:
+        told = ExtentDataRef.unpack(payload)
+        if (key.offset - extent_data_ref_hash(told.root, told.objectid, told.offset)) % (1 << 64) > 64:
+            found.add("key")
     whole = RootRef.SIZE + int.from_bytes(payload[16:18], "little")
     if key.type in (ItemType.ROOT_REF, ItemType.ROOT_BACKREF) and RootRef.SIZE <= len(payload) != whole:
         found.add("size")
@@ -150,6 +155,14 @@ def _layout(batch: LeafBatch) -> list[tuple[int, int, int]]:
 def _data_ref(inode: int, offset: int = 0) -> tuple[int, int, bytes]:
     order = extent_data_ref_hash(256, inode, offset)
     return 178, -order, InlineDataRef(ItemType.EXTENT_DATA_REF, 256, inode, offset % (1 << 64), 1).pack()
+
+
+@given(st.integers(0, 1 << 40), st.integers(0, 1 << 40), st.integers(-(1 << 40), 1 << 40), st.integers(0, 99))
+def test_a_keyed_reference_stands_at_its_hash_or_a_little_above(root: int, inode: int, offset: int, above: int) -> None:
+    expected = extent_data_ref_hash(root, inode, offset)
+    key = Key(SECTOR, ItemType.EXTENT_DATA_REF, expected + above)
+    found = faults_of([(key, ExtentDataRef(root, inode, offset % (1 << 64), 1).pack())], TreeId.EXTENT_TREE)
+    assert found == ({("key", key, expected + above, expected)} if above > 64 else set())
 
 
 references = st.one_of(
