@@ -7,10 +7,10 @@ import signal
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from btrimg.cli.command import Option, command
-from btrimg.cli.parameters import FORCE, FURTHER_DEVICES, JSON, SUBVOLUME, TARGET, open_inode, open_target
+from btrimg.cli.parameters import FURTHER_DEVICES, JSON, SUBVOLUME, TARGET, open_inode, open_target
 from btrimg.errors import BtrimgError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ def sample_size(text: str) -> int:
     JSON,
     SUBVOLUME,
     FURTHER_DEVICES,
-    FORCE,
 )
 def verify(
     target: Target,
@@ -50,7 +49,7 @@ def verify(
     progs: str | None,
     as_json: bool,
     subvolume: int,
-    **opening: Any,
+    device: tuple[str, ...],
 ) -> int:
     """Compare btrimg's answers with those of btrfs-progs and of the kernel, value by value.
 
@@ -95,7 +94,7 @@ def verify(
     if refused is None:
         kernel.hide_mounts()
     signal.signal(signal.SIGTERM, _stop)
-    with open_target(target, **opening) as image, counting("verified", "units", printing=as_json) as tick:
+    with open_target(target, device=device) as image, counting("verified", "units", printing=as_json) as tick:
         inode = open_inode(image, target, subvolume) if target.path else None
         paths = tuple(device.path for device in image.volume.devices.values())
         ledger = Ledger(tell, tick)
@@ -106,6 +105,8 @@ def verify(
             print(json_line(verified.tally_object(tally)))
     else:
         print(*verified.table_lines(ledger.tallies), *verified.difference_lines(shown, ledger.differences), sep="\n")
+    if not any(tally.compared for tally in ledger.tallies):
+        return 2
     return 1 if ledger.differences else 0
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from contextlib import suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -207,6 +209,17 @@ def test_the_command_shows_a_table_and_its_exit_code(demo_image: str, tmp_path: 
     assert tallies["dump-tree"]["compared"] == tallies["dump-tree"]["whole"] > 10
     assert tallies["contents"]["skipped"] == [{"reason": "--no-mount", "count": None}]
     assert tallies["contents"]["judge"] is None
+    with suppress(FileNotFoundError):
+        os.unlink(os.path.join(progs, "btrfs-map-logical"))
+    silent = ran(demo_image, "--no-mount", "--progs", write_silent(progs))
+    assert (silent.returncode, "dump-super" in silent.stdout) == (2, True)
+
+
+def write_silent(directory: str) -> str:
+    """Write a btrfs that only tells its version."""
+    with open(os.path.join(directory, "btrfs"), "w", encoding="ascii") as file:
+        file.write('#!/bin/sh\n[ "$1" = version ] && echo "btrfs-progs v6.2" && exit 0\necho "ERROR: no" >&2; exit 1\n')
+    return directory
 
 
 @pytest.mark.kernel
