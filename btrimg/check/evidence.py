@@ -93,6 +93,7 @@ MAKERS: dict[str, Callable[[Scanned], dict[str, NDArray[Any]]]] = {
     "recounted": disputes.recounted,
     "owner_refs": disputes.owner_refs,
     "free_space_infos": freespace.free_space_infos,
+    "cached_space": freespace.cached_space,
     "log_data": logs.log_data,
     "superblocks": superblocks.superblocks,
     "superblock_fields": superblocks.superblock_fields,

@@ -145,6 +145,15 @@ SYSTEM_CHUNKS = Relation(
         text("dev_uuid", "uuid of the device"),
     ),
 )
+CACHED_SPACE = Relation(
+    "cached_space",
+    "A free range by a v1 space cache that a kernel would load; and what a kernel never gives out.",
+    (
+        u64("logical", "start", LOGICAL),
+        u64("length", "length", BYTES),
+        Column("reserved", "?", "whether a superblock lies there, so that the cache leaves it out"),
+    ),
+)
 FREE_SPACE_INFOS = Relation(
     "free_space_infos",
     "Head of a block group in the free space tree (FREE_SPACE_INFO).",
@@ -182,6 +191,7 @@ RELATIONS = {
         SUPERBLOCKS,
         SUPERBLOCK_FIELDS,
         SYSTEM_CHUNKS,
+        CACHED_SPACE,
         FREE_SPACE_INFOS,
         *rootfacts.RELATIONS,
         *quotas.RELATIONS,
