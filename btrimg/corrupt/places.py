@@ -45,7 +45,7 @@ def in_payload(key: Key, payload: bytes, steps: Sequence[Step]) -> Span:
     if not steps:
         return whole
     if steps[0].name == "payload":
-        return sliced(whole, steps[1], "the payload") if len(steps) == 2 else whole
+        return _some(whole, steps[1:], "the payload")
     parts = _parts(key, payload)
     chosen, rest = _choose(parts, steps)
     if chosen is None:
@@ -57,6 +57,13 @@ def in_payload(key: Key, payload: bytes, steps: Sequence[Step]) -> Span:
     if span.end > len(payload):
         raise NotFoundError(f"the payload ends before, after {len(payload)} bytes")
     return span
+
+
+def _some(whole: Span, steps: Sequence[Step], what: str) -> Span:
+    """Return the bytes of *whole* that the only one of *steps* names; all of them without one."""
+    if len(steps) > 1:
+        raise NotFoundError(f"bytes of {what} have no parts")
+    return sliced(whole, steps[0], what) if steps else whole
 
 
 def _parts(key: Key, payload: bytes) -> list[_Part]:
@@ -96,7 +103,7 @@ def in_block(data: bytes, steps: Sequence[Step]) -> Span:
     if first.name == "header":
         return find_span(Header, data, 0, rest)
     if first.name == "bytes":
-        return sliced(Span(0, len(data), None, None), rest[0], "the block") if rest else in_block(data, ())
+        return _some(in_block(data, ()), rest, "the block")
     if first.name == "slots" and rest and isinstance(rest[0].at, int):
         room = (len(data) - Header.SIZE) // Item.SIZE
         slot = rest[0].at if rest[0].at >= 0 else leaf.count_of(data) + rest[0].at
@@ -110,9 +117,7 @@ def in_superblock(data: bytes, steps: Sequence[Step]) -> Span:
     if not steps:
         return Span(0, len(data), None, None)
     if steps[0].name == "bytes":
-        return (
-            sliced(Span(0, len(data), None, None), steps[1], "a superblock") if steps[1:] else in_superblock(data, ())
-        )
+        return _some(in_superblock(data, ()), steps[1:], "the superblock")
     if steps[0].name == "sys_chunks":
         return _in_system_chunks(data, steps[1:])
     return find_span(Superblock, data, 0, steps)
