@@ -215,8 +215,12 @@ def _uses_cut(ours: list[str], theirs: list[str]) -> bool:
     return len(ours) > _USES_BUFFER and set(theirs) < set(ours)
 
 
-def _part_of(ours: list[str], theirs: list[str]) -> bool:
-    return set(theirs) < set(ours)
+NOT_MOUNTED = "(not mounted)"  #: stands for the paths in a subvolume that logical-resolve could not reach
+
+
+def _not_reached(ours: list[str], theirs: list[str]) -> bool:
+    reached = set(theirs) - {NOT_MOUNTED}
+    return (NOT_MOUNTED in theirs or len("".join(ours)) > _PATHS_BUFFER) and reached < set(ours)
 
 
 def _accepted_though(*reasons: str) -> Callable[[Start, Start], bool]:
@@ -229,7 +233,7 @@ EXCUSES = (
     Excuse(
         "logical-resolve (paths)",
         "subvolumes not mounted by themselves, and paths beyond 4 KiB, are left out",
-        _part_of,
+        _not_reached,
     ),
     Excuse(
         "map-swapfile",

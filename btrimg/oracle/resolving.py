@@ -14,7 +14,7 @@ from btrimg.filesystem.shrink import min_device_size
 from btrimg.filesystem.swapfile import map_swapfile
 from btrimg.ondisk.constants import CompatRo
 from btrimg.oracle.fields import Reading
-from btrimg.oracle.known import USAGE_UNKNOWN, Start, excuse_for
+from btrimg.oracle.known import NOT_MOUNTED, USAGE_UNKNOWN, Start, excuse_for
 from btrimg.oracle.offline import same_lines
 from btrimg.oracle.progs import ToolError
 from btrimg.oracle.setting import judging
@@ -40,7 +40,7 @@ UNITS = {
     "list-chunks": "listings",
     "map-swapfile": "regular files",
 }
-_NOT_MOUNTED = re.compile(r"(?s)inode \d+ subvol .*? could not be accessed: not mounted\n")
+_COULD_NOT = re.compile(r"(?s)inode \d+ subvol .*? could not be accessed: not mounted(?=\n)")
 _NO_ENTRY = "No such file or directory"
 
 
@@ -102,7 +102,7 @@ class Resolving:
     def _answer(self, *words: str) -> list[str]:
         """Return the lines that a tool prints, sorted; none where it finds nothing."""
         try:
-            text = _NOT_MOUNTED.sub("", self._inspect(*words)).removesuffix("\n")
+            text = _COULD_NOT.sub(NOT_MOUNTED, self._inspect(*words)).removesuffix("\n")
             return sorted(text.split("\n")) if text else []
         except ToolError as error:
             if _NO_ENTRY in str(error):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from btrimg.oracle.calls import FiemapRow
 from btrimg.oracle.fields import Reading, lines_of, unescape
 from btrimg.oracle.files import joined
-from btrimg.oracle.known import KNOWN_DIFFERENCES, Known, Start, excuse_for
+from btrimg.oracle.known import KNOWN_DIFFERENCES, NOT_MOUNTED, Known, Start, excuse_for
 from btrimg.oracle.offline import by_block, same_lines
 from btrimg.oracle.progs import Progs, ToolError
 from btrimg.oracle.survey import spread
@@ -154,8 +154,11 @@ def test_only_lists_that_are_cut_are_excused() -> None:
     assert excuse_for("inode-resolve", NEW, long, long[:3])
     assert not excuse_for("inode-resolve", NEW, long, [*long[:3], "/other"])
     assert not excuse_for("inode-resolve", NEW, short, short[:1])
-    assert excuse_for("logical-resolve (paths)", NEW, short, short[:1])
-    assert not excuse_for("logical-resolve (paths)", NEW, short, ["/c"])
+    assert excuse_for("logical-resolve (paths)", NEW, short, [NOT_MOUNTED, *short[:1]])
+    assert excuse_for("logical-resolve (paths)", NEW, short, [NOT_MOUNTED])
+    assert excuse_for("logical-resolve (paths)", NEW, long, long[:3])
+    assert not excuse_for("logical-resolve (paths)", NEW, short, short[:1])
+    assert not excuse_for("logical-resolve (paths)", NEW, short, [NOT_MOUNTED, "/c"])
     assert not excuse_for("logical-resolve", NEW, short, short[:1])
 
 
