@@ -22,4 +22,5 @@ def cached_rows(image: Image) -> Columns:
     volume = image.volume
     facts = Facts(volume.nodesize, volume.sectorsize, volume.csum.size, {}, image.report)
     items, columns = spacerows.free_space(leaf_of(cached_free_space(image), 0), facts)
-    return {**columns, "source": np.full(len(items.leaf), FREE_SPACE_SOURCES.index("cache"), np.uint8)}
+    source = np.full(len(items.leaf), FREE_SPACE_SOURCES.index("cache"), np.uint8)
+    return {"logical": np.asarray(columns["logical"]), "length": np.asarray(columns["length"]), "source": source}
