@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 
-from . import bench_cat, bench_check, bench_du, bench_extents, bench_resolve, bench_tables
+from . import bench_cat, bench_check, bench_du, bench_extents, bench_resolve, bench_scrub, bench_tables
 
 
 def corpus() -> str:
@@ -30,6 +30,7 @@ if __name__ == "__main__":
     bench_resolve.main(image)
     bench_extents.main(image)
     bench_check.main(image)
+    bench_scrub.main(image)
     bench_du.main(image)
     bench_tables.main(image)
     bench_cat.main()

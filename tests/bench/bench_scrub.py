@@ -1,0 +1,47 @@
+"""Race the judging of all data: ``PYTHONPATH=tests python -m bench.bench_scrub CORPUS.img``.
+
+Goals: ``check --data`` in a quarter of the time of ``btrfs check --check-data-csum``, and in no more than 1.5 times
+that of the kernel's scrub of the mounted image. Beside them, what of it is the scrub alone, and its memory.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+from . import peers
+
+SCRUB = """
+import sys, time, btrimg
+from btrimg.check.scrub import scrub
+from btrimg.tables.leafscan import LeafScan, every_tree
+from btrimg.tables.schema import EXTENTS, FILE_EXTENTS
+with btrimg.open(sys.argv[1]) as fs:
+    scan = LeafScan(fs, [EXTENTS, FILE_EXTENTS], every_tree(fs))
+    tables = [scan.gathered(relation).different for relation in (EXTENTS, FILE_EXTENTS)]
+    judged = []
+    start = time.perf_counter()
+    found = scrub(fs, *tables, judged.append)
+    seconds = time.perf_counter() - start
+    assert not len(found["devid"]) and sum(judged)
+    print(f"scrub: {sum(judged) / seconds / 1e9:.2f} GB/s, {seconds:.2f} s")
+    print(open("/proc/self/status").read())
+"""
+
+
+def main(image: str) -> None:
+    """Print ratios; *image* holds corpus M."""
+    check = [sys.executable, "-m", "btrimg", "check", "--data", image]
+    progs = ["btrfs", "check", "--check-data-csum", image]
+    peers.compare("check --data", check, "btrfs check --check-data-csum", progs, rounds=5)
+    with peers.mounted(image) as top:
+        kernel = ["btrfs", "scrub", "start", "-Br", top]
+        peers.compare("check --data", check, "the kernel's scrub", kernel, rounds=5)
+    said = subprocess.run([sys.executable, "-c", SCRUB, image], check=True, capture_output=True, text=True).stdout
+    anonymous = re.search(r"RssAnon:\s+(\d+) kB", said)
+    print(said.partition("\n")[0], f"RssAnon {int(anonymous[1]) >> 10} MiB" if anonymous else "")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
