@@ -20,7 +20,7 @@ class Argument(NamedTuple):
     convert: Callable[[str], Any]
     many: bool = False  #: one or more, given as a tuple
     is_path: bool = False  #: whether the shell completes names of files
-    optional: bool = False  #: may be left out, given as None
+    optional: bool = False  #: may be left out, given as None, or as an empty tuple
 
 
 class Option(NamedTuple):
@@ -72,8 +72,10 @@ class Command(NamedTuple):
         arguments = [p for p in self.parameters if isinstance(p, Argument)]
         values: dict[str, Any] = {}
         for argument in arguments:
+            if argument.many and not words and not argument.optional:
+                raise ValueError(f"{argument.metavar} is missing")
             if argument.many:
-                values[argument.name] = (argument.convert(words.pop(0)), *map(argument.convert, words))
+                values[argument.name] = tuple(map(argument.convert, words))
                 words = []
             elif argument.optional and not words:
                 values[argument.name] = None

@@ -19,6 +19,7 @@ BAD = "bad"
 UNKNOWN = "unknown"  #: the checksum cannot be read
 OK = "ok"
 NONE = "none"  #: there is no checksum
+UNCHECKED = "unchecked"  #: nobody looked
 
 
 class CopyState(NamedTuple):
@@ -28,18 +29,22 @@ class CopyState(NamedTuple):
     physical: int
     device: str | None  #: path of the device, None when it is missing
     role: str  #: "data", "mirror N", "P", "Q" or "superblock N"
-    csum: str  #: missing, bad, unknown, ok or none
+    csum: str  #: missing, bad, unknown, ok, none or unchecked
 
 
-def of_copy(image: Image, logical: int, length: int, extent: Extent | None, number: int) -> CopyState:
+def of_copy(
+    image: Image, logical: int, length: int, extent: Extent | None, number: int, *, verify: bool = True
+) -> CopyState:
     """Return where copy *number* (from 0) of a part of *extent*, or of unused space, lies, and its state.
 
-    Of a tree block the whole block is judged, of data all sectors that the part touches.
+    Of a tree block the whole block is judged, of data all sectors that the part touches; nothing without *verify*.
     """
     places = image.volume.chunk_map.locate(logical).copies
     role = f"mirror {number + 1}" if len(places) > 1 else "data"
     state = NONE
-    if extent is not None and extent.level is not None:
+    if extent is not None and not verify:
+        state = UNCHECKED
+    elif extent is not None and extent.level is not None:
         state = _block_state(image, Pointer(extent.logical, extent.level), number)
     elif extent is not None:
         size = image.volume.sectorsize

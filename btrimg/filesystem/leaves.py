@@ -14,7 +14,7 @@ from btrimg.trees.overlay import OverlayTree
 from btrimg.trees.scan import Forest, leaf_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -31,9 +31,15 @@ if TYPE_CHECKING:
 
 
 class FileTrees:
-    """All subvolumes as one forest, and behind them the trees of *further* roots; what cannot be read is reported."""
+    """All subvolumes as one forest, and behind them the trees of *further* roots.
 
-    def __init__(self, image: Image, *further: Pointer) -> None:
+    What cannot be read is told to *bad*, by default the image. *skipped* are pointers that are not followed, as of
+    ``Forest``.
+    """
+
+    def __init__(
+        self, image: Image, *further: Pointer, bad: Report | None = None, skipped: Mapping[int, int] | None = None
+    ) -> None:
         #: in order of id, without those whose deletion has begun to free blocks
         self.subvolumes = [
             kept for kept in image.subvolumes() if kept.root.refs or not kept.root.drop_progress.objectid
@@ -43,7 +49,7 @@ class FileTrees:
         self._changed: dict[int, tuple[Unsigned, int]] = {}
         self._leaves = (-1, np.empty(0, np.int64))  # of the subvolume asked for last
         roots = [subvolume.tree.root for subvolume in self.subvolumes]
-        self.forest = Forest(image.blocks, [*roots, *further], image.report)
+        self.forest = Forest(image.blocks, [*roots, *further], bad or image.report, skipped)
 
     def fill(self, *tables: Table) -> None:
         """Read all leaves into *tables*; to be called once."""

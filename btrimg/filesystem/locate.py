@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from btrimg.filesystem.backscan import BackScan
     from btrimg.filesystem.copystate import CopyState
     from btrimg.filesystem.image import Image
+    from btrimg.filesystem.logextents import LogTrees
     from btrimg.ondisk.blocks import Key
     from btrimg.volume.chunkmap import MappedChunk
 
-    Owners: TypeAlias = Backrefs | BackScan
+    Owners: TypeAlias = Backrefs | BackScan | LogTrees
 
 
 class TreeBlock(NamedTuple):
@@ -65,7 +66,7 @@ class Piece(NamedTuple):
     sharers: tuple[Sharer, ...] = ()
     bookend: bool = False  #: whether no file reaches these bytes of an extent that is kept for its other bytes
     holders: tuple[Sharer, ...] = ()  #: of a bookend, the file extents that keep it, whole
-    way: str | None = None  #: by which the users were found: "extent tree" or "scan"
+    way: str | None = None  #: by which the users were found: "extent tree", "scan" (of all trees) or "log"
 
     @property
     def row_length(self) -> int:
@@ -78,21 +79,24 @@ class _Part(NamedTuple):
 
     logical: int
     length: int
-    extent: Extent | None
+    owners: Owners
+    extent: Extent | None = None
     sharers: tuple[Sharer, ...] = ()
 
 
 class Locator:
     """Says of any byte of an opened image what it is for.
 
-    Users are found by the extent tree, and where that cannot be read, once and for all by a scan of all trees. Blocks
-    of log trees, and data that only the log knows, count as free, as they do for the kernel until the log is replayed.
+    Users are found by the extent tree, and where that cannot be read, once and for all by a scan of all trees. Log
+    trees, and data that only they know, are named too: for the extent tree they are free until the log is replayed.
+    Without *verify* no copy is compared with its checksum.
     """
 
-    def __init__(self, image: Image) -> None:
-        self._image = image
+    def __init__(self, image: Image, *, verify: bool = True) -> None:
+        self._image, self._verify = image, verify
         self._devices = DeviceMap(image.volume.chunk_map, image.volume.warn)
         self._owners = self._best_owners()
+        self._log = self._log_trees() if image.superblock.log_root else None
         self._uses: tuple[int, list[Use]] = (-1, [])  # of the extent asked for last
         self._block: tuple[int, TreeBlock | None] = (-1, None)
 
@@ -101,6 +105,11 @@ class Locator:
             return Backrefs(self._image)
         except (CorruptError, NotFoundError) as error:
             return self._scan(error)
+
+    def _log_trees(self) -> LogTrees:
+        from btrimg.filesystem.logextents import LogTrees
+
+        return LogTrees(self._image)
 
     def _scan(self, error: Exception) -> Owners:
         from btrimg.filesystem.backscan import BackScan
@@ -113,12 +122,7 @@ class Locator:
 
         Raises NotFoundError when there is no such device, or it ends before.
         """
-        device = self._image.volume.devices.get(devid)
-        if device is None and not self._devices.knows(devid):
-            raise NotFoundError(f"there is no device {devid}")
-        size = device.size if device else OFFSET_MAX
-        if start + length > size:
-            raise NotFoundError(f"device {devid} ends at {size}: no {length} bytes at {start}")
+        self.require(devid, start, length)
         for piece in self._devices.pieces(devid, start, start + length):
             if piece.kind == "mapped" and piece.chunk and piece.logical is not None:
                 for part in self._parts(piece.logical, piece.logical + piece.length):
@@ -128,6 +132,19 @@ class Locator:
             else:
                 copies = copystate.of_device_piece(self._image, piece)
                 yield Piece(piece.kind, piece.length, devid, piece.physical, piece.logical, piece.chunk, copies)
+
+    def require(self, devid: int, start: int, length: int) -> None:
+        """Raise NotFoundError when there is no such device, or it ends before [start, start + length) does."""
+        device = self._image.volume.devices.get(devid)
+        if device is None and not self._devices.knows(devid):
+            raise NotFoundError(f"there is no device {devid}")
+        size = device.size if device else OFFSET_MAX
+        if start + length > size:
+            raise NotFoundError(f"device {devid} ends at {size}: no {length} bytes at {start}")
+
+    def log_ranges(self) -> tuple[list[int], list[int]]:
+        """Return starts and ends of the addresses of log trees, and of the data that they know, in order."""
+        return self._log.ranges() if self._log else ([], [])
 
     def at_logical(self, start: int, length: int) -> Iterator[Piece]:
         """Yield what logical addresses [start, start + length) are, in order and without gaps."""
@@ -156,35 +173,43 @@ class Locator:
         if piece.kind != "data" or piece.extent is None:
             raise NotFoundError(f"logical address {logical} is in no data extent: {piece.kind}")
         if ignore_offset:
-            return [_sharer(use, 0, use.row.length) for use in self._uses_of(piece.extent)]
+            return [_sharer(use, 0, use.row.length) for use in self._uses_of(self._owners, piece.extent)]
         return list(piece.sharers)
 
     def _parts(self, start: int, end: int) -> Iterator[_Part]:
         """Yield [start, end) cut wherever its users change."""
         while start < end:
             try:
-                for extent in self._owners.extents(start, end):
-                    first, last = max(extent.logical, start), min(extent.logical + extent.length, end)
-                    if first >= last:
-                        continue
-                    if first > start:
-                        yield _Part(start, first - start, None)
-                        start = first
-                    yield from self._parts_of(extent, first, last)
-                    start = last
-                if start < end:
-                    yield _Part(start, end - start, None)
+                for part in self._split(self._owners, start, end):
+                    start = part.logical + part.length
+                    if part.extent is None and self._log:
+                        yield from self._split(self._log, part.logical, start)
+                    else:
+                        yield part
                 return
             except CorruptError as error:
                 if not isinstance(self._owners, Backrefs):
                     raise
                 self._owners = self._scan(error)
 
-    def _parts_of(self, extent: Extent, start: int, end: int) -> Iterator[_Part]:
-        if extent.level is not None:
-            yield _Part(start, end - start, extent)
-            return
-        waiting = sorted(((*_reach(use, extent), use) for use in self._uses_of(extent)), key=lambda each: -each[0])
+    def _split(self, owners: Owners, start: int, end: int) -> Iterator[_Part]:
+        for extent in owners.extents(start, end):
+            first, last = max(extent.logical, start), min(extent.logical + extent.length, end)
+            if first >= last:
+                continue
+            if first > start:
+                yield _Part(start, first - start, owners)
+            if extent.level is None:
+                yield from self._split_data(owners, extent, first, last)
+            else:
+                yield _Part(first, last - first, owners, extent)
+            start = last
+        if start < end:
+            yield _Part(start, end - start, owners)
+
+    def _split_data(self, owners: Owners, extent: Extent, start: int, end: int) -> Iterator[_Part]:
+        uses = self._uses_of(owners, extent)
+        waiting = sorted(((*_reach(use, extent), use) for use in uses), key=lambda each: -each[0])
         edges = {start, end}.union(*((first, last) for first, last, _ in waiting))
         here: list[tuple[int, int, Use]] = []
         for at, following in pairwise(sorted(edge for edge in edges if start <= edge <= end)):
@@ -192,28 +217,31 @@ class Locator:
                 here.append(waiting.pop())
             here = [each for each in here if each[1] > at]
             sharers = (_sharer(use, at - first, following - at) for first, _, use in here)
-            yield _Part(at, following - at, extent, tuple(sorted(sharers)))
+            yield _Part(at, following - at, owners, extent, tuple(sorted(sharers)))
 
-    def _uses_of(self, extent: Extent) -> list[Use]:
+    def _uses_of(self, owners: Owners, extent: Extent) -> list[Use]:
         if self._uses[0] != extent.logical:
-            self._uses = (extent.logical, self._owners.uses(extent))
+            self._uses = (extent.logical, owners.uses(extent))
         return self._uses[1]
 
     def _piece(self, part: _Part, chunk: MappedChunk, numbers: Iterable[int]) -> Piece:
-        extent = part.extent
-        copies = tuple(copystate.of_copy(self._image, part.logical, part.length, extent, number) for number in numbers)
+        extent, owners, image = part.extent, part.owners, self._image
+        copies = tuple(
+            copystate.of_copy(image, part.logical, part.length, extent, number, verify=self._verify)
+            for number in numbers
+        )
         found = Piece("free", part.length, logical=part.logical, chunk=chunk, copies=copies, way=self._owners.way)
         if extent is None:
             return found
+        found = found._replace(extent=extent, way=owners.way)
         if extent.level is not None:
-            return found._replace(
-                kind="tree block", extent=extent, block=self._tree_block(extent.logical, extent.level)
-            )
+            return found._replace(kind="tree block", block=self._tree_block(owners, extent.logical, extent.level))
         bookend = not part.sharers
-        holders = tuple(_sharer(use, 0, use.row.length) for use in self._uses_of(extent)) if bookend else ()
-        return found._replace(kind="data", extent=extent, sharers=part.sharers, bookend=bookend, holders=holders)
+        uses = self._uses_of(owners, extent) if bookend else ()
+        holders = tuple(_sharer(use, 0, use.row.length) for use in uses)
+        return found._replace(kind="data", sharers=part.sharers, bookend=bookend, holders=holders)
 
-    def _tree_block(self, logical: int, level: int) -> TreeBlock | None:
+    def _tree_block(self, owners: Owners, logical: int, level: int) -> TreeBlock | None:
         """Return what stands in a tree block; None, which the image hears of, when no copy is good."""
         if self._block[0] != logical:
             self._block = (logical, None)
@@ -224,7 +252,7 @@ class Locator:
             else:
                 header = block.header
                 first, last = (block.key(0), block.key(-1)) if block.slots else (None, None)
-                trees = tuple(sorted(self._owners.trees(block)))
+                trees = tuple(sorted(owners.trees(block)))
                 self._block = (logical, TreeBlock(level, header.generation, header.owner, trees, first, last))
         return self._block[1]
 

@@ -67,6 +67,22 @@ def of_list(values: Sequence[bytes]) -> Strings:
     return Strings(np.cumsum([0, *map(len, values)]), np.frombuffer(b"".join(values), np.uint8))
 
 
+def decimals(column: NDArray[Any]) -> Strings:
+    """Return numbers, none below 0, in decimal: four digits at a time."""
+    rest = column.astype(np.uint64)
+    length = np.searchsorted(_POWERS, rest, "right") + 1
+    width = -(-int(length.max(initial=1)) // 4) * 4
+    digits = np.empty((len(rest), width), np.uint8)
+    for end in range(width, 0, -4):
+        rest, low = np.divmod(rest, np.uint64(10_000))
+        digits[:, end - 4 : end] = _FOUR_DIGITS[low]
+    return Strings(_offsets(length), digits[np.arange(width) >= width - length[:, None]])
+
+
+_POWERS = np.array([10**power for power in range(1, 20)], np.uint64)
+_FOUR_DIGITS = np.frombuffer(b"".join(b"%04d" % number for number in range(10_000)), np.uint8).reshape(-1, 4)
+
+
 def cut(data: Bytes, start: Ints, length: Ints) -> Strings:
     """Return the byte ranges of *data* given by *start* and *length* as a column of their own."""
     offsets = _offsets(length)

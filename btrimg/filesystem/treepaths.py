@@ -31,7 +31,8 @@ def paths_of(wanted: Unsigned, names: Names, rows: Ints, top: int, prefix: bytes
     inode = names.inode[rows]
     first = np.append(True, inode[1:] != inode[:-1])
     rows, inode = rows[first], inode[first]
-    directory, path_number, directory_paths = _directories(inode, names, rows, top, prefix)
+    directory = np.unique(names.parent[rows])
+    path_number, directory_paths = _directories(directory, inode, names, rows, top, prefix)
     found = find(inode, wanted)
     row = rows[found]
     above = path_number[find(directory, names.parent[row])]
@@ -43,12 +44,31 @@ def paths_of(wanted: Unsigned, names: Names, rows: Ints, top: int, prefix: bytes
     return number, strings.join(directory_paths, above[named], names.name, row[named])
 
 
-def _directories(inode: Unsigned, names: Names, rows: Ints, top: int, prefix: bytes) -> tuple[Unsigned, Ints, Strings]:
-    """Return the inodes that are some inode's parent, the number of the path of each, -1 without one, and the paths.
+def every_path_of(wanted: Unsigned, names: Names, rows: Ints, top: int, prefix: bytes) -> tuple[Ints, Strings]:
+    """Return how many paths each inode *wanted* has, one for each name, and all of them; else as ``paths_of``.
+
+    Here *names* holds all names of every inode. Each inode is wanted once, in order.
+    """
+    inode = names.inode[rows]
+    first = np.append(True, inode[1:] != inode[:-1])[: len(rows)]
+    directory = np.unique(names.parent[rows])
+    path_number, directory_paths = _directories(directory, inode[first], names, rows[first], top, prefix)
+    whose = find(wanted, inode)
+    whose, rows = whose[whose >= 0], rows[whose >= 0]
+    above = path_number[find(directory, names.parent[rows])]
+    length = names.name.offsets[rows + 1] - names.name.offsets[rows] + 1
+    named = (above >= 0) & (_lengths(directory_paths)[above] + length <= LENGTH_MAX)
+    count = np.bincount(whose[named], minlength=len(wanted))
+    return count, strings.join(directory_paths, above[named], names.name, rows[named])
+
+
+def _directories(
+    directory: Unsigned, inode: Unsigned, names: Names, rows: Ints, top: int, prefix: bytes
+) -> tuple[Ints, Strings]:
+    """Return the number of the path of each *directory*, -1 without one, and the paths.
 
     Goes down from *top*, one level of directories at a time, so that a cycle is never entered.
     """
-    directory = np.unique(names.parent[rows])
     own = find(inode, directory)
     row = rows[own]
     above = np.where((own >= 0) & (directory != top), find(directory, names.parent[row]), -1)
@@ -71,7 +91,7 @@ def _directories(inode: Unsigned, names: Names, rows: Ints, top: int, prefix: by
         number[level] = count + np.arange(len(level))
         count += len(level)
         paths.append(here)
-    return directory, number, strings.concatenate(paths)
+    return number, strings.concatenate(paths)
 
 
 def _lengths(column: Strings) -> Ints:

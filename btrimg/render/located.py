@@ -30,7 +30,7 @@ def piece_object(piece: Piece, paths: Paths) -> dict[str, Any]:
         "chunk": {"logical": chunk.logical, "length": chunk.length, "profile": chunk.profile.name} if chunk else None,
         "copies": [copy._asdict() for copy in piece.copies],
         "extent": {name: getattr(extent, name) for name in ("logical", "length", "generation")} if extent else None,
-        "tree_block": _block(piece.block),
+        "tree_block": block_object(piece.block),
         "bookend": piece.bookend,
         "files": [sharer_object(sharer, paths) for sharer in piece.sharers],
         "kept_by": [sharer_object(sharer, paths) for sharer in piece.holders],
@@ -45,7 +45,8 @@ def sharer_object(sharer: Sharer, paths: Paths) -> dict[str, Any]:
     return {**sharer._asdict(), "compression": compression, "paths": names}
 
 
-def _block(block: TreeBlock | None) -> dict[str, Any] | None:
+def block_object(block: TreeBlock | None) -> dict[str, Any] | None:
+    """Return what a tree block says of itself for JSON."""
     if block is None:
         return None
     first, last = (list(key) if key else None for key in (block.first_key, block.last_key))

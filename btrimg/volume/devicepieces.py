@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -114,3 +114,33 @@ def _typed(physical: Ints, length: Ints, kind: Ints, chunk: Ints, logical: Ints,
 
 def _joined(parts: list[Pieces]) -> Pieces:
     return Pieces._make(np.concatenate(column) for column in zip(*parts, strict=True))
+
+
+def pieces_at(devices: DeviceMap, devid: int, physical: Ints) -> Pieces:
+    """Return what the bytes *physical* of a device are for, each as a piece of 1 byte; they are 0 or more."""
+    same = np.ones_like(physical)
+    found = _typed(physical.copy(), same, same * 0, same * NOWHERE, same * NOWHERE, same * 0)
+    order = np.argsort(physical, kind="stable")
+    ordered = physical[order]
+    begin = 0
+    while begin < len(ordered):
+        span = next(devices.spans(devid, int(ordered[begin]), int(ordered[-1]) + 1))
+        end = int(np.searchsorted(ordered, span.end, "left"))
+        here, at = order[begin:end], span.footprint
+        if at is None:
+            found.kind[here] = KINDS.index(span.kind)
+        else:
+            within = ordered[begin:end] - at.chunk.stripes[at.stripe].offset
+            if at.chunk.striped:
+                part = _held(at, within // STRIPE_LEN, within, within + 1)
+            else:
+                same = np.ones_like(within)
+                part = _typed(
+                    *(ordered[begin:end], same, same * _MAPPED, same * at.chunk.logical),
+                    *(at.chunk.logical + within, same * at.stripe),
+                )
+            columns: Iterable[tuple[NDArray[Any], NDArray[Any]]] = zip(found, part, strict=True)
+            for column, values in columns:
+                column[here] = values
+        begin = end
+    return found

@@ -71,6 +71,15 @@ class PlaceMap:
         mapped = (address >= self._start[chunk]) & (address < self._end[chunk])
         return np.where(mapped, self._end[chunk], 0)
 
+    def starts(self, logical: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Return where the chunk of each of the addresses *logical* starts, -1 where no chunk maps it."""
+        if not len(self._end):
+            return np.full(len(logical), -1, np.int64)
+        address = logical.view(np.int64)
+        chunk = np.maximum(np.searchsorted(self._start, address, "right") - 1, 0)
+        mapped = (address >= self._start[chunk]) & (address < self._end[chunk])
+        return np.where(mapped, self._start[chunk], -1)
+
     def _locate(
         self, places: Places, shape: int, here: NDArray[np.intp], chunk: NDArray[np.intp], address: NDArray[np.int64]
     ) -> None:

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 
-from . import bench_cat, bench_check, bench_du, bench_extents, bench_resolve, bench_scrub, bench_tables
+from . import bench_cat, bench_check, bench_du, bench_extents, bench_locate, bench_resolve, bench_scrub, bench_tables
 
 
 def corpus() -> str:
@@ -32,5 +32,6 @@ if __name__ == "__main__":
     bench_check.main(image)
     bench_scrub.main(image)
     bench_du.main(image)
+    bench_locate.main(image)
     bench_tables.main(image)
     bench_cat.main()

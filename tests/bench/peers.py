@@ -68,9 +68,18 @@ def mounted(image: str) -> AbstractContextManager[str]:
 
 
 def fiemap_loop(directory: str) -> str:
-    """Compile the C peer into *directory*; give the program's path."""
-    program = os.path.join(directory, "fiemap_loop")
-    kernel.run("cc", "-O2", "-o", program, os.path.join(_HERE, "fiemap_loop.c"))
+    """Compile the C peer of the extent listing into *directory*; give the program's path."""
+    return _compiled(directory, "fiemap_loop")
+
+
+def logical_ino_loop(directory: str) -> str:
+    """Compile the C peer of locate into *directory*; give the program's path."""
+    return _compiled(directory, "logical_ino_loop")
+
+
+def _compiled(directory: str, name: str) -> str:
+    program = os.path.join(directory, name)
+    kernel.run("cc", "-O2", "-o", program, os.path.join(_HERE, f"{name}.c"))
     return program
 
 

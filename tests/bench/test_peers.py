@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 from support import kernel
 
+import btrimg
 from bench import peers
+from btrimg.filesystem.locate import Locator
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,3 +47,17 @@ def test_the_fiemap_loop_counts_every_extent_of_every_subvolume(
         counted = kernel.run(program, top)
     files = [entry for entry in image.truth.entries.values() if stat.S_ISREG(entry.stat.mode)]
     assert counted == f"{len(files)} files, {sum(len(entry.extents) for entry in files)} extents\n"
+
+
+@pytest.mark.kernel
+@pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")
+def test_the_logical_ino_loop_counts_users(kernel_image: Callable[..., KernelImage], tmp_path: Path) -> None:
+    written: KernelImage = kernel_image()
+    program = peers.logical_ino_loop(str(tmp_path))
+    with btrimg.open(written.devices) as image, written.mount() as top:
+        locator = Locator(image)
+        logical = [row.logical for row in image.open(b"/reflinks/0-repeat").extents() if row.kind == "regular"]
+        users = sum(len(locator.users(each or 0)) for each in logical)
+        words = "".join(f"{each}\n" for each in [*logical, 0])
+        counted = subprocess.run([program, top], input=words, capture_output=True, text=True, check=True).stdout
+    assert counted == f"{len(logical) + 1} addresses, {users} users\n"

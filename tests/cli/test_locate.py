@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,6 +12,7 @@ import pytest
 from support import kernel
 from support.images import copy_sparse
 
+from btrimg.cli.locate import FEW
 from btrimg.filesystem.backrefs import Backrefs
 from btrimg.filesystem.image import open_image
 from btrimg.filesystem.locate import Locator
@@ -41,9 +43,9 @@ class Ran(NamedTuple):
         return [json.loads(line) for line in self.out]
 
 
-def btrimg(*words: object) -> Ran:
+def btrimg(*words: object, stdin: str | None = None) -> Ran:
     command = [sys.executable, "-m", "btrimg", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr
     return Ran(done.returncode, done.stdout.splitlines(), done.stderr)
 
@@ -100,6 +102,49 @@ def test_a_missing_devices_bytes_are_told_too(demo_image: str, tmp_path: Path) -
     assert btrimg("locate", demo_image).code == 2
     moved = copy_sparse([demo_image], str(tmp_path))[0]
     assert btrimg("locate", moved, 65536).out[0] == "device 1, 65536: superblock, 1 byte"
+
+
+def test_addresses_come_in_many_ways(demo_image: str) -> None:
+    places = [114311168, 65536, 72368128, 1 << 20, 240373760]
+    each = [line for place in places for line in btrimg("locate", demo_image, place).out]
+    assert btrimg("locate", demo_image, *places).out == each
+    assert btrimg("locate", demo_image, *(f"1:{place}" for place in places)).out == each
+    words = " ".join(map(str, places[:3])) + "\n1:1MiB\n0xe53d000\n"
+    assert btrimg("locate", demo_image, "-", stdin=words).out == each
+    logical = btrimg("locate", demo_image, "--logical", 72368128, "--logical", 71303168).out
+    assert btrimg("locate", demo_image, "--logical", "-", stdin="72368128 71303168").out == logical
+    assert btrimg("locate", demo_image, 65536, "--logical", 72368128).out == [
+        *btrimg("locate", demo_image, 65536).out,
+        *btrimg("locate", demo_image, "--logical", 72368128).out,
+    ]
+    ran = btrimg("locate", demo_image, "-", stdin="65536 a:1")
+    assert (ran.code, ran.out) == (2, [])
+    assert "on standard input, 'a:1' is no place on a device" in ran.err
+    assert btrimg("locate", demo_image, "-", stdin="").out == []
+    assert "there is no device 4" in btrimg("locate", demo_image, "4:0").err
+
+
+def test_many_addresses_are_answered_as_a_few(demo_image: str) -> None:
+    rng = random.Random("many")
+    places = [rng.randrange(268435456) for _ in range(FEW)] + [65536, 240373760]
+    words = "\n".join(map(str, places))
+    several = [
+        btrimg("locate", demo_image, *places[:101], "--json"),
+        btrimg("locate", demo_image, *places[101:], "--json"),
+    ]
+    few, many = (
+        [each for ran in several for each in ran.objects],
+        btrimg("locate", demo_image, "-", "--json", stdin=words),
+    )
+    assert (many.code, many.err) == (0, "")
+    assert {each["found_by"] for each in many.objects} == {"scan", None}
+    assert [{**each, "found_by": None} for each in many.objects] == [{**each, "found_by": None} for each in few]
+    text = btrimg("locate", demo_image, "-", stdin=words)
+    assert text.out == [
+        line for piece in (places[:101], places[101:]) for line in btrimg("locate", demo_image, *piece).out
+    ]
+    unchecked = btrimg("locate", demo_image, "-", "--json", "--no-verify", stdin=words).objects
+    assert {copy["csum"] for each in unchecked if each["extent"] for copy in each["copies"]} == {"unchecked"}
 
 
 def test_logical_resolve_and_inode_resolve(demo_image: str) -> None:

@@ -13,7 +13,7 @@ from btrimg.ondisk.constants import STRIPE_LEN, BlockGroup
 from btrimg.volume import devicepieces
 from btrimg.volume.chunkmap import ChunkMap
 from btrimg.volume.devicemap import DeviceMap, DevicePiece
-from btrimg.volume.devicepieces import KINDS, NOWHERE, pieces_of
+from btrimg.volume.devicepieces import KINDS, NOWHERE, pieces_at, pieces_of
 
 from .test_devicemap import DEVICE, LOGICAL, chunks
 
@@ -43,6 +43,16 @@ def test_pieces_are_those_made_one_by_one(made: Chunk, more: Chunk, rows: int, s
         patch.setattr(devicepieces, "BATCH_ROWS", rows)
         for devid in (*(stripe.devid for stripe in (*made.stripes, *more.stripes)), 99):
             assert rows_of(devices, devid, size) == [*map(plain, devices.pieces(devid, 0, size))]
+
+
+@given(made=chunks(), more=chunks(), at=st.lists(st.integers(0, DEVICE)))
+def test_single_bytes_are_those_told_one_by_one(made: Chunk, more: Chunk, at: list[int]) -> None:
+    moved = more.replace(stripes=tuple(each.replace(offset=each.offset + 30 * MIB) for each in more.stripes))
+    devices = DeviceMap(ChunkMap([(LOGICAL, made), (2 * LOGICAL, moved)], pytest.fail), pytest.fail)
+    for devid in (*(stripe.devid for stripe in (*made.stripes, *more.stripes)), 99):
+        found = pieces_at(devices, devid, np.array(at, np.int64))
+        rows = [(*row[:2], KINDS[row[2]], *row[3:]) for row in zip(*(each.tolist() for each in found), strict=True)]
+        assert rows == [plain(next(devices.pieces(devid, each, each + 1))) for each in at]
 
 
 def test_a_superblock_cuts_an_element() -> None:
