@@ -63,7 +63,13 @@ UUIDS = Relation(
         u64("subvolume", "id of the subvolume"),
     ),
 )
-RELATIONS = (ROOT_REFS, ROOT_ENTRIES, UUIDS)
+KNOWN_NAMES = Relation(
+    "known_names",
+    "Names that rules look for, and what stands for them in names.name.",
+    (text("text", "name"), u64("number", "that stands for it")),
+)
+RELATIONS = (ROOT_REFS, ROOT_ENTRIES, UUIDS, KNOWN_NAMES)
+_KNOWN = (b"..",)
 
 
 def root_refs(scanned: Scanned) -> Columns:
@@ -94,6 +100,12 @@ def uuids(scanned: Scanned) -> Columns:
     return _columns(
         UUIDS.columns, ((UUID_KINDS[ItemType(key.type)], _uuid(key), entry.subvolid) for key, entry in found)
     )
+
+
+def known_names(_scanned: Scanned) -> Columns:
+    """Return the columns of ``known_names``."""
+    columns = _columns(KNOWN_NAMES.columns[:-1], ((_shown(name),) for name in _KNOWN))
+    return columns | {"number": fingerprints(strings.of_list(_KNOWN).slices())}
 
 
 def _records(image: Image, tree: TreeId, kinds: dict[ItemType, type[Record]]) -> Iterator[tuple[Key, Any]]:
@@ -136,4 +148,5 @@ MAKERS: dict[str, Callable[[Scanned], Columns]] = {
     ROOT_REFS.name: root_refs,
     ROOT_ENTRIES.name: root_entries,
     UUIDS.name: uuids,
+    KNOWN_NAMES.name: known_names,
 }

@@ -10,7 +10,7 @@ with top as (
     join roots on id = subvolume and inode = root_dirid
 ),
 names_of_top as (
-    select subvolume, inode, source, parent, index, name_length, location_type
+    select subvolume, inode, source, parent, index, name, location_type
     from names
     join roots on id = subvolume and inode = root_dirid
     where location_type <> 132
@@ -28,7 +28,9 @@ select subvolume, inode, 'has ' || nlink || ' links instead of 1' from top where
 union all
 select subvolume, inode, 'has no reference ".." to itself'
 from top
-anti join (select * from names_of_top where parent = inode and name_length = 2) using (subvolume, inode)
+anti join (
+    select subvolume, inode from names_of_top join known_names on name = number where parent = inode and text = '..'
+) using (subvolume, inode)
 union all
 select subvolume, inode, 'has a name in directory ' || parent from names_of_top where parent <> inode group by all
 union all
