@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from itertools import chain
+from itertools import chain, count
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +25,16 @@ def table_lines(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
 
 
 def json_lines(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
-    """Yield one object for each row; blobs in hexadecimal, what JSON has no type for (times, decimals, NaN) as text."""
+    """Yield one object for each row; blobs in hexadecimal, what JSON has no type for (times, decimals, NaN) as text.
+
+    Where columns share a name, it is followed by a number from the second on, as DuckDB names them in a subquery.
+    """
+    names: list[str] = []
+    for name in columns:
+        numbered = (f"{name}_{number}" for number in count(1))
+        names.append(name if name not in names else next(each for each in numbered if each not in (*columns, *names)))
     for row in rows:
-        values = [str(value) if isinstance(value, float) and not isfinite(value) else value for value in row]
-        yield json.dumps(dict(zip(columns, values, strict=True)), default=_plain)
+        yield json.dumps(dict(zip(names, map(_plain, row), strict=True)))
 
 
 def csv_lines(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
@@ -39,7 +45,7 @@ def csv_lines(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     for row in chain([columns], rows):
-        writer.writerow([_plain(value) if isinstance(value, bytes) else value for value in row])
+        writer.writerow([_text(value) for value in row])
         yield buffer.getvalue().removesuffix("\n")
         buffer.seek(0)
         buffer.truncate()
@@ -58,12 +64,27 @@ def schema_lines() -> Iterator[str]:
 
 
 def _cell(value: object) -> str:
+    return printable(value if isinstance(value, bytes) else _text(value).encode("utf-8", "surrogateescape"))
+
+
+def _text(value: object) -> str:
+    """Return a value outside JSON: NULL is empty, lists and structures are JSON."""
     if value is None:
         return ""
-    if isinstance(value, str):
-        return printable(value.encode("utf-8", "surrogateescape"))
-    return printable(value) if isinstance(value, bytes) else str(value)
+    plain = _plain(value)
+    return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
 
 
-def _plain(value: object) -> str:
-    return value.hex() if isinstance(value, bytes) else str(value)
+def _plain(value: object) -> object:
+    """Return a value, and what is in it, as JSON has it."""
+    if value is None or isinstance(value, str | int):  # bool is an int
+        return value
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, float):
+        return value if isfinite(value) else str(value)
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, dict):
+        return {_text(key): _plain(each) for key, each in value.items()}
+    return str(value)

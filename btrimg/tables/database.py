@@ -103,7 +103,10 @@ class Database:
             for rows in self._scanned.values():
                 if rows.failure:
                     raise rows.failure from None
-            raise QueryError(str(error).partition("\n")[0]) from None
+            sentence = str(error).partition("\n")[0]
+            if isinstance(error, duckdb.OutOfMemoryException):
+                sentence += "; --memory lets it have more"
+            raise QueryError(sentence) from None
         except BaseException:
             self._con.interrupt()
             raise

@@ -6,8 +6,10 @@ import csv
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -50,6 +52,33 @@ def test_json_is_an_object_a_line(demo_image: str) -> None:
     row = json.loads(out("sql", "--json", demo_image, odd))
     assert (row["d"], row["n"], row["t"], row["l"]) == ("1.5", "nan", "2026-01-02", [1, 2])
     assert row["s"] > 1 << 20
+
+
+def test_json_holds_what_it_has_no_type_for(demo_image: str) -> None:
+    odd = """
+        select {'a': 'nan'::double, 'b': '\\xFF\\x00'::blob, 'c': [null, true]} as s, map(['\\xFE'::blob], ['q']) as m,
+        1 as a, 2 as a, 3 as a_1, 4 as a, uuid '00000000-0000-0000-0000-000000000001' as u, 'caf\u00e9' as t
+    """
+    assert json.loads(out("sql", "--json", demo_image, odd)) == {
+        "s": {"a": "nan", "b": "ff00", "c": [None, True]},
+        "m": {"fe": "q"},
+        "a": 1,
+        "a_2": 2,
+        "a_3": 4,
+        "a_1": 3,
+        "u": "00000000-0000-0000-0000-000000000001",
+        "t": "caf\u00e9",
+    }
+
+
+def test_values_outside_json_read_as_sql_writes_them(demo_image: str) -> None:
+    query = "select [1, null] as l, {'x': '\\xFF'::blob} as s, true as b, null as n, 1.50 as d, '\\xFF'::blob as h"
+    assert list(csv.reader(io.StringIO(out("sql", "--format", "csv", demo_image, query))))[1] == [
+        *("[1, null]", '{"x": "ff"}', "true", "", "1.50", "ff")
+    ]
+    assert out("sql", demo_image, query).splitlines()[1].split("  ")[0] == "[1, null]"
+    for form, empty in (("table", "id  rfer\n"), ("csv", "id,rfer\n"), ("json", "")):
+        assert out("sql", "--format", form, demo_image, "select id, rfer from qgroups") == empty
 
 
 def test_csv_quotes_what_needs_it(demo_image: str) -> None:
@@ -95,6 +124,46 @@ def test_wrong_usage_is_one_sentence_and_exit_2(words: list[str], says: str, dem
     assert says in done.stderr
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_ends_a_query_and_leaves_nothing(demo_image: str, tmp_path: Path) -> None:
+    endless = "select sum(a.i * b.i) from range(10000000) a(i), range(10000000) b(i), superblock"
+    command = [sys.executable, "-m", "btrimg", "sql", demo_image, endless]
+    running = subprocess.Popen(command, env={**os.environ, "TMPDIR": str(tmp_path)}, stderr=subprocess.PIPE)
+    while not os.listdir(tmp_path):
+        assert running.poll() is None
+        time.sleep(0.05)
+    time.sleep(1)
+    running.send_signal(signal.SIGINT)
+    assert running.communicate(timeout=60)[1] == b""
+    assert running.returncode == 130
+    assert os.listdir(tmp_path) == []
+
+
+def test_little_memory_is_said_to_be_too_little(demo_image: str) -> None:
+    done = btrimg("sql", demo_image, "--memory", "1K", "select count(*) from names")
+    assert done.returncode == 2
+    assert "Out of Memory" in done.stderr
+    assert "--memory" in done.stderr
+
+
+def test_exports_of_several_images_are_queried_together(demo_image: str, forged: str, tmp_path: Path) -> None:
+    import duckdb
+
+    for number, image in enumerate((demo_image, forged)):
+        assert out("export-tables", image, str(tmp_path / f"fleet/{number}"), "--memory", "64M") == ""
+    with duckdb.connect() as con:
+        for name in RELATIONS:
+            counts = con.execute(
+                f"select image, count(*) from '{tmp_path}/fleet/*/{name}.parquet' group by all order by all"
+            ).fetchall()
+            assert {image for image, _ in counts} <= {demo_image, forged}
+            assert len({count for _, count in counts}) <= 1
+        shared = con.execute(
+            f"select count(distinct n.image) from '{tmp_path}/fleet/*/names.parquet' n"
+            f" join '{tmp_path}/fleet/*/inodes.parquet' i using (image, subvolume, inode) where n.name = 'disk.raw'"
+        ).fetchone()
+    assert shared == (2,)
 
 
 def test_export_tables_fills_a_new_directory_only(demo_image: str, tmp_path: Path) -> None:
