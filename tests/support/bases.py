@@ -15,6 +15,11 @@ from .populate import BLOCK, Filler, compressed_files, names, nocow, plain_files
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+#: With one worker a time, files come to lie in one order, whatever else the machine does; recipes may count on it.
+STEADY = ["thread_pool=1"]
+#: mkfs leaves free space of block groups that are gone: let the kernel write the tree of free space anew.
+NEW_CACHE = ["clear_cache", "space_cache=v2"]
+
 
 def _mkfs(live: Sequence[str], profile: str, metadata: str, options: Sequence[str] = ()) -> None:
     """Run mkfs.btrfs so that block groups stand in the extent tree, whatever its version makes of its own accord."""
@@ -27,8 +32,7 @@ def rich(directory: str) -> Sequence[str]:
     """Make one of everything: what populate() writes, quota groups of two levels, and an orphan; one device."""
     live = images.new_devices(os.path.join(directory, "live"), 1, 256 * images.MIB)
     _mkfs(live, "single", "dup")
-    # mkfs leaves free space of block groups that are gone: let the kernel write the tree anew.
-    with kernel.mount(live, options=["clear_cache", "space_cache=v2"]) as top:
+    with kernel.mount(live, options=[*STEADY, *NEW_CACHE]) as top:
         populate(top)
         fill = Filler(top)
         kernel.run("btrfs", "quota", "enable", top)
@@ -45,7 +49,7 @@ def raid(directory: str) -> Sequence[str]:
     """Make a filesystem on five devices: three copies of metadata, data with P and Q."""
     live = images.new_devices(os.path.join(directory, "live"), 5, 256 * images.MIB)
     _mkfs(live, "raid6", "raid1c3")
-    with kernel.mount(live, options=["clear_cache", "space_cache=v2"]) as top:
+    with kernel.mount(live, options=[*STEADY, *NEW_CACHE]) as top:
         fill = Filler(top)
         plain_files(fill)
         compressed_files(fill)
@@ -61,7 +65,7 @@ def old(directory: str) -> Sequence[str]:
     live = images.new_devices(os.path.join(directory, "live"), 1, 2048 * images.MIB)
     options = ["--features", "^no-holes,^skinny-metadata", "--runtime-features", "^free-space-tree"]
     _mkfs(live, "single", "dup", options)
-    with kernel.mount(live, options=["space_cache=v1"]) as top:
+    with kernel.mount(live, options=[*STEADY, "space_cache=v1"]) as top:
         fill = Filler(top)
         plain_files(fill)
         for number in range(3):
@@ -77,7 +81,7 @@ def old(directory: str) -> Sequence[str]:
 
 def log(directory: str) -> Sequence[str]:
     """Make a filesystem whose power was cut after fsync() and before the commit: log trees of two subvolumes."""
-    return powerloss.make_cut_image(directory, profile="dup", nodesize=4096).devices
+    return powerloss.make_cut_image(directory, profile="dup", nodesize=4096, options=[*STEADY, *NEW_CACHE]).devices
 
 
 def _with_orphan(fill: Filler, live: Sequence[str], directory: str) -> Sequence[str]:

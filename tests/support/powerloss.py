@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import images, kernel
 from .populate import BLOCK, Filler
 from .truth import Truth, record
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class CutImage(NamedTuple):
@@ -19,12 +22,14 @@ class CutImage(NamedTuple):
     replayed: Truth
 
 
-def make_cut_image(directory: str, *, profile: str = "single", nodesize: int = 16384) -> CutImage:
-    """Make a filesystem in *directory* whose power was cut after fsync() and before the commit."""
+def make_cut_image(
+    directory: str, *, profile: str = "single", nodesize: int = 16384, options: Sequence[str] = ()
+) -> CutImage:
+    """Make a filesystem in *directory*, mounted with *options*, whose power was cut after fsync() and before the commit."""
     live = images.new_devices(os.path.join(directory, "live"), images.DEVICES[profile], 256 * images.MIB)
     images.mkfs(live, profile, nodesize=nodesize)
     with ExitStack() as stack:
-        top = stack.enter_context(kernel.mount(live))
+        top = stack.enter_context(kernel.mount(live, options=options))
         fill = Filler(top)
         for subvolume in (b"", b"sub/"):
             before(fill, subvolume)
