@@ -25,7 +25,7 @@ class CutImage(NamedTuple):
 def make_cut_image(
     directory: str, *, profile: str = "single", nodesize: int = 16384, options: Sequence[str] = ()
 ) -> CutImage:
-    """Make a filesystem in *directory*, mounted with *options*, whose power was cut after fsync() and before the commit."""
+    """Make a filesystem, mounted with *options*, whose power was cut after fsync() and before the commit."""
     live = images.new_devices(os.path.join(directory, "live"), images.DEVICES[profile], 256 * images.MIB)
     images.mkfs(live, profile, nodesize=nodesize)
     with ExitStack() as stack:
