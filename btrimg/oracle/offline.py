@@ -186,6 +186,6 @@ def _paired(ours: Sequence[Named], theirs: Sequence[Named]) -> Iterator[tuple[Na
     if len(ours) == len(theirs):
         yield from zip(ours, theirs, strict=True)
         return
-    mine, their = ([(name, line.field) for name, line in side] for side in (ours, theirs))
+    mine, their = ([line.field for _, line in side] for side in (ours, theirs))
     for _, first, last, their_first, their_last in SequenceMatcher(None, mine, their, autojunk=False).get_opcodes():
         yield from zip_longest(ours[first:last], theirs[their_first:their_last])

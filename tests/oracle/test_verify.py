@@ -163,9 +163,10 @@ def test_a_log_is_not_replayed(cut_image: Callable[..., CutImage]) -> None:
 
 def test_a_filesystem_without_one_device_is_mounted_degraded(kernel_image: Callable[..., KernelImage]) -> None:
     written = kernel_image(profile="raid1")
-    found = verified(written.devices[:-1])
+    found = verified(written.devices[:-1], most=20)
     assert found.differences == []
-    assert found.tallies["contents"].compared > 5
+    assert found.tallies["contents"].compared > 10
+    assert "bytes of copies on missing devices" in found.tallies["device bytes"].skipped
 
 
 @pytest.mark.parametrize("seed", range(6))
