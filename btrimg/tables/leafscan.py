@@ -214,10 +214,23 @@ def _taker(relation: Relation, facts: Facts) -> Callable[[LeafBatch], tuple[Leaf
     rows = NamedTuple("Rows", [(column.name, Any) for column in relation.columns])  # type: ignore[misc]
 
     def taken(batch: LeafBatch) -> tuple[LeafBatch, Any]:
-        items, columns = take(batch, facts)
+        items, columns = _ending(*take(batch, facts), facts.report)
         return items, rows(*(_compact(column, columns[column.name], facts.numbered) for column in relation.columns))
 
     return taken
+
+
+def _ending(items: LeafBatch, columns: Columns, report: Callable[[CorruptError], None]) -> Taken:
+    """Return rows without ranges that end beyond the last address; so whoever asks may add up start and length."""
+    start, length = columns.get("logical", columns.get("physical")), columns.get("length")
+    if not isinstance(start, np.ndarray) or not isinstance(length, np.ndarray):
+        return items, columns
+    beyond = start + length.astype(np.uint64) < start
+    for item in np.flatnonzero(beyond).tolist():
+        report(items.error(item, f"the range of {length[item]} bytes from {start[item]} on ends beyond all addresses"))
+    if not beyond.any():
+        return items, columns
+    return items.take(~beyond), {name: column[~beyond] for name, column in columns.items()}  # type: ignore[call-overload, misc]
 
 
 def _compact(column: Column, values: NDArray[Any] | Slices | Strings, numbered: bool) -> NDArray[Any] | Strings:

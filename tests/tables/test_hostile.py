@@ -31,6 +31,7 @@ from btrimg.ondisk.roots import RootItem
 from btrimg.tables.build import build
 from btrimg.tables.entries import size_by_fields, split
 from btrimg.tables.leafscan import TAKES, Facts
+from btrimg.tables.query import query
 from btrimg.tables.schema import RELATIONS
 from btrimg.trees.scan import leaf_of
 
@@ -245,6 +246,25 @@ def test_without_a_root_tree_there_is_what_the_superblock_leads_to(forged: str) 
         assert table[column].tolist() == left or name in ("tree_blocks", "physical")
     assert after["tree_blocks"]["owner"].tolist() == [TreeId.CHUNK_TREE]
     assert said
+
+
+def test_ranges_beyond_all_addresses_are_reported(forged: str) -> None:
+    """Whoever asks for the end of a range in SQL would be refused otherwise, for one bad item among thousands."""
+
+    def lengthen(items: MutableMapping[Key, bytes]) -> None:
+        key = max(key for key in items if key.type == ItemType.EXTENT_ITEM)
+        items[key._replace(offset=(1 << 64) - 4096)] = items.pop(key)
+
+    ends = "select max(logical + length) from extents"
+    with open_image(forged) as image:
+        before = build(image, ["extents"])["extents"]
+    edit_leaf(forged, TreeId.EXTENT_TREE, lengthen)
+    said: list[str] = []
+    with open_image(forged, warn=said.append) as image:
+        after = build(image, ["extents"])["extents"]
+        assert next(iter(query(image, ends).rows))[0] < 1 << 63
+    assert len(after["logical"]) == len(before["logical"]) - 1
+    assert [each for each in said if "ends beyond all addresses" in each]
 
 
 def test_a_subvolume_that_is_being_freed_has_no_rows(forged: str) -> None:

@@ -26,8 +26,7 @@ select
     stripe_len <> 65536
         or chunks.length = 0
         or chunks.length % sectorsize > 0
-        or chunks.length >= 4294967295 << 16
-        or chunks.logical > 18446744073709551615 - chunks.length as wrong_length,
+        or chunks.length >= 4294967295 << 16 as wrong_length,
     groups.logical is null and chunks.flags & 4096 = 0 as without_group,
     groups.length as group_length,
     groups.flags as group_flags,

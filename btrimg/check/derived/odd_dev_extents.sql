@@ -10,8 +10,8 @@ with expected as (
         chunks.length // greatest(1, case profile
             when 'raid0' then num_stripes
             when 'raid10' then num_stripes // 2
-            when 'raid5' then num_stripes - 1
-            when 'raid6' then num_stripes - 2
+            when 'raid5' then num_stripes::int - 1
+            when 'raid6' then num_stripes::int - 2
             else 1
         end) as length
     from stripes
