@@ -5,8 +5,14 @@ with told as (
     select
         subvolume,
         inode >> 8 as range,
-        sum((hash(inode) >> 32) * nlink) as links,
-        sum((hash(inode, (mode >> 12)::utinyint) >> 32) * nlink) filter (inode <> root_dirid) as types
+        sum(((hash(inode) >> 40) + 1) * nlink) as links,
+        sum(
+            ((hash(inode) >> 40) + 1)
+            * nlink
+            * case mode >> 12
+                when 8 then 1 when 4 then 2 when 2 then 3 when 6 then 4 when 1 then 5 when 12 then 6 when 10 then 7 else 99
+            end
+        ) filter (inode <> root_dirid) as types
     from inodes
     join roots on id = subvolume
     group by all
@@ -15,16 +21,8 @@ found as (
     select
         subvolume,
         inode >> 8 as range,
-        sum(hash(inode) >> 32) filter (source in ('inode_ref', 'inode_extref')) as links,
-        sum(
-            hash(
-                inode,
-                case type
-                    when 1 then 8 when 2 then 4 when 3 then 2 when 4 then 6
-                    when 5 then 1 when 6 then 12 when 7 then 10 else 0
-                end::utinyint
-            ) >> 32
-        ) filter (source = 'dir_item') as types
+        sum((hash(inode) >> 40) + 1) filter (source in ('inode_ref', 'inode_extref')) as links,
+        sum(((hash(inode) >> 40) + 1) * type) filter (source = 'dir_item') as types
     from names
     where differs and location_type <> 132
     group by all
