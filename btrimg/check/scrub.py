@@ -25,6 +25,7 @@ from btrimg.ondisk.constants import STRIPE_LEN, ItemType, SuperFlag, TreeId
 from btrimg.tables.schema import EXTENT_KINDS
 from btrimg.trees.batches import ranges
 from btrimg.trees.scan import Forest
+from btrimg.units import round_down
 from btrimg.volume.places import PlaceMap
 from btrimg.volume.profiles import data_columns
 
@@ -89,7 +90,7 @@ class _Scrub:
         if chunk.striped:
             columns = data_columns(len(chunk.stripes), chunk.profile)
             longest = -(-longest // STRIPE_LEN) * STRIPE_LEN * columns
-        return min(chunk.length, max(longest, 0))
+        return min(chunk.length, round_down(max(longest, 0), self._volume.sectorsize))
 
     def _scrub_checksummed(self) -> Spans:
         """Judge data that have checksums; return where they are."""

@@ -15,6 +15,7 @@ from support.matrix import options_of, variants
 from support.populate import populate
 
 from btrimg.check.scrub import scrub
+from btrimg.filesystem.extents import file_extents
 from btrimg.filesystem.image import open_image
 from btrimg.ondisk.constants import STRIPE_LEN, SUPERBLOCK_OFFSETS, SUPERBLOCK_SIZE
 from btrimg.tables.build import build
@@ -113,19 +114,25 @@ def test_nothing_is_bad_on_what_the_kernel_wrote(clean: KernelImage) -> None:
         assert sum(judged) == by_kernel + plain * profile.copies
 
 
-@pytest.mark.parametrize("profile", ["raid1", "raid5", "raid6"])
+def soiled_devices(directory: Path, count: int) -> list[str]:
+    """Make devices of 256 MiB that are full of something else, as far as a small filesystem takes them."""
+    devices = [*new_devices(str(directory), count, 256 * MIB)]
+    for number, path in enumerate(devices):
+        noise = random.Random(number).randbytes(MIB)
+        with open(path, "r+b") as device:
+            for _ in range(180):
+                device.write(noise)
+    return devices
+
+
+@pytest.mark.parametrize("profile", ["raid1", "raid5"])
 def test_garbage_that_was_there_before_is_not_judged(profile: str, tmp_path: Path) -> None:
     """Preallocated extents and rows that nobody has written hold what the device held before.
 
     Where the kernel replaces a device of RAID5 or RAID6 it does not copy that garbage, but parity was computed with it:
     Linux 6.18 cannot read such a RAID5 without another one of its devices. It mends that by a scrub of its own.
     """
-    devices = [*new_devices(str(tmp_path), DEVICES[profile] + 1, 256 * MIB)]
-    for number, path in enumerate(devices):
-        noise = random.Random(number).randbytes(MIB)
-        with open(path, "r+b") as device:
-            for _ in range(180):
-                device.write(noise)
+    devices = soiled_devices(tmp_path, DEVICES[profile] + 1)
     *used, spare = devices
     mkfs(used, profile)
     with kernel.mount(used) as top:
@@ -138,6 +145,25 @@ def test_garbage_that_was_there_before_is_not_judged(profile: str, tmp_path: Pat
     with kernel.mount(used) as top:
         kernel.run("btrfs", "scrub", "start", "-B", top)
     assert scrubbed(used) == []
+
+
+@pytest.mark.parametrize("profile", ["raid5", "raid6"])
+def test_lines_that_nobody_has_written_are_not_judged(profile: str, tmp_path: Path) -> None:
+    """Three small files leave most of the lines of their rows as they were, where parity is not that of the data."""
+    devices = soiled_devices(tmp_path, DEVICES[profile])
+    mkfs(devices, profile)
+    with kernel.mount(devices) as top:
+        for number in range(3):
+            with open(os.path.join(top, str(number)), "wb") as file:
+                file.write(random.Random(number).randbytes(9000))
+            kernel.sync(top)
+    assert scrubbed(devices) == []
+    with open_image(devices) as image:
+        sites = Sites(image, "small files")
+    sites.choose_parity(sites.data, 4)
+    expected = sites.change(devices)
+    assert expected
+    assert sectors(scrubbed(devices)) == expected
 
 
 class Site(NamedTuple):
@@ -340,6 +366,39 @@ def test_a_device_that_ends_early_cannot_be_read(kernel_image: Callable[..., Ker
     assert {sector.state for sector in found} == {"unreadable"}
     assert {s._replace(state="missing") for s in found if s.kind != "tree block"} == lost
     assert {s.physical for s in missing if s.physical > end} <= {s.physical for s in found}
+
+
+def test_data_without_checksums_behind_the_end_of_the_device(tmp_path: Path) -> None:
+    devices = new_devices(str(tmp_path), 1, 256 * MIB)
+    mkfs(devices, "single", "dup")
+    with kernel.mount(devices) as top:
+        with open(os.path.join(top, "first"), "wb") as file:
+            file.write(random.Random("first").randbytes(8 * MIB))  # as much as the first chunk holds
+        kernel.sync(top)
+        kernel.set_nocow(top)
+        with open(os.path.join(top, "plain"), "wb") as file:
+            file.write(random.Random("plain").randbytes(MIB))
+    with open_image(devices) as image:
+        (extent,) = (row for row in file_extents(image.open(b"/plain")))
+        ((devid, start),) = image.volume.chunk_map.locate(extent.logical or 0).copies
+    end = start + MIB // 2 + 100
+    os.truncate(devices[0], end)
+    first = end - 100
+    assert scrubbed(devices) == [
+        Row(devid, first, start + MIB - first, "nodatasum", "unreadable", 1, (extent.logical or 0) + MIB // 2, 0)
+    ]
+
+
+def test_a_block_in_the_place_of_another_is_bad(kernel_image: Callable[..., KernelImage], tmp_path: Path) -> None:
+    devices = kernel_image(**options_of(BY_PROFILE["raid1"])).copy(str(tmp_path))
+    with open_image(devices) as image:
+        (one, size), (other, _) = Sites(image, "blocks").blocks[-2:]
+        data = image.volume.read(one, size)
+        devid, physical = image.volume.chunk_map.locate(other).copies[1]
+    with open(devices[devid - 1], "r+b") as device:
+        device.seek(physical)
+        device.write(data)
+    assert scrubbed(devices) == [Row(devid, physical, size, "tree block", "bad", 2, other, 1)]
 
 
 def test_a_dump_has_no_data_to_judge(kernel_image: Callable[..., KernelImage], tmp_path: Path) -> None:
