@@ -82,7 +82,7 @@ def locate(
     have none, or are unchecked. What only log trees know is named too; for the extent tree it is free.
 
     PHYSICAL may be DEVID:PHYSICAL. For "-" there, or as --logical -, addresses are read from standard input, separated
-    by spaces or lines. Of more than 200 single bytes all trees are scanned once, which takes 20 µs for each of 100,000.
+    by spaces or lines. Of more than 200 single bytes all trees are scanned once: many take a hundredth of the time so.
 
     With --json one object for each piece: kind, length, devid, physical, logical, parity_of {logical, length},
     chunk {logical, length, profile}, copies [{devid, physical, device, role, csum}], extent {logical, length,

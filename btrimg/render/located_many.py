@@ -5,7 +5,7 @@ Whatever many lines have in common is made into text once; a line is a handful o
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import chain, product, repeat
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -16,27 +16,27 @@ from btrimg.filesystem.extents import COMPRESSION_NAMES
 from btrimg.filesystem.strings import Strings
 from btrimg.ondisk.constants import STRIPE_LEN
 from btrimg.render.answers import json_line
-from btrimg.render.located import block_object
 from btrimg.render.usage import json_names
-from btrimg.tables.locatemany import KINDS, OTHER, PARITY
+from btrimg.tables.locatemany import KINDS, OTHER, PARITY, Users
 from btrimg.tables.locatestate import STATES
 from btrimg.volume.devicepieces import NOWHERE
 from btrimg.volume.places import MAX_COPIES
 from btrimg.volume.profiles import data_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any
 
     from numpy.typing import NDArray
 
     from btrimg.filesystem.image import Image
-    from btrimg.tables.locatemany import Answers, ManyLocator, Users
+    from btrimg.filesystem.locate import TreeBlock
+    from btrimg.tables.locatemany import Answers, ManyLocator
 
     Ints = NDArray[np.int64]
     Part = tuple[Strings, NDArray[Any]]  # strings, and the one of each row
 
-SLICE = 1 << 13  #: addresses whose lines are put together at a time: what stays in the processor's cache is fast
+SLICE = 1 << 12  #: addresses whose lines are put together at a time: what stays in the processor's cache is fast
 
 
 class Shown(NamedTuple):
@@ -50,33 +50,37 @@ class Shown(NamedTuple):
 
 def json_chunks(shown: Shown, answers: Answers) -> Iterator[bytes]:
     """Yield the answers as JSONL, with the fields of ``located.piece_object``."""
-    users = _texts_of_users(shown, answers.users)
-    copies, kept, extents = _copies(shown, answers), _kept(shown, answers), _extents(shown.many)
+    lost, which = np.unique(answers.extent[answers.bookend], return_inverse=True)
+    holders = shown.many.holders(lost)
+    users = _texts_of_users(shown, answers.users, holders)
+    texts = users.rows(len(answers.users.whose), len(answers.users.whose) + len(holders.whose))
+    kept = _grouped(texts, holders.whose, (0, len(lost) + 1)).to_list()
+    kept_by = np.full(len(answers.kind), len(lost))
+    kept_by[answers.bookend] = which
+    copies, extents = _copies(shown, answers), _extents(shown.many)
     heads, mids = _heads(answers), _mids(shown, answers)
-    tails = [
-        f'], "kept_by": [{{}}], "found_by": {way}}}\n'.partition("{}")[::2] for way in ("null", '"scan"')
-    ]  # before and behind what keeps the extent
+    between, tails = repeat(b'], "kept_by": ['), (b'], "found_by": null}\n', b'], "found_by": "scan"}\n')
     for start in range(0, len(answers.kind), SLICE):
         some = slice(start, min(start + SLICE, len(answers.kind)))
         bounds = answers.first + some.start, answers.first + some.stop
         first, last = np.searchsorted(answers.users.whose, bounds).tolist()
         begin, end = np.searchsorted(answers.copies.whose, bounds).tolist()
         scanned = ((answers.chunk[some] != NOWHERE) & (answers.kind[some] != PARITY)).astype(np.intp)
-        lines = strings.glue(
+        front = strings.glue(
             (heads[0], heads[1][some]),
             _known(answers.physical[some]),
             b', "logical": ',
             _known(np.where(answers.kind[some] == PARITY, NOWHERE, answers.logical[some])),
             (mids[0], mids[1][some]),
-            _grouped(copies.rows(begin, end), answers.copies.whose[begin:end], bounds),
+            _all(_grouped(copies.rows(begin, end), answers.copies.whose[begin:end], bounds)),
             (extents, answers.extent[some] + 1),
             _of(('false, "files": [', 'true, "files": ['), answers.bookend[some]),
-            _grouped(users.rows(first, last), answers.users.whose[first:last], bounds),
-            tails[0][0].encode(),
-            (kept[0], kept[1][some]),
-            _of([tail for _, tail in tails], scanned),
         )
-        yield _with_others(shown, answers, some, lines)
+        files = _grouped(users.rows(first, last), answers.users.whose[first:last], bounds)
+        back = [tails[way] for way in scanned.tolist()]
+        keepers = [kept[number] for number in kept_by[some].tolist()]
+        lines = zip(front.to_list(), files.to_list(), between, keepers, back, strict=False)
+        yield b"".join(chain.from_iterable(_with_others(shown, answers, some, lines)))
 
 
 def _heads(answers: Answers) -> Part:
@@ -108,7 +112,7 @@ def _mids(shown: Shown, answers: Answers) -> Part:
 def _extents(many: ManyLocator) -> Strings:
     """Return what stands between copies and bookend: for bytes outside of extents, then for each extent."""
     extents = many.extents
-    blocks = strings.of_list([json_line(block_object(block)).encode() for block in (None, *many.blocks)])
+    blocks = strings.of_list([b"null", *map(_block, many.blocks)])
     shown = strings.glue(
         b'], "extent": {"logical": ',
         _decimals(extents.logical),
@@ -121,6 +125,15 @@ def _extents(many: ManyLocator) -> Strings:
         b', "bookend": ',
     )
     return strings.concatenate([strings.of_list([b'], "extent": null, "tree_block": null, "bookend": ']), shown])
+
+
+def _block(block: TreeBlock) -> bytes:
+    """Return ``located.block_object`` as JSON: lists of numbers look alike there."""
+    first, last = (list(key) if key else "null" for key in (block.first_key, block.last_key))
+    return (
+        f'{{"level": {block.level}, "generation": {block.generation}, "owner": {block.owner}, '
+        f'"trees": {list(block.trees)}, "first_key": {first}, "last_key": {last}}}'
+    ).encode()
 
 
 class _Texts(NamedTuple):
@@ -154,20 +167,22 @@ def _copies(shown: Shown, answers: Answers) -> _Texts:
     return _Texts((_of(before, device * 2 + _is_first(at)), copies.physical, _of(after, like)))
 
 
-def _texts_of_users(shown: Shown, users: Users) -> _Texts:
+def _texts_of_users(shown: Shown, *several: Users) -> _Texts:
     """Return the users, the later ones of an address behind a comma."""
     scan = shown.many.scan
+    first_of_group = np.concatenate([_is_first(users.whose) for users in several])
+    users = Users._make(map(np.concatenate, zip(*several, strict=True)))
     width = len(scan.inode_rank) + 1
     key = users.root * width + scan.inode_rank[users.use]
     different, first, file = np.unique(key, return_index=True, return_inverse=True)
     root, inode = different // width, users.inode[first]
     count, paths = _paths(shown, root, inode)
     each = np.repeat(np.arange(len(count)), count)
-    listed = strings.glue(_of((', "', '"'), _is_first(each)), (paths, np.arange(paths.rows)), b'"')
-    tails = strings.glue(_grouped(listed, each, (0, len(count))), b"]}")
+    listed = strings.glue(_of((', "', '"'), _is_first(each)), _all(paths), b'"')
+    tails = strings.glue(_all(_grouped(listed, each, (0, len(count)))), b"]}")
     trees = strings.of_list([f'{{"subvolume": {tree}, "inode": '.encode() for tree in scan.roots.tolist()])
     heads = strings.glue((trees, root), _decimals(inode), b', "offset": ')
-    again = strings.glue(b", ", (heads, np.arange(heads.rows)))
+    again = strings.glue(b", ", _all(heads))
     like = (users.length * len(FILE_KINDS) + users.kind) * len(COMPRESSION_NAMES) + users.compression
     likes, alike = np.unique(like, return_inverse=True)
     kinds = product(FILE_KINDS, (COMPRESSION_NAMES[number] for number in sorted(COMPRESSION_NAMES)))
@@ -175,7 +190,7 @@ def _texts_of_users(shown: Shown, users: Users) -> _Texts:
     mids = [f', "length": {number // len(known)}{known[number % len(known)]}' for number in likes.tolist()]
     return _Texts(
         (
-            (strings.concatenate([again, heads]), file + heads.rows * _is_first(users.whose)),
+            (strings.concatenate([again, heads]), file + heads.rows * first_of_group),
             users.offset,
             _of(mids, alike),
             (tails, file),
@@ -197,30 +212,21 @@ def _paths(shown: Shown, root: Ints, inode: NDArray[np.uint64]) -> tuple[Ints, S
     return count, strings.concatenate([paths, json_names(more)])
 
 
-def _kept(shown: Shown, answers: Answers) -> Part:
-    """Return of every address the users of its extent if no file reaches it."""
-    lost = np.flatnonzero(answers.bookend)
-    extent, which = np.unique(answers.extent[lost], return_inverse=True)
-    holders = shown.many.holders(extent)
-    texts, _ = _grouped(_texts_of_users(shown, holders).rows(0, len(holders.inode)), holders.whose, (0, len(extent)))
-    number = np.full(len(answers.kind), len(extent))
-    number[lost] = which
-    return strings.concatenate([texts, strings.of_list([b""])]), number
-
-
-def _with_others(shown: Shown, answers: Answers, some: slice, lines: Strings) -> bytes:
-    """Return *lines* as one, those that the scan cannot tell replaced."""
+def _with_others(
+    shown: Shown, answers: Answers, some: slice, lines: Iterable[tuple[bytes, ...]]
+) -> Iterable[tuple[bytes, ...]]:
+    """Return the parts of *lines*, those that the scan cannot tell replaced."""
     other = np.flatnonzero(answers.kind[some] == OTHER)
     if not len(other):
-        return lines.data.tobytes()
-    told = strings.of_list([shown.other(answers.first + some.start + row) for row in other.tolist()])
-    number = np.arange(lines.rows)
-    number[other] = lines.rows + np.arange(len(other))
-    return strings.glue((strings.concatenate([lines, told]), number)).data.tobytes()
+        return lines
+    found = list(lines)
+    for row in other.tolist():
+        found[row] = (shown.other(answers.first + some.start + row),)
+    return found
 
 
 def _decimals(column: NDArray[Any]) -> Part:
-    return strings.decimals(column), np.arange(len(column))
+    return _all(strings.decimals(column))
 
 
 def _known(column: Ints) -> Part:
@@ -238,7 +244,11 @@ def _is_first(group: Ints) -> NDArray[np.bool_]:
     return np.append(True, group[1:] != group[:-1])[: len(group)]
 
 
-def _grouped(texts: Strings, group: Ints, bounds: tuple[int, int]) -> Part:
+def _grouped(texts: Strings, group: Ints, bounds: tuple[int, int]) -> Strings:
     """Return the *texts* of each group from one number to another as one; they stand in the order of their groups."""
     at = np.searchsorted(group, np.arange(bounds[0], bounds[1] + 1))
-    return Strings(texts.offsets[at], texts.data), np.arange(bounds[1] - bounds[0])
+    return Strings(texts.offsets[at], texts.data)
+
+
+def _all(texts: Strings) -> Part:
+    return texts, np.arange(texts.rows)

@@ -17,7 +17,7 @@ from btrimg.filesystem.leafrows import LeafTable, Names
 from btrimg.filesystem.leaves import FileTrees
 from btrimg.filesystem.treepaths import every_path_of
 from btrimg.ondisk.constants import ExtentFlag, FileExtentType, ItemType, TreeId
-from btrimg.ondisk.extents import ExtentItem, TreeBlockInfo
+from btrimg.ondisk.extents import ExtentItem, FileExtent, TreeBlockInfo
 from btrimg.ondisk.inodes import InodeExtref, InodeRef
 from btrimg.tables.coverage import different
 from btrimg.tables.entries import merged, size_by_fields, split
@@ -134,10 +134,13 @@ class Scan:
         return items, Extents(items.objectid.view(np.int64), length, level, record["generation"])
 
     def _file_extents(self, batch: LeafBatch) -> tuple[LeafBatch, Uses]:
-        items, record, inline = leafrows.sound_file_extents(batch, self._image.report)
+        items = batch.of_type(ItemType.EXTENT_DATA)
+        items = items.take(items.size >= FileExtent.SIZE)  # others are inline, or make no sense
+        record = items.records(FileExtent)
+        held = self._held(record["disk_bytenr"].view(np.int64), record["disk_num_bytes"].view(np.int64))
+        items, record, inline = leafrows.sound_file_extents(items.take(held), self._image.report)
+        items, record = items.take(~inline), record[~inline]
         address = record["disk_bytenr"].view(np.int64)
-        kept = np.flatnonzero(~inline & self._held(address, record["disk_num_bytes"].view(np.int64)))
-        items, record, address = items.take(kept), record[kept], address[kept]
         compressed = record["compression"] != 0
         prealloc = record["type"] == FileExtentType.PREALLOC
         kind = np.where(prealloc, PREALLOC, np.where(compressed, COMPRESSED, REGULAR)).astype(np.uint8)
