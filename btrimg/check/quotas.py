@@ -53,6 +53,7 @@ QGROUP_COUNTS = Relation(
 )
 RELATIONS = (QGROUP_STATUS, QGROUP_RELATIONS, QGROUP_COUNTS)
 _BLOCK = EXTENT_KINDS.index("tree block")
+_LONGEST = 1 << 40  # bytes; more than any extent has, so that a lie does not overflow sums
 
 
 class Quotas(NamedTuple):
@@ -125,15 +126,14 @@ def qgroup_counts(scanned: Scanned) -> Columns:
 def count_groups(told: Quotas, charges: Charges) -> Iterator[tuple[int, int, int]]:
     """Yield id, referenced and exclusive bytes of every group."""
     everyone = np.zeros(len(charges.length), np.int64)
-    for used in charges.users.values():
-        everyone[used] += 1
+    for each in charges.users.values():
+        everyone[each] += 1
     members = _members(told)
     for group in told.groups:
-        within = np.zeros(len(charges.length), np.int64)
-        for subvolume in members[group]:
-            within[charges.users.get(subvolume, np.empty(0, np.int64))] += 1
-        alone = (within > 0) & (within == everyone)
-        yield group, int(charges.length[within > 0].sum()), int(charges.length[alone].sum())
+        used = [charges.users[subvolume] for subvolume in members[group] if subvolume in charges.users]
+        charged, within = np.unique(np.concatenate([np.empty(0, np.int64), *used]), return_counts=True)
+        alone = charged[within == everyone[charged]]
+        yield group, int(charges.length[charged].sum()), int(charges.length[alone].sum())
 
 
 def _members(told: Quotas) -> dict[int, set[int]]:
@@ -171,9 +171,8 @@ def _users(scanned: Scanned) -> Charges:
     used = {tree: np.unique(np.concatenate(parts)) for tree, parts in found.items()}
     logical = np.unique(np.concatenate([np.empty(0, np.uint64), *used.values()]))
     of_data = find(known, logical)
-    length = np.where(of_data >= 0, uses.rows.length[first][of_data], nodesize) if len(known) else nodesize
-    lengths = np.broadcast_to(np.asarray(length, np.int64), len(logical))
-    return Charges(lengths, {tree: np.searchsorted(logical, each) for tree, each in used.items()})
+    lengths = np.append(uses.rows.length[first], np.uint64(nodesize))  # what is no data has the last, by index -1
+    return Charges(_bounded(lengths[of_data]), {tree: np.searchsorted(logical, each) for tree, each in used.items()})
 
 
 def _first_writers(scanned: Scanned, since: int) -> Charges:
@@ -197,7 +196,11 @@ def _first_writers(scanned: Scanned, since: int) -> Charges:
         for tree in np.unique(owner).tolist()
         if is_subvolume(tree)
     }
-    return Charges(extents["length"].astype(np.int64), users)
+    return Charges(_bounded(np.asarray(extents["length"])), users)
+
+
+def _bounded(lengths: NDArray[Any]) -> Ints:
+    return np.minimum(lengths.astype(np.uint64), np.uint64(_LONGEST)).astype(np.int64)
 
 
 def _columns(relation: Relation, rows: Sequence[tuple[int, ...]]) -> Columns:
