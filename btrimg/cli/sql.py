@@ -77,10 +77,12 @@ def sql(
     from btrimg.tables import query as engine
 
     with open_target(target, **opening) as image:
-        if form == "parquet":
-            engine.query_to_parquet(image, text, str(output), _limits(memory))
-        else:
-            answer = engine.query(image, text, _limits(memory))
+        with counting("reading", "tree blocks") as progress:
+            if form == "parquet":
+                engine.query_to_parquet(image, text, str(output), _limits(memory), progress)
+            else:
+                answer = engine.query(image, text, _limits(memory), progress)
+        if form != "parquet":
             render = {"table": rows.table_lines, "json": rows.json_lines, "csv": rows.csv_lines}[form]
             _write(render(*answer) if answer.columns else iter(()), output)
         return 1 if image.faults else 0

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     Ints = NDArray[np.int64]
     Values = NDArray[Any] | Strings
+    Progress = Callable[[int, int], None]
     Batch = Sequence[Values]  # the columns of a relation, that of the tree too
 
 BATCH_ROWS = 1 << 17  #: about; the rows of a leaf stay together
@@ -43,18 +44,20 @@ class Rows(NamedTuple):
     batches: Callable[[], Iterator[Batch]]
 
 
-def relations(image: Image, names: Sequence[str], spill: Spill) -> Iterator[Rows]:
+def relations(
+    image: Image, names: Sequence[str], spill: Spill, progress: Progress = lambda _leaves, _bytes: None
+) -> Iterator[Rows]:
     """Yield the relations *names* of the image as of its last commit, text as UTF-8 or as indexes of its words.
 
     What cannot be read is reported to *image* and skipped. A subvolume whose deletion has begun to free blocks has no
-    rows.
+    rows. *progress* hears how many more leaves, of how many bytes, are read.
     """
     leaves = [RELATIONS[name] for name in names if name in TAKES]
     kinds = sorted({tree for relation in leaves for tree in relation.trees})
     trees = [root for kind in kinds for root in trees_of_kind(image, kind)]
     if TREE_BLOCKS.name in names:  # read in the same scan; the number stands for trees that hold none of the relations
         trees += [(0, at) for number, at in every_tree(image) if (number, at) not in trees]
-    scan = LeafScan(image, leaves, trees, parts=spill.parts)
+    scan = LeafScan(image, leaves, trees, parts=spill.parts, progress=progress)
     for name in names:
         relation = RELATIONS[name]
         if name in FEW:

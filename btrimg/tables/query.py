@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from btrimg.filesystem.image import Image
+    from btrimg.tables.batched import Progress
 
 _ROWS_AT_ONCE = 10_000
 _LIMITS = Limits()
@@ -26,15 +27,18 @@ class Answer(NamedTuple):
     rows: Iterator[tuple[Any, ...]]
 
 
-def query(image: Image, sql: str, limits: Limits = _LIMITS) -> Answer:
+def query(
+    image: Image, sql: str, limits: Limits = _LIMITS, progress: Progress = lambda _leaves, _bytes: None
+) -> Answer:
     """Run one or several statements of *sql* over the image; return the rows of the last, none if it gives none.
 
     The statements cannot reach files, other databases or Python. What of the image cannot be read is reported to it and
-    is in no row. Raises QueryError when DuckDB refuses the query.
+    is in no row; *progress* hears how many more leaves, of how many bytes, are read. Raises QueryError when DuckDB
+    refuses the query.
     """
     database = Database(limits)
     try:
-        _add(database, image, sql)
+        _add(database, image, sql, progress)
         columns = database.run(lambda con: _columns_of(con, sql))
     except BaseException:
         database.close()
@@ -56,13 +60,15 @@ def _rows_of(database: Database) -> Iterator[tuple[Any, ...]]:
             yield from rows
 
 
-def query_to_parquet(image: Image, sql: str, path: str, limits: Limits = _LIMITS) -> None:
+def query_to_parquet(
+    image: Image, sql: str, path: str, limits: Limits = _LIMITS, progress: Progress = lambda _leaves, _bytes: None
+) -> None:
     """Run a query as ``query`` does and write its rows to the Parquet file *path*, which appears when it is whole.
 
     Raises QueryError when DuckDB refuses the query, or it gives no rows to write.
     """
     with Database(limits, [_partial(path)]) as database:
-        _add(database, image, sql)
+        _add(database, image, sql, progress)
         _write(database, sql, path)
 
 
@@ -104,13 +110,13 @@ def _write(database: Database, sql: str, path: str, **parameters: str) -> None:
         raise
 
 
-def _add(database: Database, image: Image, sql: str) -> None:
+def _add(database: Database, image: Image, sql: str, progress: Progress) -> None:
     """Make the relations that *sql* names known under their names."""
     try:
         sql.encode()  # DuckDB takes no surrogates
     except UnicodeEncodeError:
         raise QueryError("the query is not UTF-8") from None
-    for rows in relations(image, database.run(lambda con: _named(con, sql)), database.spill):
+    for rows in relations(image, database.run(lambda con: _named(con, sql)), database.spill, progress):
         database.add(rows)
 
 

@@ -36,3 +36,11 @@ def test_progress_shows_beside_a_pipe_and_not_within_the_output(demo_image: str,
     assert piped == plain.stdout
     assert b"listing extents" in shown
     assert seen_on_terminal(words, stdout_too=True) == (plain.stdout, b"")
+
+
+def test_a_query_shows_that_it_reads(demo_image: str) -> None:
+    words = [sys.executable, "-m", "btrimg", "sql", demo_image, "select count(*) as n from names"]
+    shown, piped = seen_on_terminal(words, stdout_too=False)
+    assert piped == b" n\n58\n"
+    assert b"reading: " in shown
+    assert b"tree blocks" in shown
