@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from btrimg.check.copies import BAD, DIFFERS, GOOD
-from btrimg.check.promised import Blocks
+from btrimg.check.promised import Blocks, digests
 from btrimg.check.schema import COPY_KINDS
 from btrimg.errors import BtrimgError, DeviceError
 from btrimg.ondisk.constants import STRIPE_LEN
@@ -92,13 +92,15 @@ class LineJudge:
         states[self._contents.plain.holds(at)] = _UNSUMMED
         if data is None:
             return states
-        for line in np.flatnonzero(self._contents.checksummed.holds(at)).tolist():
-            start = line * sector
+        units = np.frombuffer(data, np.uint8).reshape(-1, sector)
+        summed = np.flatnonzero(self._contents.checksummed.holds(at))
+        for run in np.split(summed, np.flatnonzero(np.diff(summed) > 1) + 1) if len(summed) else []:
             try:
-                expected = self._image.csums.lookup(logical + start, sector)
+                expected = self._image.csums.lookup(int(at[run[0]]), len(run) * sector)
             except BtrimgError:
                 continue
-            states[line] = GOOD if self._volume.csum.digest(data[start : start + sector]) == expected else BAD
+            found = digests(self._volume, units[run])
+            states[run] = np.where(found == np.frombuffer(expected, found.dtype), GOOD, BAD)
         for start, end, good in self._blocks_in(logical, data):
             states[start // sector : end // sector] = GOOD if good else BAD
         return states

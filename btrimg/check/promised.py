@@ -35,7 +35,8 @@ class Promise(Protocol):
         """Return whether all units of a group are what they should be; False where that is not known at once."""
 
 
-def _digests(volume: Volume, units: Units) -> NDArray[np.void]:
+def digests(volume: Volume, units: Units) -> NDArray[np.void]:
+    """Return the checksum of each of *units*."""
     size, digest = volume.csum.size, volume.csum.digest
     return np.frombuffer(b"".join(map(digest, units)), f"V{size}")
 
@@ -54,7 +55,7 @@ class Sectors:
 
     def good(self, units: Units, first: int) -> Truths:
         """Return which of *units* have the right checksum."""
-        same: Truths = _digests(self._volume, units) == self._sums[first : first + len(units)]
+        same: Truths = digests(self._volume, units) == self._sums[first : first + len(units)]
         return same
 
     def all_good(self, group: int, units: Units) -> bool:
@@ -77,7 +78,7 @@ class Blocks:
         stored = np.ascontiguousarray(units[:, : self._volume.csum.size]).view(f"V{self._volume.csum.size}")[:, 0]
         ours = np.fromiter(map(self._volume.fsids.__contains__, heads["fsid"].tolist()), np.bool_, len(units))
         some = slice(first, first + len(units))
-        good: Truths = ours & (_digests(self._volume, units[:, _CSUM_FIELD:]) == stored)
+        good: Truths = ours & (digests(self._volume, units[:, _CSUM_FIELD:]) == stored)
         good &= (heads["bytenr"] == self._logical[some]) & (heads["generation"] == self._generation[some])
         return good
 
