@@ -1,5 +1,6 @@
 -- severity: error
--- sentence: {length} bytes of data without checksums at logical {logical}: copies are not equal, {places}
+-- sentence: {length} bytes of data without checksums at logical {logical} differ from their other copies or from what
+--   parity makes them: {places}
 -- progs: none
 -- needs: data
 -- explain: The copies of data that have no checksums (nodatacow, nodatasum) are not the same bytes, so that what a
