@@ -51,6 +51,21 @@ def test_a_finding_is_a_line_with_severity_code_and_sentence(damaged: str) -> No
     assert re.fullmatch(r"btrimg: not clean by \d+ rules: 1 error, \d+ warnings\n", done.stderr)
 
 
+def test_one_rule_does_not_fill_the_screen(demo_image: str, tmp_path: Path) -> None:
+    path = str(tmp_path / "outdated.img")
+    assert btrimg("corrupt", demo_image, "super/generation=2", "--output", path).returncode == 0
+    few = "import sys; from btrimg.cli import check, main; check._MOST = 5; sys.exit(main.run(sys.argv[1:]))"
+
+    def lines(*words: str) -> list[str]:
+        command = [sys.executable, "-c", few, "check", path, "--rule", "extent-generation", *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+
+    everything = lines("--all")
+    assert len(everything) > 6
+    assert lines() == [*everything[:5], f"error extent-generation: and {len(everything) - 5} more, which --all shows"]
+    assert len(lines("--json")) == len(everything)
+
+
 def test_json_has_the_numbers(damaged: str) -> None:
     done = btrimg("check", "--json", damaged)
     (found,) = (each for each in map(json.loads, done.stdout.splitlines()) if each["severity"] == "error")
