@@ -304,10 +304,11 @@ def _levels(directory: Unsigned, child: Unsigned, kind: NDArray[np.uint8], top: 
     inodes = np.array([top], np.uint64)
     while len(inodes):
         first, last = (np.searchsorted(directory, inodes, side) for side in ("left", "right"))
-        new = np.zeros(len(first), np.bool_)
-        new[np.unique(first, return_index=True)[1]] = True
-        counts = np.where(new & ~entered[first], last - first, 0)
-        entered[first[counts > 0]] = True
+        full = np.flatnonzero((last > first) & ~entered[first])  # an empty one has the place of the next one
+        new = full[np.unique(first[full], return_index=True)[1]]
+        counts = np.zeros(len(first), np.int64)
+        counts[new] = last[new] - first[new]
+        entered[first[new]] = True
         entries = ranges(first, counts)
         yield entries, counts
         inodes = child[entries[kind[entries] == DIRECTORY]]

@@ -46,6 +46,18 @@ def test_glue_puts_parts_one_behind_the_other(
     ]
 
 
+@given(st.lists(st.integers(0, (1 << 64) - 1) | st.integers(0, 10_001)))
+def test_decimals_are_those_of_each_number(values: list[int]) -> None:
+    assert strings.decimals(np.array(values, np.uint64)).to_list() == [b"%d" % value for value in values]
+
+
+def test_glue_takes_strings_of_any_length() -> None:
+    column = strings.of_list([b"x" * 70_000, b"", b"y" * 65_536])
+    assert strings.glue(b"<", (column, np.array([2, 0, 1])), b">").to_list() == [
+        *(b"<" + column.decode(number) + b">" for number in (2, 0, 1))
+    ]
+
+
 @given(st.binary(max_size=200), st.data())
 def test_cut_takes_ranges_that_may_overlap(whole: bytes, data: st.DataObject) -> None:
     bounds = st.tuples(st.integers(0, len(whole)), st.integers(0, len(whole)))

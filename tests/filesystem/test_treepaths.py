@@ -6,7 +6,7 @@ import numpy as np
 
 from btrimg.filesystem import strings
 from btrimg.filesystem.leafrows import Names
-from btrimg.filesystem.treepaths import paths_of
+from btrimg.filesystem.treepaths import every_path_of, paths_of
 
 TOP = 256
 
@@ -50,6 +50,18 @@ def test_paths_of_64_kib_are_left_out_and_the_rest_is_not() -> None:
     found = paths(deep, [257 + depth for depth in range(300)], prefix=b"")
     assert [path is not None for path in found] == [256 * (depth + 1) <= 65535 for depth in range(300)]
     assert found[200] == (b"/" + b"n" * 255) * 201
+
+
+def test_every_name_gives_a_path() -> None:
+    """Also one in a directory where no first name stands, and none of what hangs nowhere."""
+    links = [(257, TOP, b"a"), (258, TOP, b"only-links"), (259, 257, b"first"), (259, 258, b"second")]
+    links += [(260, 999, b"lost"), (260, 258, b"found"), (261, 999, b"nowhere")]
+    inode, parent, name = zip((TOP, TOP, b".."), *links, strict=True)
+    names = Names(np.array(inode, np.uint64), np.array(parent, np.uint64), strings.of_list(name))
+    wanted = np.array([258, 259, 260, 261, 262], np.uint64)
+    count, found = every_path_of(wanted, names, np.arange(len(inode)), TOP, b"/sv")
+    assert count.tolist() == [1, 2, 1, 0, 0]
+    assert found.to_list() == [b"/sv/only-links", b"/sv/a/first", b"/sv/only-links/second", b"/sv/only-links/found"]
 
 
 def test_without_names_there_are_no_paths() -> None:

@@ -68,6 +68,8 @@ def test_the_first_sort_key_counts_most_and_others_keep_the_order() -> None:
 
 def test_units() -> None:
     assert Units().text(1023) == "1023.00B"
+    assert Units().text(1702842368) == "1.58GiB", "of 1623 MiB, as btrfs-progs have it; it is 1.586"
+    assert Units(power=3).text(1702842368) == "1.59GiB"
     assert Units().text(3 << 29) == "1.50GiB"
     assert Units().text((1 << 64) - 1) == "16.00EiB"
     assert Units(raw=True).text(12345) == "12345"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import stat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as some
 from support import kernel
 from support.forge import edit_leaf
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from support.images import KernelImage
+    from support.powerloss import CutImage
 
     from btrimg.filesystem.image import Image
 
@@ -113,6 +115,21 @@ def test_every_path_has_what_btrfs_filesystem_du_and_compsize_say(
 @pytest.mark.progs
 def test_parts_of_the_tree_and_files_have_what_they_say(kernel_image: Callable[..., KernelImage]) -> None:
     assert agree(kernel_image(**ODD), (b"/", *PATHS)) > 1500
+
+
+@pytest.mark.kernel
+@pytest.mark.progs
+def test_a_replayed_log_is_counted_as_the_files_show(cut_image: Callable[..., CutImage]) -> None:
+    cut = cut_image()
+    with open_image(cut.devices, replay_log=True) as image:
+        rows, _ = du(Usage(image, named=True), image, b"/")
+        for path, total, *_ in rows:
+            inode = image.open(path)
+            if inode.is_regular:
+                assert total == sum(row.length for row in inode.extents() if row.kind not in ("inline", "hole"))
+        names = {path for path, *_ in rows}
+        files = {path for path, entry in cut.replayed.entries.items() if stat.S_ISREG(entry.stat.mode)}
+        assert files - names == {b"/linked-too", b"/sub/linked-too"}, "second names"
 
 
 def blocks_of(image: Image) -> tuple[set[int], set[int]]:
@@ -218,42 +235,38 @@ def test_directories_that_hold_themselves_are_entered_once(demo_image: str, tmp_
         assert files in turned.inode
 
 
-NAMES = some.dictionaries(some.integers(2, 12), some.lists(some.booleans(), max_size=4), max_size=6)
+FILES = 100  # what is above is a file
+CHILDREN = some.lists(some.sampled_from([2, 3, 4, 5, 6, FILES, FILES]), max_size=3)
 
 
-@given(NAMES, some.randoms(use_true_random=False))
-def test_the_order_is_that_of_a_walk_one_by_one(directories: dict[int, list[bool]], rng: Any) -> None:
-    """Directories 2 to 12 hold entries, which lead to other directories at random or to files of their own."""
-    rows = [
-        (directory, rng.randint(2, 12) if inner else 100 + number, DIRECTORY if inner else FILE)
-        for directory, entries in sorted(directories.items())
-        for number, inner in enumerate(entries)
-    ]
-    columns = [np.array(column, np.uint64) for column in zip(*rows, strict=True)] or [np.empty(0, np.uint64)] * 3
-    order = _in_order(columns[0], columns[1], columns[2].astype(np.uint8), 2)
-    levels, entered = [[2]], {2}  # a directory is entered where it is met first, level by level
-    expected: dict[int, int] = {}
-    while levels[-1]:
-        inner = [(n, int(child)) for n, (d, child, kind) in enumerate(rows) if d in levels[-1] and kind == DIRECTORY]
-        inner.sort(key=lambda each: levels[-1].index(rows[each[0]][0]))
-        fresh = [(n, child) for n, child in inner if child not in entered]
-        fresh = [each for at, each in enumerate(fresh) if each[1] not in [child for _, child in fresh[:at]]]
-        expected |= dict(fresh)
-        entered |= {child for _, child in fresh}
-        levels.append([child for _, child in fresh if any(d == child for d, _, _ in rows)])
+@example([[3, 4], [], [FILES]], [])  # an empty directory before another one
+@given(some.lists(CHILDREN, min_size=3, max_size=5), some.lists(some.integers(2, 6), max_size=3))
+def test_the_order_is_that_of_a_walk_one_by_one(directories: list[list[int]], at_first: list[int]) -> None:
+    """Directories hold files, empty directories, each other and themselves; each is entered where it is met first."""
+    rows = [(2, child) for child in at_first]
+    rows += [(directory, child) for directory, children in enumerate(directories, 2) for child in children]
+    parent, child = np.array(rows, np.uint64).reshape(-1, 2).T
+    order = _in_order(parent, child, np.where(child < FILES, DIRECTORY, FILE).astype(np.uint8), 2)
+    holds: dict[int, list[int]] = {}  # of entries, by number
+    level, entered = [-1], set[int]()
+    while level:
+        for number in level:
+            directory = 2 if number < 0 else rows[number][1]
+            fresh = directory < FILES and directory not in entered
+            holds[number] = [at for at, row in enumerate(rows) if row[0] == directory] if fresh else []
+            entered.add(directory)
+        level = [each for number in level for each in holds[number]]
 
-    def visit(directory: int) -> list[tuple[int, int]]:
+    def visit(number: int) -> list[tuple[int, int]]:
         found: list[tuple[int, int]] = []
-        for number, (parent, _, _) in enumerate(rows):
-            if parent == directory:
-                below = visit(expected[number]) if number in expected else []
-                found += [*below, (number, len(below))]
+        for each in holds[number]:
+            below = visit(each)
+            found += [*below, (each, len(below))]
         return found
 
-    walked = visit(2)
-    places = range(len(walked))
+    walked = visit(-1)
     assert order.entry.tolist() == [number for number, _ in walked]
-    assert order.begin.tolist() == [place - below for place, (_, below) in zip(places, walked, strict=True)]
+    assert order.begin.tolist() == [place - below for place, (_, below) in enumerate(walked)]
 
 
 RANGES = some.lists(some.tuples(some.integers(0, 300), some.integers(0, 60)))
