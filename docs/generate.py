@@ -53,6 +53,10 @@ The tables show the last commit: no log is replayed. A row is made of an item as
 is reported and in no row. A table with a column `subvolume` has a row for each subvolume and item, so what snapshots
 share is in it several times. A subvolume whose deletion has begun to free blocks has no rows.
 
+Only the trees are read that the tables of a query come from; `tree_blocks` reads every copy of every tree block, and
+`physical` the extent tree. Rows are made in batches as the query goes over them, those of leaves that snapshots share
+from one copy. `--memory` bounds what is held; more goes to temporary files in TMPDIR (else /var/tmp).
+
 The unit is what a number counts, or the space that it is an address in: *logical* is a byte in btrfs's own space,
 *physical* one on the device `devid`, *file offset* one in the file; *transid* is the number of a commit. Numbers
 without unit are ids, counts and flags. There is no NULL: what an item does not say is 0 or empty. Names that are not
