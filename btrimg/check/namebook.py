@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from btrimg.ondisk.constants import TreeId
 from btrimg.tables.hashes import fingerprints
-from btrimg.tables.leafscan import LeafScan, trees_of_kind
+from btrimg.tables.leafscan import LeafScan, every_tree
 from btrimg.tables.schema import NAMES, XATTRS
+from btrimg.trees.block import is_subvolume
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,7 +30,8 @@ class NameBook:
         if not len(unknown):
             return
         relations = [relation.only(["name"]) for relation in (NAMES, XATTRS)]
-        scan = LeafScan(self._image, relations, trees_of_kind(self._image, TreeId.FS_TREE))
+        files = [(tree, at) for tree, at in every_tree(self._image) if is_subvolume(tree)]
+        scan = LeafScan(self._image, relations, files)
         for relation in relations:
             names: Any = scan.take(relation).rows.name
             found = fingerprints(names.slices())
@@ -40,5 +41,5 @@ class NameBook:
                     self._texts[number] = names.decode(row).decode("utf-8", "backslashreplace")
 
     def text(self, number: object) -> object:
-        """Return the name of a number that was learnt, bytes that are not UTF-8 as \\xNN; else what was given."""
-        return self._texts.get(number, number)
+        """Return the name of a number, bytes that are not UTF-8 as \\xNN; what is no number as it is."""
+        return self._texts.get(number, f"#{number:x}") if isinstance(number, int) else number

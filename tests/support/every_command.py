@@ -16,6 +16,7 @@ from btrimg.cli.main import COMMANDS, load, main
 from btrimg.tables.schema import RELATIONS
 
 MOST_BYTES = 64 << 20  #: of one file
+FIRST_DATA = "13631488"  #: where mkfs puts the first data chunk
 
 
 def run(*words: str) -> dict[str, Any]:
@@ -54,6 +55,15 @@ def every_command(most_files: int, image: str, *devices: str) -> list[dict[str, 
         run("locate", image, "0", "--length", str(os.path.getsize(image)), "--json", *further),
         run("locate", image, "0", "--length", str(os.path.getsize(image)), "--json", *further),
         run("sql", image, " union all ".join(f"select count(*) from {name}" for name in RELATIONS), *further),
+        run("check", image, *further),
+        run("du", image, *further),
+        run("inspect", "logical-resolve", FIRST_DATA, image, *further),
+        run("inspect", "inode-resolve", "257", image, *further),
+        run("inspect", "subvolid-resolve", "256", image, *further),
+        run("inspect", "rootid", image, *further),
+        run("inspect", "min-dev-size", image, *further),
+        run("inspect", "tree-stats", "-b", image, *further),
+        run("inspect", "find-root", "-a", image, *further),
     ]
     found = [entry for entry in map(json.loads, listing["out"].splitlines()) if isinstance(entry["path"], str)]
     for entry in found[:: -(-len(found) // most_files) or 1]:
@@ -62,6 +72,7 @@ def every_command(most_files: int, image: str, *devices: str) -> list[dict[str, 
         if entry["type"] == "file":
             done.append(run("cat", where, "--length", str(MOST_BYTES), *further))
             done.append(run("resolve", where, "0", *further))
+            done.append(run("inspect", "map-swapfile", where, *further))
     return done
 
 
