@@ -55,6 +55,8 @@ class LineJudge:
         parity can bring back say nothing of it.
         """
         row = self._read(chunk, number)
+        if row is None:
+            return
         by_lost: dict[tuple[int, ...], list[int]] = {}
         for line in lines.tolist():
             columns = enumerate(zip(row.data, row.states, strict=True))
@@ -68,13 +70,16 @@ class LineJudge:
             elif len(lost) == 2 and row.p is not None and row.q is not None:
                 self._bring_both_back(row, lost, some)
 
-    def _read(self, chunk: MappedChunk, number: int) -> _Row:
+    def _read(self, chunk: MappedChunk, number: int) -> _Row | None:
+        """Return row *number* of a chunk, None when none of its parity can be read."""
         columns = len(chunk.stripes) - chunk.profile.parity
         logical = chunk.logical + number * columns * STRIPE_LEN
         places = chunk.row(logical).places
         elements = [self._element(place) for place in places]
-        states = [self._states(logical + column * STRIPE_LEN, data) for column, data in enumerate(elements[:columns])]
         p, q, *_ = *elements[columns:], None
+        if p is None and q is None:
+            return None
+        states = [self._states(logical + column * STRIPE_LEN, data) for column, data in enumerate(elements[:columns])]
         return _Row(logical, places, elements[:columns], p, q, states)
 
     def _element(self, place: Location) -> bytes | None:
