@@ -2,7 +2,7 @@
 with odd_groups as (
     select *, logical is null or ends > logical + length as beyond
     from group_usage
-    where beyond or data_extents > 0 and flags & 1 = 0 or tree_blocks > 0 and flags & 6 = 0
+    where beyond and not exists (from bad_blocks where tree in (1, 2, 11)) or data_extents > 0 and flags & 1 = 0 or tree_blocks > 0 and flags & 6 = 0
 ),
 candidates as (
     select distinct extents.*

@@ -1,4 +1,4 @@
--- Chunks that cannot be so, alone or beside others and their block groups.
+-- Chunks that cannot be so, alone or beside others and their block groups, as far as these can be read.
 select
     chunks.*,
     sectorsize,
@@ -27,7 +27,9 @@ select
         or chunks.length = 0
         or chunks.length % sectorsize > 0
         or chunks.length >= 4294967295 << 16 as wrong_length,
-    groups.logical is null and chunks.flags & 4096 = 0 as without_group,
+    groups.logical is null
+        and chunks.flags & 4096 = 0
+        and not exists (from bad_blocks where tree in (1, 2, 11)) as without_group,
     groups.length as group_length,
     groups.flags as group_flags,
     coalesce(groups.length <> chunks.length or groups.flags <> chunks.flags, false) as unlike_group

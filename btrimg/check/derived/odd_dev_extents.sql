@@ -1,4 +1,5 @@
--- Device extents and stripes of chunks that cannot be so, alone or beside each other, chunks and devices.
+-- Device extents and stripes of chunks that cannot be so, alone or beside each other, chunks and devices, as far as
+-- these can be read.
 with expected as (
     select
         chunk,
@@ -36,15 +37,16 @@ select
     chunk_objectid,
     before,
     before_end,
-    found.length is null as missing,
-    expected.length is null as orphan,
-    found.length is not null and devices.devid is null as without_device,
+    found.length is null and not exists (from bad_blocks where tree in (1, 4)) as missing,
+    expected.length is null and chunks_read as orphan,
+    found.length is not null and devices.devid is null and chunks_read as without_device,
     coalesce(physical < before_end, false) as overlapping,
     coalesce(physical + found.length > total_bytes, false) as beyond,
     coalesce(found.length <> expected.length and profile <> '', false) as wrong_length,
     coalesce(chunk_tree <> 3 or chunk_objectid <> 256, false) as wrong_chunk_key,
-    number is not null and uuid is distinct from dev_uuid as wrong_device
+    number is not null and uuid is distinct from dev_uuid and chunks_read as wrong_device
 from found
 full join expected using (devid, physical, chunk)
 left join devices using (devid)
+cross join (select not exists (from bad_blocks where tree = 3) as chunks_read)
 where missing or orphan or without_device or overlapping or beyond or wrong_length or wrong_chunk_key or wrong_device

@@ -6,4 +6,4 @@
 --   (btrimg export); `btrfs check --repair` adds the record.
 select extent, kind, root, parent, inode, "offset", user
 from claims
-where uses > 0 and recorded = 0 and has_item
+where uses > 0 and recorded = 0 and has_item and not items_unread

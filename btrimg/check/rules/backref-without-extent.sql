@@ -6,4 +6,4 @@
 --   the record or makes the item anew.
 select extent, kind, root, parent, inode, "offset", user
 from claims
-where recorded > 0 and not has_item
+where recorded > 0 and not has_item and not items_unread

@@ -6,4 +6,4 @@
 --   corrects the number.
 select logical, used, found
 from odd_groups
-where used <> found
+where wrong_used

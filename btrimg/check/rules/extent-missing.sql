@@ -7,5 +7,5 @@
 --   `--init-extent-tree` make the item anew.
 select extent, length, min(user) as user, count(*) as users
 from claims
-where uses > 0 and not has_item
+where uses > 0 and not has_item and not items_unread
 group by extent, length
