@@ -155,7 +155,7 @@ class LeafScan:
         return Gathered(relation, table.rows._asdict(), np.concatenate(parts), np.concatenate(ids))
 
     def trees_of(self, relation: Relation) -> list[tuple[int, int]]:
-        """Return numbers and ids of the trees that hold a relation, of several with one id the last as the kernel does."""
+        """Return numbers and ids of the trees that hold a relation; of several with one id the last, as the kernel."""
         numbers = {tree: number for number, (tree, _) in enumerate(self.trees)}
         held = ((TreeId.FS_TREE if is_subvolume(tree) else tree) in relation.trees for tree in numbers)
         return sorted((number, tree) for (tree, number), is_held in zip(numbers.items(), held, strict=True) if is_held)
@@ -220,7 +220,7 @@ def _taker(relation: Relation, facts: Facts) -> Callable[[LeafBatch], tuple[Leaf
     return taken
 
 
-def _ending(items: LeafBatch, columns: Columns, report: Callable[[CorruptError], None]) -> Taken:
+def _ending(items: LeafBatch, columns: Made, report: Callable[[CorruptError], None]) -> Taken:
     """Return rows without ranges that end beyond the last address; so whoever asks may add up start and length."""
     start, length = columns.get("logical", columns.get("physical")), columns.get("length")
     if not isinstance(start, np.ndarray) or not isinstance(length, np.ndarray):
@@ -230,7 +230,8 @@ def _ending(items: LeafBatch, columns: Columns, report: Callable[[CorruptError],
         report(items.error(item, f"the range of {length[item]} bytes from {start[item]} on ends beyond all addresses"))
     if not beyond.any():
         return items, columns
-    return items.take(~beyond), {name: column[~beyond] for name, column in columns.items()}  # type: ignore[call-overload, misc]
+    plain: Any = columns  # relations of ranges have no text
+    return items.take(~beyond), {name: column[~beyond] for name, column in plain.items()}
 
 
 def _compact(column: Column, values: NDArray[Any] | Slices | Strings, numbered: bool) -> NDArray[Any] | Strings:

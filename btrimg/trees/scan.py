@@ -121,7 +121,7 @@ class _Level(NamedTuple):
 class Forest:
     """Trees read together; *roots* are numbered from 0 in the order given.
 
-    Of the nodes in *skipped*, by address, that many pointers from the first on are left out: a deletion has been there.
+    Of the nodes in *skipped*, by address, so many first pointers are not followed: a deletion has freed those blocks.
     A block of which no copy is what its parent promises is told to *bad* as a BlockError and skipped, and an item whose
     payload lies outside its leaf as an ItemError. A block whose keys reach into the next block's is skipped in that
     tree only, since another one may have another next block.
