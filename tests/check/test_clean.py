@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 from support import odd
+from support.broken import progs_verdict, progs_version
+from support.images import mkfs_features
 from support.matrix import name_of, options_of, variants
 
 from btrimg.check.rule import rules
@@ -46,6 +47,8 @@ def test_the_demo_is_clean(demo_image: str) -> None:
 @pytest.mark.kernel
 @pytest.mark.parametrize("name", IMAGES)
 def test_an_image_of_the_kernel_is_clean(name: str, kernel_image: Callable[..., KernelImage]) -> None:
+    if name == "block-group-tree" and name not in mkfs_features():
+        pytest.skip("this mkfs.btrfs makes no block group tree")
     assert findings(kernel_image(**IMAGES[name]).devices) == []
 
 
@@ -56,12 +59,14 @@ def test_an_image_whose_power_was_cut_is_clean(nodesize: int, cut_image: Callabl
 
 
 @pytest.mark.kernel
+@pytest.mark.progs
 @pytest.mark.parametrize(
     "make", [odd.quotas, odd.simple_quotas, odd.received, odd.replaced, odd.paused], ids=lambda make: make.__name__
 )
 def test_an_odd_image_is_clean(make: Callable[[str], Sequence[str]], tmp_path: Path) -> None:
+    if make is odd.simple_quotas and progs_version() < (6, 7):
+        pytest.skip("this btrfs-progs does not know simple quotas")
     devices = make(str(tmp_path))
     assert findings(devices) == []
-    if make is not odd.simple_quotas:  # btrfs-progs 6.2 do not open it
-        done = subprocess.run(["btrfs", "check", "--readonly", devices[0]], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+    verdict, said = progs_verdict(devices)
+    assert verdict == "clean", said

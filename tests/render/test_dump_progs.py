@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 import re
-import subprocess
-from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from support import kernel, odd
 from support.dump_text import our_fields, progs_version, run_progs, their_fields
+from support.images import mkfs_features
 from support.matrix import name_of, options_of, variants
 
 from btrimg.cli.dump_super import dump_super
@@ -50,12 +49,6 @@ class Printed(NamedTuple):
 
     code: int
     lines: list[str]
-
-
-@cache
-def mkfs_features() -> str:
-    done = subprocess.run(["mkfs.btrfs", "-O", "list-all"], capture_output=True, text=True, check=True)
-    return done.stdout + done.stderr
 
 
 def ours(capsys: pytest.CaptureFixture[str], command: Command, *words: str) -> Printed:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import kernel
@@ -103,3 +105,10 @@ def new_devices(directory: str, count: int, size: int) -> tuple[str, ...]:
         with open(image, "xb") as file:
             file.truncate(size)
     return images
+
+
+@cache
+def mkfs_features() -> str:
+    """Return what ``mkfs.btrfs`` says of the features that it can make."""
+    done = subprocess.run(["mkfs.btrfs", "-O", "list-all"], capture_output=True, text=True, check=True)
+    return done.stdout + done.stderr
