@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from btrimg.filesystem.image import Image
 
 
-_OF_THE_IMAGE = ("name", "path")  # columns whose text may hold anything; that of others is the rule's own
+_OF_THE_IMAGE = ("name", "other_name", "path")  # columns whose text may hold anything; that of others is the rule's own
 
 
 class Finding(NamedTuple):
@@ -25,7 +25,7 @@ class Finding(NamedTuple):
 
     def sentence(self, quote: Any = str) -> str:
         """Return what is wrong; *quote* makes text of names."""
-        quoted = {column: quote(value) for column, value in self.row.items() if column in _OF_THE_IMAGE}
+        quoted = {column: quote(str(value)) for column, value in self.row.items() if column in _OF_THE_IMAGE}
         return self.rule.sentence.format_map(self.row | quoted)
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from string import Formatter
+
 import pytest
 
 from btrimg.check.rule import parse_rule, rule, rules
+from btrimg.check.run import Finding
 from btrimg.errors import BtrimgError
+from btrimg.render.findings import finding_line
 
 HEADER = """\
 -- severity: error
@@ -39,3 +43,18 @@ def test_there_are_rules() -> None:
 def test_an_unknown_rule_is_named() -> None:
     with pytest.raises(BtrimgError, match="no rule 'inode-links'; --rules lists them"):
         rule("inode-links")
+
+
+@pytest.mark.parametrize("name", ["a\n\x1b[31m", 7, None])
+def test_no_name_breaks_the_line_of_a_finding(name: object) -> None:
+    named = [each for each in rules().values() if "name" in each.sentence]
+    assert rule("root-ref-mismatch") in named
+    for each in named:
+        fields = [field for _, field, *_ in Formatter().parse(each.sentence) if field]
+        row = {field: name if field.endswith("name") else 0 for field in fields}
+        assert finding_line(Finding(each, row)).isprintable(), each.code
+
+
+def test_both_names_of_a_subvolume_are_told_as_names() -> None:
+    told = rule("root-ref-mismatch")
+    assert {"name", "other_name"} <= {field for _, field, *_ in Formatter().parse(told.sentence)}
