@@ -27,5 +27,20 @@ def test_every_derived_relation_says_what_it_is() -> None:
 def test_the_query_fills_the_relation() -> None:
     con = connect()
     con.execute("create table names as select 5 as subvolume, 256 as parent, 'dir_item' as source, 7 as name_length")
-    make(con, needed({"directories"}))
+    assert list(make(con, needed({"directories"}))) == []
     assert con.execute("select * from directories").fetchall() == [(5, 256, 1, 7)]
+
+
+def test_a_head_of_free_space_may_be_of_any_length() -> None:
+    con = connect()
+    for name, columns in {
+        "free_space_infos": "4096::ubigint as logical, ~0::ubigint as length, 1 as extent_count, 0 as flags",
+        "superblock": "3 as compat_ro_flags",
+        "block_groups": "4096::ubigint as logical, 8192::ubigint as length",
+        "free_space": "8192::ubigint as logical, 8192::ubigint as length, 'extent' as source",
+        "bad_blocks": "99 as tree",
+    }.items():
+        con.execute(f"create table {name} as select {columns}")
+    assert list(make(con, needed({"odd_free_space", "stray_free_space"}))) == []
+    assert con.execute("select logical, without_group, found from odd_free_space").fetchall() == [(4096, True, 1)]
+    assert con.execute("from stray_free_space").fetchall() == []

@@ -24,7 +24,7 @@ left join (
             lag(free.logical + free.length) over (partition by infos.logical order by free.logical) as before_end
         from (from free_space where source <> 'cache') as free
         asof join free_space_infos as infos on free.logical >= infos.logical
-        where free.logical < infos.logical + infos.length
+        where free.logical - infos.logical < infos.length -- where a head ends could overflow
     )
     group by head
 ) as entries on entries.logical = infos.logical
