@@ -21,6 +21,7 @@ from btrimg.tables.build import FEW, few, of_columns
 from btrimg.tables.database import QueryError
 from btrimg.tables.differences import ENDS, Differences, version_table
 from btrimg.tables.leafscan import TAKES, LeafScan, deleted_trees, every_tree
+from btrimg.tables.memory import give_back
 from btrimg.tables.schema import BACKREFS, CSUMS, EXTENTS, FILE_EXTENTS, INODES, NAMES, RELATIONS, TREE_BLOCKS
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ class Evidence:
         self._refused: list[str] = []
         self._store.later(lambda con: self._refused.extend(derived.make(con, further)))
         self._store.settle()
+        give_back()
 
     def _make(self, image: Image, words: set[str]) -> None:
         """Make the relations that are among *words*, with the columns that are."""
@@ -144,6 +146,7 @@ class Evidence:
 
         freed = deleted_trees(image)
         scan = LeafScan(image, leaves, every_tree(image), further, freed, numbered=True, progress=self._progress)
+        give_back()
         differences = Differences(scan, *inodes)
         kept = {}
         for relation in sorted(leaves, key=lambda each: each.name != NAMES.name):
@@ -164,6 +167,8 @@ class Evidence:
         if name in (INODES.name, NAMES.name):
             more["differs"] = differences.differs(gathered)
         self._store.create(gathered, **more)
+        if name == NAMES.name:  # by far the most rows
+            give_back()
         if name == INODES.name:
             self._store.later(_distinguish_inodes)
             self._store.create_from("present", differences.present())

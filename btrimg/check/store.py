@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from queue import SimpleQueue
+from queue import Queue
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from btrimg.tables.database import QueryError, connect
+from btrimg.tables.memory import give_back
 from btrimg.tables.native import create_table
 from btrimg.trees.ahead import ahead
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     Rows = list[tuple[Any, ...]]
 
 _ROWS_AT_ONCE = 10_000
+_MANY = 100_000  # rows: the memory that making them took is worth giving back
 
 
 class Store:
@@ -30,7 +32,7 @@ class Store:
     """
 
     def __init__(self) -> None:
-        self._tasks: SimpleQueue[Task | None] = SimpleQueue()
+        self._tasks: Queue[Task | None] = Queue(1)  # what waits holds memory
         self._con: Any = None
         self._error: BaseException | None = None
         self._thread = Thread(target=self._run, daemon=True)
@@ -44,14 +46,22 @@ class Store:
                 task(self._con)
         except BaseException as error:  # raised where it is waited for
             self._error = error
+            while self._tasks.get():  # nobody shall wait for a place in the queue
+                pass
 
     def later(self, task: Task) -> None:
-        """Let *task* work on the connection when those before it are done."""
+        """Let *task* work on the connection when those before it are done; waits for all of them but one."""
         self._tasks.put(task)
 
     def create(self, gathered: Gathered, **more: NDArray[Any]) -> None:
         """Create the table of a relation, as ``create_table`` does."""
-        self.later(lambda con: create_table(con, gathered, **more))
+
+        def create(con: Any) -> None:
+            create_table(con, gathered, **more)
+            if len(gathered.rows) > _MANY:
+                give_back()
+
+        self.later(create)
 
     def create_from(self, name: str, columns: dict[str, NDArray[Any]]) -> None:
         """Create a table of *columns*, text in them as objects."""
