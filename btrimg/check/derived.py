@@ -11,6 +11,8 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from btrimg.trees.ahead import ahead
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
@@ -33,8 +35,8 @@ def derived() -> dict[str, Derived]:
     for file_name in sorted(os.listdir(_DIRECTORY)):
         name, extension = os.path.splitext(file_name)
         if extension == ".sql":
-            with open(os.path.join(_DIRECTORY, file_name), encoding="utf-8") as file:
-                found[name] = _parsed(name, file.read())
+            with open(os.path.join(_DIRECTORY, file_name), "rb") as file:
+                found[name] = _parsed(name, file.read().decode())
     return found
 
 
@@ -64,15 +66,26 @@ def needed(words: Collection[str]) -> list[Derived]:
 
 
 def make(con: Any, relations: Collection[Derived]) -> Iterator[str]:
-    """Make *relations*, in the order that ``needed`` gives, in the database.
+    """Make *relations* in the database, those that are made of others after these and the rest side by side.
 
     Yields a sentence for each that numbers on the image make DuckDB refuse; that one is left empty.
     """
+    left = {relation.name: words_of(relation.query) - {relation.name} for relation in relations}
+    while left:
+        ready = [relation for relation in relations if relation.name in left and not left[relation.name] & left.keys()]
+        for _, refusal in ahead(_make, ready, con.cursor):
+            if refusal:
+                yield refusal
+        for relation in ready:
+            del left[relation.name]
+
+
+def _make(relation: Derived, cursor: Any) -> str | None:
     import duckdb
 
-    for relation in relations:
-        try:
-            con.execute(f"create table {relation.name} as {relation.query}")
-        except duckdb.Error as error:
-            con.execute(f"create table {relation.name} as from ({relation.query}) limit 0")
-            yield f"{relation.name} could not be made: {str(error).partition(chr(10))[0]}"
+    try:
+        cursor.execute(f"create table {relation.name} as {relation.query}")
+    except duckdb.Error as error:
+        cursor.execute(f"create table {relation.name} as from ({relation.query}) limit 0")
+        return f"{relation.name} could not be made: {str(error).partition(chr(10))[0]}"
+    return None

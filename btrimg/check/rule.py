@@ -41,8 +41,8 @@ def rules() -> dict[str, Rule]:
     for code in sorted(
         code for code, extension in map(os.path.splitext, os.listdir(_DIRECTORY)) if extension == ".sql"
     ):
-        with open(os.path.join(_DIRECTORY, f"{code}.sql"), encoding="utf-8") as file:
-            found[code] = parse_rule(code, file.read())
+        with open(os.path.join(_DIRECTORY, f"{code}.sql"), "rb") as file:
+            found[code] = parse_rule(code, file.read().decode())
     return found
 
 

@@ -68,10 +68,16 @@ def fingerprints(values: Slices) -> Words:
         words = np.zeros((len(some), size // 4 + 2), "<u4")
         words.view(np.uint8)[:, :size] = letters
         words[:, -1] = size
-        keys = np.random.default_rng(31).integers(0, 1 << 64, (2, words.shape[1]), np.uint64)
-        high, low = (np.einsum("ij,j->i", words, some_keys) for some_keys in keys)  # without an array of products
+        high, low = (
+            np.einsum("ij,j->i", words, keys) for keys in _keys(words.shape[1])
+        )  # without an array of products
         found[some] = high >> np.uint64(32) << np.uint64(32) | low >> np.uint64(32)
     return found
+
+
+@cache
+def _keys(words: int) -> NDArray[np.uint64]:
+    return np.random.default_rng(31).integers(0, 1 << 64, (2, words), np.uint64)
 
 
 def _by_length(values: Slices) -> Iterator[tuple[NDArray[Any], NDArray[np.uint8]]]:

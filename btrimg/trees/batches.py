@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     Structs = NDArray[np.void]
     Keys = NDArray[np.bytes_]
 
-BATCH_BYTES = 4 << 20  #: of tree blocks in one batch, of which each thread holds two
+BATCH_BYTES = 8 << 20  #: of tree blocks in one batch, of which each thread holds two
 
 # A key as bytes that sort as keys do; and a promise, so that equal promises are equal bytes.
 _SORTED_KEY = np.dtype([("objectid", ">u8"), ("type", "u1"), ("offset", ">u8")])
