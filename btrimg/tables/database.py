@@ -43,7 +43,12 @@ def connect(**settings: bool) -> Any:
 
 
 def _confine(con: Any, writable: Iterable[str]) -> None:
-    con.execute("SET allowed_paths = $paths", {"paths": [os.path.abspath(path) for path in writable]})
+    """Let *con* reach the files *writable* and no others; raises BtrimgError for a path that is not UTF-8."""
+    paths = [os.path.abspath(path) for path in writable]
+    for path in paths:
+        if any("\ud800" <= letter <= "\udfff" for letter in path):
+            raise BtrimgError(f"{path!a}: DuckDB writes only to paths in UTF-8; name another one")
+    con.execute("SET allowed_paths = $paths", {"paths": paths})
     con.execute("SET enable_external_access = false; SET lock_configuration = true")
 
 

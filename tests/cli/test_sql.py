@@ -193,3 +193,15 @@ def test_damage_is_a_warning_and_exit_1(demo_image: str, tmp_path: Path) -> None
     assert (done.returncode, done.stdout) == (1, "n\n0\n")
     assert f"tree block {places[0]['logical']}" in done.stderr
     assert out("sql", str(path), "select count(*) as n from inodes") == " n\n19\n"
+
+
+def test_a_path_that_is_not_utf_8_is_refused(demo_image: str, tmp_path: Path) -> None:
+    target = f"{tmp_path}/\udcff"
+    for words in (
+        ["export-tables", demo_image, target],
+        ["sql", demo_image, "--format", "parquet", "--output", target],
+    ):
+        done = btrimg(*words, stdin="select 1")
+        assert done.returncode == 2
+        assert "DuckDB writes only to paths in UTF-8" in done.stderr
+        assert done.stderr.count("\n") == 1
