@@ -47,9 +47,10 @@ def _parsed(name: str, text: str) -> Derived:
     return Derived(name, comment, text[end:].strip())
 
 
-def words_of(query: str) -> set[str]:
+@cache
+def words_of(query: str) -> frozenset[str]:
     """Return the words of a query; those that are names of relations are the relations that it reads."""
-    return set(re.findall(r"\w+", query))
+    return frozenset(re.findall(r"\w+", query))
 
 
 def needed(words: Collection[str]) -> list[Derived]:

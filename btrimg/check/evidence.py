@@ -194,7 +194,7 @@ class Evidence:
                     yield rule, found | ({"name": self._names.text(found["name"])} if "name" in found else {})
 
 
-def _reads(rule: Rule) -> set[str]:
+def _reads(rule: Rule) -> frozenset[str]:
     """Return the relations that a rule reads."""
     words = derived.words_of(rule.query)
     return words & (

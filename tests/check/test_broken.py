@@ -50,18 +50,11 @@ def test_progs_find_a_base_clean(name: str, base_image: Base) -> None:
 
 
 @pytest.mark.kernel
+@pytest.mark.progs
 @each_recipe
 def test_the_rule_fires_and_only_what_follows_from_it(recipe: Broken, base_image: Base) -> None:
     devices = base_image(recipe.base)
     with broken(devices, recipe.edits):
         assert findings(devices, data=recipe.data) == set(recipe.findings)
-
-
-@pytest.mark.kernel
-@pytest.mark.progs
-@each_recipe
-def test_progs_say_what_the_recipe_says(recipe: Broken, base_image: Base) -> None:
-    devices = base_image(recipe.base)
-    with broken(devices, recipe.edits):
         verdict, said = progs_verdict(devices)
     assert verdict == recipe.verdict(progs_version()), said
