@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from btrimg.errors import BlockError, CorruptError, NotFoundError
+from btrimg.errors import BlockError, CorruptError
 from btrimg.filesystem import leafrows, strings
 from btrimg.filesystem.columns import COMPRESSED, PREALLOC, REGULAR
 from btrimg.filesystem.forest import deleted_pointers, item_roots, superblock_roots
@@ -232,12 +232,3 @@ def _rank(*columns: NDArray[Any]) -> Ints:
     rank = np.empty(len(order), np.int64)
     rank[order] = np.cumsum(new)
     return rank
-
-
-def has_extent_tree(image: Image) -> bool:
-    """Return whether there is an extent tree to scan."""
-    try:
-        image.tree(TreeId.EXTENT_TREE)
-    except (NotFoundError, CorruptError):
-        return False
-    return True
