@@ -9,15 +9,12 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from support.program import btrimg
 
 from btrimg.check.rule import rules
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-def btrimg(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "btrimg", *words], capture_output=True, text=True, check=False)
 
 
 @pytest.fixture

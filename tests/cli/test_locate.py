@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
-from support import kernel
+from support import kernel, program
 from support.images import copy_sparse
 
 from btrimg.cli.locate import FEW
@@ -44,9 +42,7 @@ class Ran(NamedTuple):
 
 
 def btrimg(*words: object, stdin: str | None = None) -> Ran:
-    command = [sys.executable, "-m", "btrimg", *map(str, words)]
-    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
-    assert "Traceback" not in done.stderr
+    done = program.btrimg(*words, stdin=stdin)
     return Ran(done.returncode, done.stdout.splitlines(), done.stderr)
 
 

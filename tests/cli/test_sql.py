@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from support.program import btrimg
 
 from btrimg.tables.schema import RELATIONS
 
@@ -21,12 +22,6 @@ if TYPE_CHECKING:
 
 XATTRS = "select name, value from xattrs order by name desc"
 VALUE = "fixtures/demo.sh"
-
-
-def btrimg(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "btrimg", *words], input=stdin, capture_output=True, text=True, check=False
-    )
 
 
 def out(*words: str, stdin: str = "") -> str:
@@ -141,7 +136,8 @@ def test_ctrl_c_ends_a_query_and_leaves_nothing(demo_image: str, tmp_path: Path)
 
 
 def test_little_memory_is_said_to_be_too_little(demo_image: str) -> None:
-    done = btrimg("sql", demo_image, "--memory", "1K", "select count(*) from names")
+    # A plain count passes in one of ten runs: who comes first gets the little that there is.
+    done = btrimg("sql", demo_image, "--memory", "1K", "select name, count(*) from names group by all order by all")
     assert done.returncode == 2
     assert "Out of Memory" in done.stderr
     assert "--memory" in done.stderr
