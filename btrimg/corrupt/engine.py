@@ -15,10 +15,10 @@ from btrimg.corrupt.addresses import find_csum, parity_place
 from btrimg.corrupt.assign import Assignment
 from btrimg.corrupt.finder import Finder
 from btrimg.corrupt.places import in_block, in_payload, in_slot, in_superblock, with_array_resized
-from btrimg.corrupt.seal import seal, seal_superblock
 from btrimg.corrupt.words import parse_edit
 from btrimg.errors import BtrimgError, CorruptError, DeviceError, NotFoundError
 from btrimg.ondisk.blocks import DiskKey, Header
+from btrimg.ondisk.seal import seal, seal_superblock
 from btrimg.trees.hunt import hunt
 
 if TYPE_CHECKING:

@@ -33,13 +33,13 @@ from support.populate import (
 from support.truth import record
 
 from btrimg.cli.main import run
-from btrimg.corrupt.seal import seal, seal_superblock
 from btrimg.errors import BtrimgError
 from btrimg.filesystem.forest import item_roots, superblock_roots
 from btrimg.filesystem.image import open_image
 from btrimg.filesystem.walk import walk
 from btrimg.ondisk.constants import SUPERBLOCK_OFFSETS, SUPERBLOCK_SIZE
 from btrimg.ondisk.csum import algorithm
+from btrimg.ondisk.seal import seal, seal_superblock
 from btrimg.render import extent_lines, listing
 from btrimg.trees.block import Block
 from btrimg.trees.salvage import walk as walk_blocks
