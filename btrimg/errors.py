@@ -6,6 +6,7 @@ One tree, so that ``except BtrimgError`` is enough; a class exists where a calle
     ├── NotFoundError            the thing asked for is not there (exit code 1)
     ├── UnsupportedError         the image uses something that btrimg does not read
     ├── DeviceError              a device cannot be opened, is too short, or is missing
+    ├── OptionError              there can be no new filesystem like the one asked for
     └── CorruptError             what the image says cannot be right
         ├── ChecksumError        stored and computed checksum differ
         ├── BlockError           a tree block is not what its parent promised
@@ -34,6 +35,10 @@ class UnsupportedError(BtrimgError):
 
 class DeviceError(BtrimgError):
     """Report a device that cannot be opened or read, or that is missing."""
+
+
+class OptionError(BtrimgError):
+    """Report choices for a new filesystem that cannot be, or not together; the text says what to change."""
 
 
 class CorruptError(BtrimgError):
