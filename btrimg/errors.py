@@ -7,6 +7,7 @@ One tree, so that ``except BtrimgError`` is enough; a class exists where a calle
     ├── UnsupportedError         the image uses something that btrimg does not read
     ├── DeviceError              a device cannot be opened, is too short, or is missing
     ├── OptionError              there can be no new filesystem like the one asked for
+    ├── RefusedError             the files, as they are, do not allow what was asked for
     └── CorruptError             what the image says cannot be right
         ├── ChecksumError        stored and computed checksum differ
         ├── BlockError           a tree block is not what its parent promised
@@ -39,6 +40,10 @@ class DeviceError(BtrimgError):
 
 class OptionError(BtrimgError):
     """Report choices for a new filesystem that cannot be, or not together; the text says what to change."""
+
+
+class RefusedError(BtrimgError):
+    """Report a change that the files, as they are, do not allow: a name is taken, a directory is full."""
 
 
 class CorruptError(BtrimgError):

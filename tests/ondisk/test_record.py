@@ -182,6 +182,18 @@ def test_construct_packer_and_dtype_agree(cls: type[Record], seed: int) -> None:
     assert pickle.loads(pickle.dumps(record)) == record
 
 
+@pytest.mark.parametrize("cls", [*RECORDS, Odd], ids=lambda cls: cls.__name__)
+def test_patched_bytes_are_those_of_the_record_with_the_fields_replaced(cls: type[Record]) -> None:
+    data = random_bytes(cls, 1)
+    other = cls.unpack(random_bytes(cls, 2))
+    counters = {code[1:].partition("*")[0] for _, code in cls.TAIL}
+    for name in {name for name, _ in cls.FIELDS} - counters:
+        changes = {name: getattr(other, name)}
+        assert cls.patch(data, **changes) == cls.unpack(data).replace(**changes).pack()
+    with pytest.raises(CorruptError, match=f"{cls.__name__} takes {cls.SIZE} bytes, there are {cls.SIZE - 1}"):
+        cls.patch(data[: cls.SIZE - 1])
+
+
 @pytest.mark.parametrize("cls", RECORDS, ids=lambda cls: cls.__name__)
 def test_cut_short_is_an_error(cls: type[Record]) -> None:
     data = random_bytes(cls, 1)
