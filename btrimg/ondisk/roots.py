@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING
 
-from btrimg.ondisk.blocks import DiskKey  # noqa: TC001
+from btrimg.ondisk.blocks import DiskKey, Key
 from btrimg.ondisk.inodes import InodeItem, Timespec  # noqa: TC001
 from btrimg.ondisk.record import Record
 
@@ -62,6 +63,12 @@ class UuidSubvolume(Record):
     """Subvolume with the uuid that the key holds in objectid and offset, several in one item."""
 
     subvolid: U64
+
+
+def uuid_key(uuid: bytes, key_type: int) -> Key:
+    """Return where the uuid tree keeps the subvolumes of a *uuid* (fs/btrfs/uuid-tree.c ``btrfs_uuid_to_key``)."""
+    objectid, offset = struct.unpack("<QQ", uuid)
+    return Key(objectid, key_type, offset)
 
 
 class QgroupStatus(Record):
