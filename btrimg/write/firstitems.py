@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 _DIRECTORY = stat.S_IFDIR | 0o755
 _NEVER = Timespec(0, 0)
-_NO_UUID = bytes(16)
 _DEFAULT = b"default"
 
 
@@ -71,37 +70,18 @@ def dev_item(device: NewDevice, options: Options) -> DevItem:
 def _root_item(tree_id: int, options: Options, generation: int, now: Timespec) -> RootItem:
     """Return the root item of a tree whose blocks have no addresses yet: the commit fills in where they are."""
     is_files = tree_id in (TreeId.FS_TREE, TreeId.DATA_RELOC_TREE)
-    is_subvolume = tree_id == TreeId.FS_TREE
-    inode = _inode(_DIRECTORY, options.nodesize, 1, _NEVER).replace(
-        transid=0, size=3, flags=int(InodeFlag.ROOT_ITEM_INIT) if is_files else 0
-    )
-    return RootItem(
-        inode=inode,
+    item = RootItem.unpack(bytes(RootItem.SIZE)).replace(
+        inode=_inode(_DIRECTORY, options.nodesize, 1, _NEVER).replace(
+            transid=0, size=3, flags=InodeFlag.ROOT_ITEM_INIT if is_files else 0
+        ),
         generation=generation,
         root_dirid=TreeId.FIRST_FREE if is_files else 0,
-        bytenr=0,
-        byte_limit=0,
-        bytes_used=0,
-        last_snapshot=0,
-        flags=0,
         refs=1,
-        drop_progress=DiskKey(0, 0, 0),
-        drop_level=0,
-        level=0,
         generation_v2=generation,
-        uuid=options.subvolume_uuid if is_subvolume else _NO_UUID,
-        parent_uuid=_NO_UUID,
-        received_uuid=_NO_UUID,
-        ctransid=generation if is_subvolume else 0,
-        otransid=generation if is_subvolume else 0,
-        stransid=0,
-        rtransid=0,
-        ctime=now if is_subvolume else _NEVER,
-        otime=now if is_subvolume else _NEVER,
-        stime=_NEVER,
-        rtime=_NEVER,
-        reserved=(0,) * 8,
     )
+    if tree_id != TreeId.FS_TREE:
+        return item
+    return item.replace(uuid=options.subvolume_uuid, ctransid=generation, otransid=generation, ctime=now, otime=now)
 
 
 def _inode(mode: int, nbytes: int, generation: int, now: Timespec) -> InodeItem:
