@@ -49,17 +49,24 @@ def drop_extents(tree: OverlayTree, ino: int, start: int, end: int) -> int:
 
 def put_csums(tree: OverlayTree, logical: int, sums: bytes, csum_size: int, sectorsize: int) -> None:
     """Make *sums* the checksums of the sectors from *logical* on, whatever was stored for them before."""
-    end = logical + len(sums) // csum_size * sectorsize
-    for key, stored in _overlapping(tree, _CSUM_KEY, logical, end):
+    drop_csums(tree, logical, logical + len(sums) // csum_size * sectorsize, csum_size, sectorsize)
+    tree.put(_CSUM_KEY._replace(offset=logical), sums)
+
+
+def drop_csums(tree: OverlayTree, start: int, end: int, csum_size: int, sectorsize: int) -> None:
+    """Delete the checksums of the sectors in [start, end), logical addresses; what items hold beyond it stays.
+
+    As fs/btrfs/file-item.c ``btrfs_del_csums`` does.
+    """
+    for key, stored in _overlapping(tree, _CSUM_KEY, start, end):
         stored_end = key.offset + len(stored) // csum_size * sectorsize
-        if stored_end <= logical:
+        if stored_end <= start:
             continue
         tree.delete(key)
-        if key.offset < logical:
-            tree.put(key, stored[: (logical - key.offset) // sectorsize * csum_size])
+        if key.offset < start:
+            tree.put(key, stored[: (start - key.offset) // sectorsize * csum_size])
         if stored_end > end:
             tree.put(key._replace(offset=end), stored[(end - key.offset) // sectorsize * csum_size :])
-    tree.put(_CSUM_KEY._replace(offset=logical), sums)
 
 
 def _overlapping(tree: Tree, kind: Key, start: int, end: int) -> Iterator[tuple[Key, bytes]]:

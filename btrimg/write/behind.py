@@ -1,0 +1,96 @@
+"""Data on their way to the devices: neighbours gathered into large writes, which are made and checksummed behind."""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Protocol
+
+from btrimg.units import MIB
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from typing_extensions import Buffer
+
+    from btrimg.volume.volume import Volume
+    from btrimg.write.csums import PendingCsums
+
+    class Writer(Protocol):
+        """Where data go, by logical address."""
+
+        def write(self, logical: int, data: Buffer) -> None:
+            """Write *data* to every copy."""
+
+
+_FULL = 4 * MIB  # bytes that are written at once
+_UNDER_WAY = 3  # such writes; the next one waits until the first is done
+
+
+class WriteBehind:
+    """A buffer of neighbouring data, and a thread that writes it once it is large enough.
+
+    The thread writes in the order in which the data came, so that what is written does not depend on chance. What it
+    raises is raised by the next call of any method.
+    """
+
+    def __init__(self, volume: Volume, writer: Writer, csums: PendingCsums) -> None:
+        self._volume, self._writer, self._csums = volume, writer, csums
+        self._thread = ThreadPoolExecutor(1)
+        self._under_way: deque[tuple[int, Future[bytes]]] = deque()
+        self._parts: list[Buffer] = []
+        self._start = self._end = 0
+        self._summed = True
+
+    def append(self, logical: int, data: Buffer, length: int, *, summed: bool) -> None:
+        """Write *data*, filled up with zeros to *length* whole sectors, to *logical*; with *summed* also its checksums.
+
+        The data must not be changed before `flush`.
+        """
+        if logical != self._end or summed != self._summed:
+            self._send()
+            self._start, self._summed = logical, summed
+        self._parts.append(data)
+        missing = length - memoryview(data).nbytes
+        if missing:
+            self._parts.append(bytes(missing))
+        self._end = logical + length
+        if self._end - self._start >= _FULL:
+            self._send()
+
+    def flush(self) -> None:
+        """Return when everything is with the writer, and the checksums are with the collector."""
+        self._send()
+        self._collect(0)
+
+    def close(self) -> None:
+        """Forget what is not yet written, and end the thread."""
+        self._parts.clear()
+        self._under_way.clear()
+        self._thread.shutdown(cancel_futures=True)
+
+    def _send(self) -> None:
+        if self._parts:
+            self._collect(_UNDER_WAY - 1)
+            job = self._thread.submit(self._write, self._start, self._parts, summed=self._summed)
+            self._under_way.append((self._start, job))
+            self._parts = []
+        self._start = self._end
+
+    def _collect(self, most: int) -> None:
+        """Wait until at most *most* writes are under way."""
+        while len(self._under_way) > most:
+            logical, job = self._under_way.popleft()
+            if sums := job.result():
+                self._csums.put(logical, sums)
+
+    def _write(self, logical: int, parts: list[Buffer], *, summed: bool) -> bytes:
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        sums = self._sums(memoryview(data)) if summed else b""
+        self._writer.write(logical, data)
+        return sums
+
+    def _sums(self, data: memoryview) -> bytes:
+        """Return the checksums of the sectors of *data*, one after the other."""
+        step = self._volume.sectorsize
+        return b"".join(map(self._volume.csum.digest, [data[at : at + step] for at in range(0, len(data), step)]))
