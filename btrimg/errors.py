@@ -8,6 +8,7 @@ One tree, so that ``except BtrimgError`` is enough; a class exists where a calle
     ├── DeviceError              a device cannot be opened, is too short, or is missing
     ├── OptionError              there can be no new filesystem like the one asked for
     ├── RefusedError             the files, as they are, do not allow what was asked for
+    ├── NoSpaceError             the devices are full, or the place asked for is taken
     └── CorruptError             what the image says cannot be right
         ├── ChecksumError        stored and computed checksum differ
         ├── BlockError           a tree block is not what its parent promised
@@ -44,6 +45,10 @@ class OptionError(BtrimgError):
 
 class RefusedError(BtrimgError):
     """Report a change that the files, as they are, do not allow: a name is taken, a directory is full."""
+
+
+class NoSpaceError(BtrimgError):
+    """Report that there is no room for what is to be written; the text has the numbers."""
 
 
 class CorruptError(BtrimgError):

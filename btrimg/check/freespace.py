@@ -7,18 +7,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from btrimg.ondisk.chunks import FreeSpaceInfo
-from btrimg.ondisk.constants import STRIPE_LEN, SUPERBLOCK_OFFSETS, ItemType
+from btrimg.ondisk.constants import ItemType
 from btrimg.tables.cachedspace import cached_rows
-from btrimg.volume.profiles import data_columns
+from btrimg.volume.devicemap import superblock_ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from numpy.typing import NDArray
 
     from btrimg.check.evidence import Scanned
     from btrimg.trees.scan import LeafBatch
-    from btrimg.volume.chunkmap import MappedChunk
 
     Columns = dict[str, NDArray[Any]]
 
@@ -50,29 +47,11 @@ def cached_space(scanned: Scanned) -> Columns:
     """Return the columns of ``cached_space`` of check/schema.py."""
     cached = cached_rows(scanned.image)
     free = [np.asarray(cached[name]) for name in ("logical", "length")]
-    kept = list(_reserved(scanned.image.volume.chunk_map)) if len(free[0]) else []
+    chunks = scanned.image.volume.chunk_map if len(free[0]) else ()
+    kept = [each for chunk in chunks for each in superblock_ranges(chunk)]
     logical, length = (np.array([row[at] for row in kept], np.uint64) for at in (0, 1))
     return {
         "logical": np.concatenate([free[0], logical]),
         "length": np.concatenate([free[1], length]),
         "reserved": np.repeat([False, True], [len(free[0]), len(kept)]),
     }
-
-
-def _reserved(chunks: Iterable[MappedChunk]) -> Iterator[tuple[int, int]]:
-    """Yield (logical, length) of what lies where superblocks are, elements of rows, or rows where there is parity.
-
-    As fs/btrfs/block-group.c ``exclude_super_stripes``.
-    """
-    for chunk in chunks:
-        row_length = data_columns(len(chunk.stripes), chunk.profile) * STRIPE_LEN
-        for number, stripe in enumerate(chunk.stripes):
-            for place in SUPERBLOCK_OFFSETS:
-                row = (place - stripe.offset) // STRIPE_LEN
-                if not 0 <= row * STRIPE_LEN < chunk.stripe_length:
-                    continue
-                held = chunk.held(number, row * STRIPE_LEN)
-                if chunk.profile.parity:
-                    yield chunk.logical + row * row_length, row_length
-                elif held.logical is not None:
-                    yield held.logical, STRIPE_LEN

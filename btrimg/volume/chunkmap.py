@@ -74,9 +74,14 @@ class MappedChunk(NamedTuple):
         return self.logical + self.length
 
     @property
+    def columns(self) -> int:
+        """Elements of different data in each row."""
+        return data_columns(len(self.stripes), self.profile)
+
+    @property
     def striped(self) -> bool:
         """Return whether neighbours in the logical space may lie apart: in elements of 64 KiB."""
-        return data_columns(len(self.stripes), self.profile) > 1 or self.profile.turns > 0
+        return self.columns > 1 or self.profile.turns > 0
 
     @property
     def stripe_length(self) -> int:
@@ -144,6 +149,26 @@ class ChunkMap:
         self._bootstrap = ChunkMap(self._given.items(), warn) if source else None
         if not source:
             self._add(self._given.items())
+
+    def add(self, logical: int, chunk: Chunk) -> MappedChunk:
+        """Add a chunk that is new on the filesystem, and return it.
+
+        Raises CorruptError when addresses cannot be computed or when it overlaps another.
+        """
+        mapped = _accept(logical, chunk)
+        chunks = self._complete()
+        at = bisect_right(self._starts, mapped.logical)
+        for other in chunks[max(at - 1, 0) : at + 1]:
+            if other.logical < mapped.end and mapped.logical < other.end:
+                raise CorruptError(f"a new chunk {logical} of {chunk.length} bytes would overlap {other.logical}")
+        chunks.insert(at, mapped)
+        self._starts.insert(at, mapped.logical)
+        return mapped
+
+    def remove(self, logical: int) -> None:
+        """Remove the chunk that starts at *logical*: it was added, and has not come to be."""
+        at = self._starts.index(logical)
+        del self._chunks[at], self._starts[at]
 
     def _add(self, chunks: Iterable[tuple[int, Chunk]]) -> None:
         accepted = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import TYPE_CHECKING, NamedTuple
 
-from btrimg.ondisk.constants import SUPERBLOCK_OFFSETS, SUPERBLOCK_SIZE
+from btrimg.ondisk.constants import STRIPE_LEN, SUPERBLOCK_OFFSETS, SUPERBLOCK_SIZE
 from btrimg.units import MIB
 
 if TYPE_CHECKING:
@@ -119,3 +119,24 @@ def _piece_of(footprint: Footprint, devid: int, at: int, end: int) -> DevicePiec
     if held.logical is None:
         return DevicePiece(devid, at, length, "unallocated")
     return DevicePiece(devid, at, length, "parity" if held.parity else "mapped", chunk, held.logical, held.number)
+
+
+def superblock_ranges(chunk: MappedChunk) -> Iterator[tuple[int, int]]:
+    """Yield the (logical, length) in *chunk* that nothing may be put into, for superblocks lie there.
+
+    Elements of a row, or whole rows where there is parity; and the first 64 KiB of all addresses. Two may overlap. As
+    fs/btrfs/block-group.c ``exclude_super_stripes``.
+    """
+    if chunk.logical < STRIPE_LEN:
+        yield chunk.logical, min(STRIPE_LEN, chunk.end) - chunk.logical
+    row_length = chunk.columns * STRIPE_LEN
+    for number, stripe in enumerate(chunk.stripes):
+        for place in SUPERBLOCK_OFFSETS:
+            row = (place - stripe.offset) // STRIPE_LEN
+            if not 0 <= row * STRIPE_LEN < chunk.stripe_length:
+                continue
+            held = chunk.held(number, row * STRIPE_LEN)
+            if chunk.profile.parity:
+                yield chunk.logical + row * row_length, row_length
+            elif held.logical is not None:
+                yield held.logical, STRIPE_LEN

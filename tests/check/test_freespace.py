@@ -45,7 +45,7 @@ def test_the_cache_lacks_the_places_of_superblocks_and_no_more(
     with open_image(devices) as image:
         assert len(list(cached_free_space(image))) > 10
         assert judged(image) == set()
-        monkeypatch.setattr(freespace, "_reserved", lambda _chunks: iter(()))
+        monkeypatch.setattr(freespace, "superblock_ranges", lambda _chunk: iter(()))
         assert judged(image) == {"space-cache-missing"}
 
 
