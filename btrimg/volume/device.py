@@ -9,6 +9,11 @@ from typing import Self
 from btrimg.errors import DeviceError
 
 
+def identity_of(status: os.stat_result) -> tuple[int, int]:
+    """Return what is equal for two names of one file or block device."""
+    return (0, status.st_rdev) if stat.S_ISBLK(status.st_mode) else (status.st_dev, status.st_ino)
+
+
 class Device:
     """An open image file or block device; one descriptor, closed by ``close`` or at the end of the ``with``.
 
@@ -25,15 +30,14 @@ class Device:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise DeviceError(f"cannot open {path}: {reason}") from None
         status = os.fstat(self._fd)
-        if stat.S_ISBLK(status.st_mode):
+        self.is_block = stat.S_ISBLK(status.st_mode)
+        if self.is_block:
             # btrfs writes around the page cache of its block devices: what is cached may be older than the disk.
             os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
-            self.identity = (0, status.st_rdev)  #: equal for two names of one file or device
-        elif stat.S_ISREG(status.st_mode):
-            self.identity = (status.st_dev, status.st_ino)
-        else:
+        elif not stat.S_ISREG(status.st_mode):
             self.close()
             raise DeviceError(f"{path} is neither a regular file nor a block device")
+        self.identity = identity_of(status)
         self.size = os.lseek(self._fd, 0, os.SEEK_END)  #: bytes; fstat says 0 for block devices
 
     def __enter__(self) -> Self:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 from btrimg.errors import DeviceError
 from btrimg.ondisk.chunks import sys_chunks
+from btrimg.ondisk.constants import SuperFlag
 from btrimg.ondisk.csum import algorithm
 from btrimg.volume.chunkmap import ChunkMap
 from btrimg.volume.members import assign_devids, drop_doubles, newest_of_each, open_members, top_of
@@ -43,6 +44,7 @@ class Volume:
         #: every fsid that a tree block may carry; blocks of a seed keep the seed's
         self.fsids = {self.metadata_fsid} | {fsid for each in members for fsid in (each.fsid, each.superblock.fsid)}
         self.devices: dict[int, Device] = {}  #: by devid, without the missing ones
+        self.seeds: set[int] = set()  #: devids of those that are never written to
         self._stale: set[int] = set()
         array = superblock.sys_chunk_array[: superblock.sys_chunk_array_size]
         self._system_chunks = {key.offset: chunk for key, chunk in sys_chunks(array)}
@@ -95,6 +97,7 @@ class Volume:
         named = {stripe.devid: stripe.dev_uuid for chunk in chunks for stripe in chunk.stripes}
         assigned = assign_devids(self._members, self.metadata_fsid, named | (uuids or claims))
         self.devices = {devid: member.device for devid, member in assigned.items()}
+        self.seeds = {devid for devid, member in assigned.items() if member.superblock.flags & SuperFlag.SEEDING}
         self._stale = {devid for devid, member in assigned.items() if self._is_stale(member)}
         return list(assigned.values())
 

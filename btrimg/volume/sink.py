@@ -1,0 +1,94 @@
+"""The devices of a filesystem opened for writing, and nobody else writing to them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from typing import TYPE_CHECKING, Self
+
+from btrimg.errors import DeviceError
+from btrimg.volume.device import identity_of
+from btrimg.volume.mounted import refuse_if_in_use
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from typing_extensions import Buffer
+
+    from btrimg.volume.device import Device
+
+
+class DeviceSink:
+    """Image files and block devices, by devid, opened for writing (context manager).
+
+    Raises DeviceError when one cannot be, is mounted, attached to a loop device, or being written by another program
+    that locks as this does: block devices by O_EXCL, files by flock. Unless *durable*, :meth:`sync` does nothing: for
+    files that nobody can know before they are complete.
+    """
+
+    def __init__(self, devices: Mapping[int, Device], *, durable: bool = True) -> None:
+        self._devices, self._durable = devices, durable
+        self._fds: dict[int, int] = {}
+        self._unsynced: set[int] = set()
+        try:
+            for devid, device in devices.items():
+                refuse_if_in_use(device.path)
+                self._fds[devid] = _open(device)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the devices, and so give up the locks."""
+        while self._fds:
+            os.close(self._fds.popitem()[1])
+
+    def pwrite(self, devid: int, physical: int, data: Buffer) -> None:
+        """Write *data* at *physical* of a device; raise DeviceError when it does not fit there or cannot be written."""
+        device, left = self._devices[devid], memoryview(data).cast("B")
+        if physical < 0 or physical + len(left) > device.size:
+            raise DeviceError(f"{device.path} ends at {device.size}: no {len(left)} bytes at {physical}")
+        self._unsynced.add(devid)
+        try:
+            while left:
+                count = os.pwrite(self._fds[devid], left, physical)
+                left, physical = left[count:], physical + count
+        except OSError as error:
+            raise DeviceError(
+                f"cannot write {len(left)} bytes at {physical} of {device.path}: {error.strerror}"
+            ) from None
+
+    def sync(self) -> None:
+        """Return when all that was written is durable; raise DeviceError when it cannot be made so."""
+        while self._durable and self._unsynced:
+            devid = min(self._unsynced)
+            try:
+                os.fdatasync(self._fds[devid])
+            except OSError as error:
+                raise DeviceError(f"cannot write {self._devices[devid].path}: {error.strerror}") from None
+            self._unsynced.remove(devid)
+
+
+def _open(device: Device) -> int:
+    try:
+        fd = os.open(device.path, os.O_RDWR | os.O_CLOEXEC | (os.O_EXCL if device.is_block else 0))
+    except OSError as error:
+        raise DeviceError(f"cannot write {device.path}: {error.strerror}") from None
+    try:
+        if identity_of(os.fstat(fd)) != device.identity:
+            raise DeviceError(f"{device.path} was replaced by another file while it was open; start again")
+        if not device.is_block:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        raise DeviceError(f"{device.path} is being written by another program") from None
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
