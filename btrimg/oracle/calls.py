@@ -5,12 +5,14 @@ The ioctl numbers are those of x86, arm, riscv and s390 (``include/uapi/asm-gene
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import struct
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
+
+from btrimg.volume.statx import Stat as Stat
+from btrimg.volume.statx import stat as stat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,9 +29,6 @@ FIEMAP_UNWRITTEN, FIEMAP_SHARED = 0x800, 0x2000
 _FIEMAP_HEAD, _FIEMAP_EXTENT = struct.Struct("=QQIIII"), struct.Struct("=QQQQQIIII")
 _FIEMAP_ROWS = 512
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.statx.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p]
-
 
 class FiemapRow(NamedTuple):
     """One row of FS_IOC_FIEMAP, in bytes; neighbours on disk that have equal flags come as one row."""
@@ -38,23 +37,6 @@ class FiemapRow(NamedTuple):
     logical: int  #: btrfs's own address space, though FIEMAP calls it physical
     length: int
     flags: int  #: FIEMAP_*
-
-
-class Stat(NamedTuple):
-    """What statx() says of an inode; times in ns since 1970."""
-
-    ino: int
-    mode: int
-    uid: int
-    gid: int
-    nlink: int
-    size: int
-    rdev: int
-    atime: int
-    mtime: int
-    ctime: int
-    btime: int
-    dev: int
 
 
 @contextmanager
@@ -101,19 +83,6 @@ def _fiemap_once(fd: int, start: int) -> list[FiemapRow]:
         offset, logical, length, _, _, flags, *_ = _FIEMAP_EXTENT.unpack_from(buffer, at)
         rows.append(FiemapRow(offset, logical, length, flags))
     return rows
-
-
-def stat(path: bytes) -> Stat:
-    """Return statx() of *path* itself, a symlink not followed; unlike os.stat it knows the birth time."""
-    buffer = (ctypes.c_char * 256)()
-    at_fdcwd, symlink_nofollow, basic_and_btime = -100, 0x100, 0xFFF
-    if _libc.statx(at_fdcwd, path, symlink_nofollow, basic_and_btime, buffer):
-        raise OSError(ctypes.get_errno(), "statx", path)
-    raw = buffer.raw
-    nlink, uid, gid, mode, ino, size = struct.unpack_from("=IIIH2xQQ", raw, 16)
-    atime, btime, ctime, mtime = (s * 10**9 + ns for s, ns in struct.iter_unpack("=qI4x", raw[64:128]))
-    rdev, dev = (os.makedev(*pair) for pair in struct.iter_unpack("=II", raw[128:144]))
-    return Stat(ino, mode, uid, gid, nlink, size, rdev, atime, mtime, ctime, btime, dev)
 
 
 def xattrs(path: bytes) -> dict[bytes, bytes]:
