@@ -23,7 +23,7 @@ if TYPE_CHECKING:
             """Write *data* to every copy."""
 
 
-_FULL = 4 * MIB  # bytes that are written at once
+FULL = 4 * MIB  #: bytes that are written at once
 _UNDER_WAY = 3  # such writes; the next one waits until the first is done
 
 
@@ -55,7 +55,7 @@ class WriteBehind:
         if missing:
             self._parts.append(bytes(missing))
         self._end = logical + length
-        if self._end - self._start >= _FULL:
+        if self._end - self._start >= FULL:
             self._send()
 
     def flush(self) -> None:

@@ -6,6 +6,7 @@ known here. Tails are filled up with zeros to whole sectors, as the kernel does.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
 from btrimg.errors import BtrimgError
@@ -13,12 +14,15 @@ from btrimg.ondisk.constants import Compression, FileExtentType
 from btrimg.ondisk.extents import FileExtent
 from btrimg.units import MIB, round_up
 from btrimg.write.behind import WriteBehind
+from btrimg.write.encode import Encoder, Prepared
+from btrimg.write.inline import MAX_INLINE, inline_extent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from typing_extensions import Buffer
 
+    from btrimg.ondisk.extents import FileExtentInline
     from btrimg.volume.volume import Volume
     from btrimg.write.behind import Writer
     from btrimg.write.csums import PendingCsums
@@ -61,19 +65,50 @@ if TYPE_CHECKING:
 
 
 LONGEST = 128 * MIB  #: bytes of the longest extent of plain data (fs/btrfs/fs.h ``BTRFS_MAX_EXTENT_SIZE``)
-_PIECE = 4 * MIB  # bytes that are read and held at once
+PIECE = 4 * MIB  #: bytes that are read and held at once
 
 
 class DataSink:
-    """Stores file data for a transaction. Of what it writes nothing is sure to be on the devices before `flush`."""
+    """Stores file data for a transaction. Of what it writes nothing is sure to be on the devices before `flush`.
+
+    Everywhere, *compression* is a `Compression` and *level* that of `btrimg.ondisk.compression.compress`. Data that are
+    given must not be changed before `flush`.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._sectorsize = engine.volume.sectorsize
         self._behind = WriteBehind(engine.volume, engine.writer, engine.csums)
+        self._encoder = Encoder(self._sectorsize)
+
+    def prepare(self, data: Buffer, compression: int, level: int | None = None) -> Prepared:
+        """Begin to compress *data* in other threads, for who has more to do before they are stored, or many to store.
+
+        How many are prepared and not yet stored, and so kept in memory, is the caller's affair.
+        """
+        return self._encoder.prepare(data, compression, level)
+
+    def inline(
+        self,
+        data: Buffer | Prepared,
+        *,
+        compression: int = Compression.NONE,
+        level: int | None = None,
+        max_inline: int = MAX_INLINE,
+    ) -> FileExtentInline | None:
+        """Return the inline extent of a file that is *data* and nothing else, None if it has to be stored outside.
+
+        *max_inline* is the limit in bytes that a mount can set. Empty files have no extent either.
+        """
+        volume = self._engine.volume
+        if not isinstance(data, Prepared):
+            may_shrink = compression and memoryview(data).nbytes <= self._sectorsize
+            data = self._encoder.prepare(data, compression if may_shrink else Compression.NONE, level)
+        return inline_extent(volume, self._engine.generation, data, max_inline)
 
     def store(
         self,
-        data: Buffer,
+        data: Buffer | Prepared,
         *,
         compression: int = Compression.NONE,
         level: int | None = None,
@@ -81,14 +116,21 @@ class DataSink:
         at: int | None = None,
         pieces: int = 1,
     ) -> list[FileExtent]:
-        """Store *data*, which must not be changed before `flush`, and return its file extents in order.
+        """Store *data* and return their file extents in order; empty ones have none.
 
-        *compression* is a `Compression`, *level* that of `compress`; as in the kernel, data without checksums
-        (*nodatasum*) are not compressed. *at* is the logical address wanted for the first byte, the rest follows.
-        *pieces* is the number of extents wanted, as equal as whole sectors allow; compressed, and where there is no
-        room for one in a piece, there are more. Empty data have no extents. Raises NoSpaceError.
+        Data without checksums (*nodatasum*) are not compressed, as in the kernel. *at* is the logical address wanted
+        for the first byte, the rest follows. *pieces* is the number of extents wanted, as equal as whole sectors
+        allow; there are more where data are compressed, or where one does not fit into any run of free space. What is
+        prepared is stored so, in one piece. Raises NoSpaceError.
         """
+        placing = _Placing(self._engine, self._behind, at, summed=not nodatasum)
+        if isinstance(data, Prepared):
+            placing.prepared(data)
+            return placing.extents
         view = memoryview(data).cast("B")
+        if not compression and pieces == 1 and len(view) <= PIECE:
+            placing.plain(view)
+            return placing.extents
         taken = 0
 
         def read(size: int) -> memoryview:
@@ -113,22 +155,25 @@ class DataSink:
     ) -> list[FileExtent]:
         """Store *length* bytes of data that *read* gives piece by piece; else as `store`.
 
-        *read* gets a number of bytes, at most 4 MiB, and returns as many of the next ones, which must not be changed
-        before `flush`. Raises BtrimgError when it returns fewer.
+        *read* gets a number of bytes, at most 4 MiB, and returns as many of the next ones. Raises BtrimgError when it
+        returns fewer.
         """
-        extents: list[FileExtent] = []
-        for size in shares(length, pieces, self._engine.volume.sectorsize):
-            extents += self._plain(read, size, at=at, nodatasum=nodatasum)
-            at = at and extents[-1].disk_bytenr + extents[-1].disk_num_bytes
-        return extents
+        placing = _Placing(self._engine, self._behind, at, summed=not nodatasum)
+        for size in shares(length, pieces, self._sectorsize):
+            if compression and not nodatasum:
+                for batch in self._batches(read, size, compression, level):
+                    placing.prepared(batch)
+            else:
+                placing.stream(read, size)
+        return placing.extents
 
     def preallocate(self, length: int, *, at: int | None = None, pieces: int = 1) -> list[FileExtent]:
         """Take space for *length* bytes, up to whole sectors, without writing; else as `store`."""
-        extents: list[FileExtent] = []
-        for size in shares(length, pieces, self._engine.volume.sectorsize):
-            extents += self._allocate(size, at, FileExtentType.PREALLOC)
-            at = at and extents[-1].disk_bytenr + extents[-1].disk_num_bytes
-        return extents
+        placing = _Placing(self._engine, self._behind, at, summed=False)
+        for size in shares(length, pieces, self._sectorsize):
+            for run in placing.take(size):
+                placing.add(run, FileExtentType.PREALLOC)
+        return placing.extents
 
     def flush(self) -> None:
         """Return when all data are written and their checksums known: before they are read, and before a commit."""
@@ -136,37 +181,99 @@ class DataSink:
 
     def close(self) -> None:
         """Forget what is not yet written; nothing can be stored afterwards."""
+        self._encoder.close()
         self._behind.close()
 
-    def _plain(
-        self, read: Callable[[int], Buffer], length: int, *, at: int | None, nodatasum: bool
-    ) -> list[FileExtent]:
-        extents = self._allocate(length, at, FileExtentType.REGULAR)
-        for extent in extents:
-            for done in range(0, extent.num_bytes, _PIECE):
-                size = min(_PIECE, extent.num_bytes - done)
-                wanted = min(size, length)
-                data = read(wanted)
-                if memoryview(data).nbytes != wanted:
-                    raise BtrimgError(f"the data end {length - memoryview(data).nbytes} bytes early")
-                self._behind.append(extent.disk_bytenr + done, data, size, summed=not nodatasum)
-                length -= wanted
-        return extents
+    def _batches(
+        self, read: Callable[[int], Buffer], length: int, compression: int, level: int | None
+    ) -> Iterator[Prepared]:
+        """Yield data in batches; the next one is being compressed already."""
+        before: Prepared | None = None
+        for done in range(0, length, PIECE):
+            after = self._encoder.prepare(_read(read, min(PIECE, length - done)), compression, level)
+            if before:
+                yield before
+            before = after
+        if before:
+            yield before
 
-    def _allocate(self, length: int, at: int | None, kind: FileExtentType) -> list[FileExtent]:
-        engine = self._engine
-        whole = round_up(length, engine.volume.sectorsize)
-        extents = []
-        for run in engine.space.allocate_data(whole, longest=LONGEST, at=at):
-            logical, size = run.logical, run.length
-            engine.refs.new_data_extent(logical, size)
-            extents.append(FileExtent(engine.generation, size, 0, 0, 0, kind, logical, size, 0, size))
-        return extents
+
+class _Placing:
+    """Data on their way to extents, one after the other; *at* is where the next one shall begin, None for anywhere."""
+
+    def __init__(self, engine: Engine, behind: WriteBehind, at: int | None, *, summed: bool) -> None:
+        self._engine, self._behind, self._at, self._summed = engine, behind, at, summed
+        self._sectorsize = engine.volume.sectorsize
+        self.extents: list[FileExtent] = []
+
+    def take(self, length: int) -> Sequence[Run]:
+        """Take space for *length* bytes, up to whole sectors."""
+        runs = self._engine.space.allocate_data(round_up(length, self._sectorsize), longest=LONGEST, at=self._at)
+        if self._at is not None:
+            self._at = runs[-1].logical + runs[-1].length
+        return runs
+
+    def add(
+        self, run: Run, kind: FileExtentType = FileExtentType.REGULAR, ram_bytes: int = 0, compression: int = 0
+    ) -> None:
+        """Let *run* be an extent, and a file extent that is all of it."""
+        logical, length = run.logical, run.length
+        ram_bytes = ram_bytes or length
+        self._engine.refs.new_data_extent(logical, length)
+        generation = self._engine.generation
+        self.extents.append(FileExtent(generation, ram_bytes, compression, 0, 0, kind, logical, length, 0, ram_bytes))
+
+    def plain(self, data: memoryview) -> None:
+        """Store *data*, which are in memory, as they are."""
+        if data:
+            self._fill(self.take(len(data)), data)
+
+    def _fill(self, runs: Sequence[Run], data: memoryview) -> None:
+        for run in runs:
+            self.add(run)
+            self._behind.append(run.logical, data[: run.length], run.length, summed=self._summed)
+            data = data[run.length :]
+
+    def stream(self, read: Callable[[int], Buffer], length: int) -> None:
+        """Store *length* bytes that *read* gives as they are."""
+        for run in self.take(length):
+            self.add(run)
+            for done in range(0, run.length, PIECE):
+                size = min(PIECE, run.length - done)
+                data = _read(read, min(size, length))
+                self._behind.append(run.logical + done, data, size, summed=self._summed)
+                length -= len(data)
+
+    def prepared(self, data: Prepared) -> None:
+        """Store *data* compressed where that saves a sector."""
+        for chunk, stream in data.parts(self._sectorsize):
+            if stream is None:
+                self.plain(chunk)
+            else:
+                self._compressed(chunk, stream, data.kind)
+
+    def _compressed(self, chunk: memoryview, stream: bytes, kind: int) -> None:
+        runs = self.take(len(stream))
+        if len(runs) == 1:
+            self.add(runs[0], ram_bytes=round_up(len(chunk), self._sectorsize), compression=kind)
+            self._behind.append(runs[0].logical, stream, runs[0].length, summed=True)
+            return
+        # A compressed extent cannot be split. As fs/btrfs/inode.c ``submit_one_async_extent``: then plainly.
+        room = sum(run.length for run in runs)
+        self._fill(runs, chunk[:room])
+        self.plain(chunk[room:])
+
+
+def _read(read: Callable[[int], Buffer], size: int) -> memoryview:
+    data = memoryview(read(size)).cast("B")
+    if len(data) != size:
+        raise BtrimgError(f"the data end early: {len(data)} bytes came where {size} were due")
+    return data
 
 
 def shares(length: int, pieces: int, sectorsize: int) -> Iterator[int]:
     """Yield the bytes of each of *pieces* shares of *length* bytes, as equal as whole sectors allow, none empty."""
     sectors = -(-length // sectorsize)
-    for number in range(min(pieces, sectors)):
-        end = sectors * (number + 1) // min(pieces, sectors) * sectorsize
-        yield min(end, length) - sectors * number // min(pieces, sectors) * sectorsize
+    pieces = min(pieces, sectors)
+    ends = [min(sectors * number // pieces * sectorsize, length) for number in range(1, pieces + 1)]
+    yield from (end - start for start, end in pairwise([0, *ends]))
