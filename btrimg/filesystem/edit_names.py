@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from btrimg.errors import CorruptError, NotFoundError
+from btrimg.errors import CorruptError, NotFoundError, RefusedError
 from btrimg.filesystem.namei import Link
 from btrimg.ondisk.blocks import Header, Item, Key
-from btrimg.ondisk.constants import ItemType
+from btrimg.ondisk.constants import Incompat, ItemType
 from btrimg.ondisk.csum import extref_hash, name_hash
 from btrimg.ondisk.inodes import DirItem, InodeExtref, InodeItem, InodeRef
 from btrimg.ondisk.items import records_of
@@ -33,7 +33,11 @@ def inode_key(ino: int) -> Key:
 
 def has_item(tree: Tree, key: Key) -> bool:
     """Return whether *tree* has an item with that key."""
-    return any(True for _ in tree.items(key, key))
+    try:
+        tree.get(key)
+    except NotFoundError:
+        return False
+    return True
 
 
 def records_at(tree: Tree, record: type[R], key: Key) -> tuple[R, ...]:
@@ -58,8 +62,7 @@ def change_inode(tree: OverlayTree, ino: int, **fields: Value) -> None:
 
     Raises NotFoundError when there is none.
     """
-    item = InodeItem.unpack(tree.get(inode_key(ino)))
-    tree.put(inode_key(ino), item.replace(**fields).pack())
+    tree.put(inode_key(ino), InodeItem.patch(tree.get(inode_key(ino)), **fields))
 
 
 # Directory entries
@@ -80,15 +83,24 @@ def entry_at(tree: Tree, link: Link) -> DirItem | None:
 def add_entry(tree: OverlayTree, parent: int, index: int, entry: DirItem) -> None:
     """Add *entry* to the directory *parent*, which has none of that name (fs/btrfs/inode.c ``btrfs_add_link``).
 
-    Raises CorruptError when another entry has the index.
+    Errors are those of :func:`insert_entry`.
+    """
+    insert_entry(tree, parent, index, entry)
+    _grow(tree, parent, 2 * len(entry.name))
+
+
+def insert_entry(tree: OverlayTree, parent: int, index: int, entry: DirItem) -> None:
+    """Put the two items of *entry*; the size of the directory is the caller's.
+
+    Raises CorruptError when another entry has the index, RefusedError when so many names of one hash are there that a
+    leaf cannot hold them (fs/btrfs/dir-item.c ``insert_with_overflow``).
     """
     index_key = Key(parent, ItemType.DIR_INDEX, index)
     if has_item(tree, index_key):
         raise CorruptError(f"directory {parent} has two entries with the index {index}")
-    key = Key(parent, ItemType.DIR_ITEM, name_hash(entry.name))
-    put_records(tree, key, (*records_at(tree, DirItem, key), entry))
+    if not _append(tree, Key(parent, ItemType.DIR_ITEM, name_hash(entry.name)), entry):
+        raise RefusedError(f"directory {parent} holds no further name with the hash of {entry.name!r}: take another")
     tree.put(index_key, entry.pack())
-    _grow(tree, parent, 2 * len(entry.name))
 
 
 def unlink(tree: OverlayTree, parent: int, ino: int, name: bytes) -> None:
@@ -96,14 +108,27 @@ def unlink(tree: OverlayTree, parent: int, ino: int, name: bytes) -> None:
 
     Raises CorruptError when the directory or the inode does not know the name.
     """
+    remove_hashed(tree, parent, name)
+    tree.delete(Key(parent, ItemType.DIR_INDEX, remove_ref(tree, parent, ino, name)))
+    _grow(tree, parent, -2 * len(name))
+
+
+def remove_hashed(tree: OverlayTree, parent: int, name: bytes) -> None:
+    """Take *name* out of its DIR_ITEM; the DIR_INDEX stays.
+
+    Raises CorruptError when it is not there.
+    """
     key = Key(parent, ItemType.DIR_ITEM, name_hash(name))
     entries = records_at(tree, DirItem, key)
     kept = [entry for entry in entries if entry.name != name]
     if len(kept) == len(entries):
-        raise CorruptError(f"directory {parent} has no entry {name!r}, inode {ino} says it has")
+        raise CorruptError(f"directory {parent} has no entry {name!r}, though its inode has that name")
     put_records(tree, key, kept)
-    tree.delete(Key(parent, ItemType.DIR_INDEX, _remove_ref(tree, parent, ino, name)))
-    _grow(tree, parent, -2 * len(name))
+
+
+def room_of(tree: Tree) -> int:
+    """Return the bytes that an item may grow to: the kernel leaves room for one more slot (``split_leaf``)."""
+    return tree.blocks.volume.nodesize - Header.SIZE - 2 * Item.SIZE
 
 
 def _grow(tree: OverlayTree, parent: int, by: int) -> None:
@@ -143,19 +168,37 @@ def knows_name(tree: Tree, ino: int, parent: int, name: bytes) -> bool:
 
 
 def add_ref(tree: OverlayTree, ino: int, link: Link) -> None:
-    """Add a reference to a name that *ino* does not know yet (fs/btrfs/inode-item.c ``btrfs_insert_inode_ref``)."""
+    """Add a reference to a name that *ino* does not know yet (fs/btrfs/inode-item.c ``btrfs_insert_inode_ref``).
+
+    Raises RefusedError when the item that must hold it is full.
+    """
     key = ref_key(ino, link.parent)
-    refs = (*records_at(tree, InodeRef, key), InodeRef(link.dir_index, len(link.name), link.name))
-    room_in_leaf = tree.blocks.volume.nodesize - Header.SIZE - Item.SIZE
-    if sum(ref.packed_size() for ref in refs) <= room_in_leaf:
-        put_records(tree, key, refs)
+    ref = InodeRef(link.dir_index, len(link.name), link.name)
+    if _append(tree, key, ref):
         return
+    if not tree.blocks.volume.superblock.incompat_flags & Incompat.EXTENDED_IREF:
+        raise RefusedError(
+            f"inode {ino} can have no further name in directory {link.parent}: there is no EXTENDED_IREF"
+        )
     key = extref_key(ino, link.parent, link.name)
-    extref = InodeExtref(link.parent, link.dir_index, len(link.name), link.name)
-    put_records(tree, key, (*records_at(tree, InodeExtref, key), extref))
+    if not _append(tree, key, InodeExtref(link.parent, link.dir_index, len(link.name), link.name)):
+        raise RefusedError(f"inode {ino} can have no further name with the hash of {link.name!r}: take another")
 
 
-def _remove_ref(tree: OverlayTree, parent: int, ino: int, name: bytes) -> int:
+def _append(tree: OverlayTree, key: Key, record: Record) -> bool:
+    """Add *record* to the end of the item at *key*, which is made if it is not there; return whether it has room."""
+    added = record.pack()
+    try:
+        payload = tree.get(key) + added
+    except NotFoundError:
+        payload = added
+    if len(payload) > room_of(tree):
+        return False
+    tree.put(key, payload)
+    return True
+
+
+def remove_ref(tree: OverlayTree, parent: int, ino: int, name: bytes) -> int:
     """Remove the reference from *ino* to *name*; return the index it gave."""
     for key in (ref_key(ino, parent), extref_key(ino, parent, name)):
         for link in links_at(tree, key):

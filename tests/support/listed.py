@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from btrimg.errors import CorruptError
 from btrimg.ondisk.blocks import KEY_MAX, KEY_MIN, Key
+from btrimg.ondisk.constants import Incompat
 from btrimg.trees.block import Pointer
 from btrimg.trees.tree import Tree
 
@@ -21,7 +22,8 @@ class ListedTree(Tree):
     """Reads *items* as a tree does; one of them may be unreadable."""
 
     def __init__(self, items: dict[Key, bytes], unreadable: Key | None = None, nodesize: int = 4096) -> None:
-        blocks: Any = SimpleNamespace(volume=SimpleNamespace(nodesize=nodesize))
+        superblock = SimpleNamespace(incompat_flags=Incompat.EXTENDED_IREF)
+        blocks: Any = SimpleNamespace(volume=SimpleNamespace(nodesize=nodesize, superblock=superblock))
         super().__init__(blocks, Pointer(4096, 0, owner=5))
         self._sorted, self._unreadable = sorted(items.items()), unreadable
 

@@ -1,0 +1,167 @@
+"""Inodes made, changed and deleted (fs/btrfs/inode.c)."""
+
+from __future__ import annotations
+
+import stat
+from typing import TYPE_CHECKING, NamedTuple
+
+from btrimg.errors import NotFoundError, RefusedError
+from btrimg.filesystem.edit_names import inode_key
+from btrimg.ondisk.blocks import Key
+from btrimg.ondisk.constants import U64_MAX, FileExtentType, FileType, InodeFlag, ItemType
+from btrimg.ondisk.extents import FileExtentInline
+from btrimg.ondisk.inodes import InodeItem, Timespec
+
+if TYPE_CHECKING:
+    from btrimg.ondisk.record import Value
+    from btrimg.write.files import Files
+
+PATH_MAX = 4096  #: include/uapi/linux/limits.h; with the NUL that ends a path
+FILE_TYPES: dict[int, FileType] = {
+    stat.S_IFREG: FileType.REG_FILE,
+    stat.S_IFDIR: FileType.DIR,
+    stat.S_IFCHR: FileType.CHRDEV,
+    stat.S_IFBLK: FileType.BLKDEV,
+    stat.S_IFIFO: FileType.FIFO,
+    stat.S_IFSOCK: FileType.SOCK,
+    stat.S_IFLNK: FileType.SYMLINK,
+}
+_COMPRESSED = InodeFlag.COMPRESS | InodeFlag.NOCOMPRESS
+
+
+class Times(NamedTuple):
+    """The four times of an inode."""
+
+    access: Timespec
+    change: Timespec
+    modification: Timespec
+    creation: Timespec
+
+
+def file_type(mode: int) -> FileType:
+    """Return what a directory entry says of an inode with this *mode*.
+
+    Raises RefusedError when the mode has no type of file.
+    """
+    kind = FILE_TYPES.get(stat.S_IFMT(mode))
+    if kind is None:
+        raise RefusedError(f"mode {mode:#o} says nothing of a type of file: add one, as 0o100000 for a regular file")
+    return kind
+
+
+def device_number(major: int, minor: int) -> int:
+    """Return the ``rdev`` of a special file (include/linux/kdev_t.h ``MKDEV``).
+
+    Raises RefusedError when a number has too many bits.
+    """
+    if not (0 <= major < 1 << 12 and 0 <= minor < 1 << 20):
+        raise RefusedError(f"there is no device {major}:{minor}: the major number has 12 bits, the minor one 20")
+    return major << 20 | minor
+
+
+def inherited_flags(directory_flags: int, mode: int) -> int:
+    """Return the flags of a new inode in a directory with those flags (fs/btrfs/inode.c ``btrfs_inherit_iflags``)."""
+    flags = directory_flags & InodeFlag.NODATACOW
+    if flags and stat.S_ISREG(mode):
+        flags |= InodeFlag.NODATASUM
+    compressed = directory_flags & _COMPRESSED
+    return int(flags | (InodeFlag.NOCOMPRESS if compressed & InodeFlag.NOCOMPRESS else compressed))
+
+
+def create(
+    files: Files,
+    mode: int,
+    *,
+    ino: int | None = None,
+    uid: int = 0,
+    gid: int = 0,
+    rdev: int = 0,
+    flags: int = 0,
+    size: int = 0,
+    nbytes: int = 0,
+    nlink: int = 1,
+    times: Times | None = None,
+) -> int:
+    """Put the item of a new inode, whose names and data the caller adds; return its number.
+
+    *mode* has type and permissions, *times* is now unless said. *size* of a directory and *nbytes* may be given here
+    by who knows them already, and grow by what is added later. *ino* must be new.
+    """
+    if ino is None:
+        ino = files.new_ino()
+    else:
+        files.reserve_ino(ino)
+    now, generation = files.now, files.generation
+    access, change, modification, creation = times or (now, now, now, now)
+    files.tree.put(
+        inode_key(ino),
+        InodeItem.STRUCT.pack(
+            *(generation, generation, size, nbytes, 0, nlink, uid, gid, mode, rdev, flags, 0),
+            *(0, 0, 0, 0),
+            *(*access, *change, *modification, *creation),
+        ),
+    )
+    return ino
+
+
+def create_symlink(
+    files: Files,
+    target: bytes,
+    *,
+    ino: int | None = None,
+    uid: int = 0,
+    gid: int = 0,
+    flags: int = 0,
+    times: Times | None = None,
+) -> int:
+    """Put a new symlink, whose names the caller adds; return its number (fs/btrfs/inode.c ``btrfs_symlink``).
+
+    Raises RefusedError when the target is empty, has a NUL or is too long.
+    """
+    longest = min(PATH_MAX - 1, files.room - FileExtentInline.SIZE)
+    if not 0 < len(target) <= longest or b"\0" in target:
+        raise RefusedError(f"a symlink to {target[:50]!r}… cannot be: a target has 1 to {longest} bytes and no NUL")
+    size = len(target)
+    ino = create(
+        files, stat.S_IFLNK | 0o777, ino=ino, uid=uid, gid=gid, flags=flags, size=size, nbytes=size, times=times
+    )
+    head = FileExtentInline.STRUCT.pack(files.generation, size, 0, 0, 0, FileExtentType.INLINE)
+    files.tree.put(Key(ino, ItemType.EXTENT_DATA, 0), head + target)
+    return ino
+
+
+def read(files: Files, ino: int) -> InodeItem:
+    """Return the inode item.
+
+    Raises NotFoundError when there is none.
+    """
+    return InodeItem.unpack(_payload(files, ino))
+
+
+def change(files: Files, ino: int, **fields: Value) -> None:
+    """Overwrite *fields* of an inode item, which changes in this transaction; its ``sequence`` rises by one.
+
+    Raises NotFoundError when there is none.
+    """
+    payload = _payload(files, ino)
+    sequence = (InodeItem.unpack(payload).sequence + 1) & U64_MAX
+    changed = InodeItem.patch(payload, transid=files.generation, sequence=sequence, **fields)
+    files.tree.put(inode_key(ino), changed)
+
+
+def _payload(files: Files, ino: int) -> bytes:
+    try:
+        return files.tree.get(inode_key(ino))
+    except NotFoundError:
+        raise NotFoundError(f"subvolume {files.id} has no inode {ino}") from None
+
+
+def delete(files: Files, ino: int) -> None:
+    """Delete every item of an inode: its names, xattrs, extents, verity data (fs/btrfs/inode.c ``btrfs_evict_inode``).
+
+    Its entries in directories are the caller's.
+    """
+    tree = files.tree
+    for key, _ in tree.items(Key(ino, 0, 0), Key(ino, 255, U64_MAX)):
+        tree.delete(key)
+    files.forget_directory(ino)
