@@ -1,0 +1,278 @@
+"""Space: where new data and new tree blocks go, and the record of what is free."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import TYPE_CHECKING, NamedTuple
+
+from btrimg.errors import CorruptError, NoSpaceError
+from btrimg.ondisk.constants import STRIPE_LEN, BlockGroup, Incompat
+from btrimg.units import MIB, round_up
+from btrimg.write.blockgroups import Group, Ledger
+from btrimg.write.chunks import DeviceSpace, policy_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from btrimg.ondisk.chunks import DevItem
+    from btrimg.trees.overlay import OverlayTree
+    from btrimg.volume.volume import Volume
+    from btrimg.write.chunks import Policy
+
+_FIRST_CHUNK = MIB  # logical
+_KINDS = (BlockGroup.DATA, BlockGroup.METADATA, BlockGroup.SYSTEM)
+
+
+class Run(NamedTuple):
+    """Bytes side by side in the logical space, all in one block group."""
+
+    logical: int
+    length: int
+
+
+class Space:
+    """The block groups of a filesystem, for one transaction after another.
+
+    Room is found first fit: the lowest run of the first block group that has one. A block group is read when it may
+    have room, so that a small commit reads few of them. When none has, a chunk is made. What is released is free in
+    the free space tree of the commit, and given out again after it: the last commit must stay whole until then. Where
+    superblocks lie nothing is given out.
+    """
+
+    def __init__(self, volume: Volume, tree: Callable[[int], OverlayTree], policy: Policy | None = None) -> None:
+        """Learn the chunks and devices of *volume*; *tree* gives the transaction's trees.
+
+        A new filesystem has the items of its devices in the chunk tree, no chunks, and a *policy*; without one, new
+        block groups are like those that are there. Raises CorruptError when the chunk tree cannot be read.
+        """
+        self._volume = volume
+        self._devices = DeviceSpace(volume, tree)
+        self._ledger = Ledger(volume, tree)
+        writable = {devid for devid in self._devices.items if self._devices.writable(devid)}
+        chunks = list(volume.chunk_map)
+        mixed = bool(volume.superblock.incompat_flags & Incompat.MIXED_GROUPS)
+        self._policy = policy or policy_of(chunks, len(writable), mixed=mixed)
+        self._groups = [
+            Group(chunk, writable=writable.issuperset(each.devid for each in chunk.stripes)) for chunk in chunks
+        ]
+        self._starts = [chunk.logical for chunk in chunks]
+        self._of_kind = {kind: [group for group in self._groups if group.chunk.type & kind] for kind in _KINDS}
+        self._hints: dict[int, tuple[int, int]] = {}
+        self._new: list[Group] = []  # since the last commit
+        self._dirty: dict[int, Group] = {}  # by logical address: changed since it was recorded
+        self._released: dict[int, Group] = {}  # those in which something was released since the last commit
+        self.bytes_used: int = volume.superblock.bytes_used  #: logical, for the superblock
+        self._size_change = 0
+
+    @property
+    def devices(self) -> Mapping[int, DevItem]:
+        """Return the items of all devices by devid, as the superblocks are to have them."""
+        return self._devices.items
+
+    @property
+    def total_bytes(self) -> int:
+        """Return the bytes of all devices, for the superblock."""
+        return self._volume.superblock.total_bytes + self._size_change
+
+    def sys_chunk_array(self) -> bytes:
+        """Return the system chunks with their keys, for the superblock."""
+        return self._devices.sys_chunk_array()
+
+    def allocate_data(self, length: int, *, longest: int = 128 * MIB, at: int | None = None) -> list[Run]:
+        """Allocate *length* bytes for data, a multiple of the sector size, in as few runs as possible.
+
+        No run is above *longest* bytes. With *at* they lie side by side from that logical address on. Raises
+        NoSpaceError, having allocated nothing, when the devices are full or a byte asked for is not free, and
+        CorruptError when a block group cannot be read.
+        """
+        if length % self._volume.sectorsize or longest <= 0 or longest % self._volume.sectorsize:
+            raise ValueError(f"{length} bytes in runs of {longest} are no whole sectors")
+        runs: list[Run] = []
+        try:
+            if at is not None:
+                self._take_at(at, length)
+                return [Run(at + done, min(longest, length - done)) for done in range(0, length, longest)]
+            while length:
+                runs.append(self._data_run(min(length, longest)))
+                length -= runs[-1].length
+        except NoSpaceError:
+            for run in runs:
+                self._undo(*run)
+            raise
+        return runs
+
+    def allocate_blocks(self, kind: BlockGroup, count: int) -> list[int]:
+        """Allocate *count* tree blocks of *kind* METADATA or SYSTEM; return their logical addresses.
+
+        They are aligned to their size and so cross no stripe; those of one block group rise. Raises NoSpaceError,
+        having allocated nothing, and CorruptError as :meth:`allocate_data`.
+        """
+        size, blocks = self._volume.nodesize, self._take_blocks(kind, count)
+        while len(blocks) < count:
+            try:
+                self._grow(kind, (count - len(blocks)) * size)
+            except NoSpaceError:
+                for block in blocks:
+                    self._undo(block, size)
+                raise
+            blocks += self._take_blocks(kind, count - len(blocks))
+        return blocks
+
+    def release(self, logical: int, length: int) -> None:
+        """Release bytes that an extent or tree block took; they are not given out again before :meth:`committed`.
+
+        Raises CorruptError when they lie in no block group.
+        """
+        group = self._group_at(logical, length)
+        group.release(logical, length)
+        self._released[group.chunk.logical] = self._dirty[group.chunk.logical] = group
+        self.bytes_used -= length
+
+    def record(self) -> None:
+        """Bring the items of block groups, free space, chunks and devices in the trees to the present state.
+
+        To be repeated as long as recording makes trees allocate; it costs what changed since the last time. Raises
+        CorruptError when a block group cannot be read, or bytes were released that were free.
+        """
+        for _, group in sorted(self._dirty.items()):
+            self._ledger.record(group)
+        self._dirty.clear()
+        self._devices.record()
+
+    def committed(self) -> None:
+        """Give out from now on what was released: the commit of all that was recorded is on the devices."""
+        for group in self._released.values():
+            group.committed()
+        self._released.clear()
+        self._hints.clear()
+        self._new.clear()
+
+    def abandon(self) -> None:
+        """Take chunks made since the last commit back out of the volume: they will not come to be."""
+        for group in self._new:
+            self._volume.chunk_map.remove(group.chunk.logical)
+        self._new.clear()
+
+    def end_of(self, devid: int) -> int:
+        """Return the physical address behind the last chunk on a device: all that a cut image must keep."""
+        return self._devices.end_of(devid)
+
+    def shrink(self, devid: int, slack: int = 0) -> int:
+        """Let a device end *slack* bytes behind its last chunk, if it is not smaller already; return its size."""
+        old = self._devices.items[devid].total_bytes
+        new = min(round_up(self.end_of(devid) + slack, self._volume.sectorsize), old)
+        self._devices.resize(devid, new)
+        self._size_change += new - old
+        return new
+
+    def _group_at(self, logical: int, length: int) -> Group:
+        at = bisect_right(self._starts, logical) - 1
+        if at < 0 or logical + length > self._groups[at].chunk.end:
+            raise CorruptError(f"the {length} bytes at logical {logical} lie in no block group")
+        return self._groups[at]
+
+    def _data_run(self, length: int) -> Run:
+        """Take *length* bytes of data, or where no block group has or can have so many, the longest run."""
+        run = self._take_first(BlockGroup.DATA, length)
+        if run:
+            return run
+        plan = self._devices.plan(self._policy.type_of(BlockGroup.DATA))
+        if plan and (plan.length >= length or plan.length > self._longest(BlockGroup.DATA)):
+            self._grow(BlockGroup.DATA, length)
+        run = self._take_first(BlockGroup.DATA, length)
+        if run:
+            return run
+        found = self._longest(BlockGroup.DATA)
+        run = self._take_first(BlockGroup.DATA, found) if found else None
+        if run is None:
+            raise self._devices.full(self._policy.type_of(BlockGroup.DATA), length)
+        return run
+
+    def _take_first(self, kind: BlockGroup, length: int) -> Run | None:
+        groups = self._of_kind[kind]
+        for number in range(self._first_candidate(kind, length), len(groups)):
+            group = groups[number]
+            if self._ledger.room(group) < length:
+                continue
+            start = self._ledger.load(group).take_first(length)
+            if start is not None:
+                self._hints[kind] = length, number
+                self._took(group, start, length)
+                return Run(start, length)
+        self._hints[kind] = length, len(groups)
+        return None
+
+    def _first_candidate(self, kind: BlockGroup, length: int) -> int:
+        """Return the number of the first block group that may have a run of *length* bytes: space only gets less."""
+        sought, number = self._hints.get(kind, (length, 0))
+        return number if length >= sought else 0
+
+    def _longest(self, kind: BlockGroup) -> int:
+        """Return the length of the longest run of all block groups of a kind."""
+        found = 0
+        for group in self._of_kind[kind]:
+            if self._ledger.room(group) > found:
+                found = max(found, self._ledger.load(group).longest())
+        return found
+
+    def _take_blocks(self, kind: BlockGroup, count: int) -> list[int]:
+        """Take up to *count* blocks from the block groups that are there."""
+        blocks: list[int] = []
+        groups, size = self._of_kind[kind], self._volume.nodesize
+        for number in range(self._first_candidate(kind, size), len(groups)):
+            group = groups[number]
+            while len(blocks) < count and self._ledger.room(group) >= size:
+                found = self._ledger.load(group).take_blocks(size, count - len(blocks))
+                if not found:
+                    break
+                for start in found:
+                    self._took(group, start, size)
+                blocks += found
+            if len(blocks) == count:
+                self._hints[kind] = size, number
+                return blocks
+        self._hints[kind] = size, len(groups)
+        return blocks
+
+    def _take_at(self, at: int, length: int) -> None:
+        """Take exactly these bytes for data; chunks are made until one reaches them."""
+        while self._groups and at >= self._groups[-1].chunk.end:
+            self._grow(BlockGroup.DATA, at + length - self._groups[-1].chunk.end)
+        position = bisect_right(self._starts, at) - 1
+        group = self._groups[position] if position >= 0 else None
+        if (
+            group is None
+            or not group.chunk.type & BlockGroup.DATA
+            or not group.writable
+            or not self._ledger.load(group).take(at, length)
+        ):
+            raise NoSpaceError(f"the {length} bytes at logical {at} are not all free space of one block group of data")
+        self._took(group, at, length)
+
+    def _took(self, group: Group, start: int, length: int) -> None:
+        group.took(start, length)
+        self._dirty[group.chunk.logical] = group
+        self.bytes_used += length
+
+    def _undo(self, logical: int, length: int) -> None:
+        self._group_at(logical, length).give_back(logical, length)
+        self.bytes_used -= length
+        self._hints.clear()
+
+    def _grow(self, kind: BlockGroup, wanted: int) -> None:
+        """Make a chunk for *kind*; raise NoSpaceError, which tells of the *wanted* bytes, when there is no room."""
+        chunk_type = self._policy.type_of(kind)
+        plan = self._devices.plan(chunk_type)
+        if plan is None:
+            raise self._devices.full(chunk_type, wanted)
+        behind = self._groups[-1].chunk.end if self._groups else _FIRST_CHUNK
+        logical = round_up(behind, STRIPE_LEN)
+        group = Group(self._volume.chunk_map.add(logical, self._devices.make(plan, logical)), writable=True)
+        self._ledger.begin(group)
+        self._groups.append(group)
+        self._starts.append(logical)
+        for each in _KINDS:
+            if chunk_type & each:
+                self._of_kind[each].append(group)
+        self._new.append(group)
+        self._dirty[logical] = group
