@@ -7,6 +7,7 @@ One tree, so that ``except BtrimgError`` is enough; a class exists where a calle
     ├── UnsupportedError         the image uses something that btrimg does not read
     ├── DeviceError              a device cannot be opened, is too short, or is missing
     ├── OptionError              there can be no new filesystem like the one asked for
+    ├── RecipeError              a recipe says what cannot be, or cannot be done
     ├── RefusedError             the files, as they are, do not allow what was asked for
     ├── NoSpaceError             the devices are full, or the place asked for is taken
     └── CorruptError             what the image says cannot be right
@@ -49,6 +50,14 @@ class RefusedError(BtrimgError):
 
 class NoSpaceError(BtrimgError):
     """Report that there is no room for what is to be written; the text has the numbers."""
+
+
+class RecipeError(BtrimgError):
+    """Report an entry of a recipe that cannot be, or cannot be done."""
+
+    def __init__(self, recipe: str, line: int | None, sentence: str) -> None:
+        super().__init__(f"{recipe}, line {line}: {sentence}" if line else f"{recipe} {sentence}")
+        self.recipe, self.line, self.sentence = recipe, line, sentence
 
 
 class CorruptError(BtrimgError):
