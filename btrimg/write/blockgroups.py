@@ -29,8 +29,8 @@ _FREE_SPACE_TREE = CompatRo.FREE_SPACE_TREE | CompatRo.FREE_SPACE_TREE_VALID
 class Group:
     """A block group, of which as much is known as was needed."""
 
-    def __init__(self, chunk: MappedChunk, *, writable: bool) -> None:
-        self.chunk, self.writable = chunk, writable
+    def __init__(self, chunk: MappedChunk) -> None:
+        self.chunk = chunk
         self.item: BlockGroupItem | None = None  #: as in the tree
         self.free: FreeRuns | None = None  #: what may be given out, None before it is loaded
         self.record: SpaceRecord | None = None  #: what the free space tree says
@@ -82,8 +82,6 @@ class Ledger:
 
     def room(self, group: Group) -> int:
         """Return the bytes that can be given out, or before they are loaded a number that is not below that."""
-        if not group.writable:
-            return 0
         return group.free.total if group.free is not None else group.chunk.length - self._item(group).used
 
     def _item(self, group: Group) -> BlockGroupItem:

@@ -31,12 +31,8 @@ _FEW = 200  # edges; more are toggled by sorting all
 
 
 def toggle(edges: set[int], start: int, end: int) -> None:
-    """Change in *edges* whether the bytes [start, end) belong to the set."""
-    for edge in (start, end):
-        if edge in edges:
-            edges.remove(edge)
-        else:
-            edges.add(edge)
+    """Change in *edges* whether the bytes [start, end), at least one, belong to the set."""
+    edges ^= {start, end}
 
 
 def ranges_of(edges: Iterable[int]) -> Iterator[Range]:

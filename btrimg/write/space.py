@@ -30,6 +30,26 @@ class Run(NamedTuple):
     length: int
 
 
+class _Pool:
+    """The block groups of one kind that can be written to, by rising address."""
+
+    def __init__(self, kind: BlockGroup, groups: list[Group]) -> None:
+        self.kind, self.groups = kind, groups
+        self._sought = self._number = 0
+
+    def candidates(self, length: int) -> range:
+        """Return the numbers of the block groups that may have a run of *length* bytes."""
+        return range(self._number if length >= self._sought else 0, len(self.groups))
+
+    def passed(self, length: int, number: int) -> None:
+        """Note that those before *number* have no run of *length* bytes: until some is put back, it stays so."""
+        self._sought, self._number = length, number
+
+    def forget(self) -> None:
+        """Take it that any block group may have any run."""
+        self._sought = self._number = 0
+
+
 class Space:
     """The block groups of a filesystem, for one transaction after another.
 
@@ -52,12 +72,11 @@ class Space:
         chunks = list(volume.chunk_map)
         mixed = bool(volume.superblock.incompat_flags & Incompat.MIXED_GROUPS)
         self._policy = policy or policy_of(chunks, len(writable), mixed=mixed)
-        self._groups = [
-            Group(chunk, writable=writable.issuperset(each.devid for each in chunk.stripes)) for chunk in chunks
-        ]
+        self._groups = [Group(chunk) for chunk in chunks]
         self._starts = [chunk.logical for chunk in chunks]
-        self._of_kind = {kind: [group for group in self._groups if group.chunk.type & kind] for kind in _KINDS}
-        self._hints: dict[int, tuple[int, int]] = {}
+        usable = [group for group in self._groups if writable.issuperset(s.devid for s in group.chunk.stripes)]
+        pools = (_Pool(kind, [group for group in usable if group.chunk.type & kind]) for kind in _KINDS)
+        self._data, self._metadata, self._system = self._pools = tuple(pools)
         self._new: list[Group] = []  # since the last commit
         self._dirty: dict[int, Group] = {}  # by logical address: changed since it was recorded
         self._released: dict[int, Group] = {}  # those in which something was released since the last commit
@@ -107,15 +126,16 @@ class Space:
         They are aligned to their size and so cross no stripe; those of one block group rise. Raises NoSpaceError,
         having allocated nothing, and CorruptError as :meth:`allocate_data`.
         """
-        size, blocks = self._volume.nodesize, self._take_blocks(kind, count)
+        pool = self._system if kind == BlockGroup.SYSTEM else self._metadata
+        size, blocks = self._volume.nodesize, self._take_blocks(pool, count)
         while len(blocks) < count:
             try:
-                self._grow(kind, (count - len(blocks)) * size)
+                self._grow(pool, (count - len(blocks)) * size)
             except NoSpaceError:
                 for block in blocks:
                     self._undo(block, size)
                 raise
-            blocks += self._take_blocks(kind, count - len(blocks))
+            blocks += self._take_blocks(pool, count - len(blocks))
         return blocks
 
     def release(self, logical: int, length: int) -> None:
@@ -144,7 +164,7 @@ class Space:
         for group in self._released.values():
             group.committed()
         self._released.clear()
-        self._hints.clear()
+        self._forget()
         self._new.clear()
 
     def abandon(self) -> None:
@@ -173,79 +193,69 @@ class Space:
 
     def _data_run(self, length: int) -> Run:
         """Take *length* bytes of data, or where no block group has or can have so many, the longest run."""
-        run = self._take_first(BlockGroup.DATA, length)
+        run = self._take_first(self._data, length)
         if run:
             return run
         plan = self._devices.plan(self._policy.type_of(BlockGroup.DATA))
-        if plan and (plan.length >= length or plan.length > self._longest(BlockGroup.DATA)):
-            self._grow(BlockGroup.DATA, length)
-        run = self._take_first(BlockGroup.DATA, length)
+        if plan and (plan.length >= length or plan.length > self._longest(self._data)):
+            self._grow(self._data, length)
+        run = self._take_first(self._data, length)
         if run:
             return run
-        found = self._longest(BlockGroup.DATA)
-        run = self._take_first(BlockGroup.DATA, found) if found else None
+        found = self._longest(self._data)
+        run = self._take_first(self._data, found) if found else None
         if run is None:
             raise self._devices.full(self._policy.type_of(BlockGroup.DATA), length)
         return run
 
-    def _take_first(self, kind: BlockGroup, length: int) -> Run | None:
-        groups = self._of_kind[kind]
-        for number in range(self._first_candidate(kind, length), len(groups)):
-            group = groups[number]
-            if self._ledger.room(group) < length:
-                continue
-            start = self._ledger.load(group).take_first(length)
+    def _take_first(self, pool: _Pool, length: int) -> Run | None:
+        for number in pool.candidates(length):
+            group = pool.groups[number]
+            free = group.free
+            if free is None:
+                if self._ledger.room(group) < length:
+                    continue
+                free = self._ledger.load(group)
+            start = free.take_first(length)
             if start is not None:
-                self._hints[kind] = length, number
+                pool.passed(length, number)
                 self._took(group, start, length)
                 return Run(start, length)
-        self._hints[kind] = length, len(groups)
+        pool.passed(length, len(pool.groups))
         return None
 
-    def _first_candidate(self, kind: BlockGroup, length: int) -> int:
-        """Return the number of the first block group that may have a run of *length* bytes: space only gets less."""
-        sought, number = self._hints.get(kind, (length, 0))
-        return number if length >= sought else 0
-
-    def _longest(self, kind: BlockGroup) -> int:
+    def _longest(self, pool: _Pool) -> int:
         """Return the length of the longest run of all block groups of a kind."""
         found = 0
-        for group in self._of_kind[kind]:
+        for group in pool.groups:
             if self._ledger.room(group) > found:
                 found = max(found, self._ledger.load(group).longest())
         return found
 
-    def _take_blocks(self, kind: BlockGroup, count: int) -> list[int]:
+    def _take_blocks(self, pool: _Pool, count: int) -> list[int]:
         """Take up to *count* blocks from the block groups that are there."""
         blocks: list[int] = []
-        groups, size = self._of_kind[kind], self._volume.nodesize
-        for number in range(self._first_candidate(kind, size), len(groups)):
-            group = groups[number]
-            while len(blocks) < count and self._ledger.room(group) >= size:
+        size, number = self._volume.nodesize, 0
+        for number in pool.candidates(size):
+            group = pool.groups[number]
+            if self._ledger.room(group) >= size:
                 found = self._ledger.load(group).take_blocks(size, count - len(blocks))
-                if not found:
-                    break
                 for start in found:
                     self._took(group, start, size)
                 blocks += found
             if len(blocks) == count:
-                self._hints[kind] = size, number
+                pool.passed(size, number)
                 return blocks
-        self._hints[kind] = size, len(groups)
+        pool.passed(size, len(pool.groups))
         return blocks
 
     def _take_at(self, at: int, length: int) -> None:
         """Take exactly these bytes for data; chunks are made until one reaches them."""
         while self._groups and at >= self._groups[-1].chunk.end:
-            self._grow(BlockGroup.DATA, at + length - self._groups[-1].chunk.end)
+            self._grow(self._data, at + length - self._groups[-1].chunk.end)
         position = bisect_right(self._starts, at) - 1
         group = self._groups[position] if position >= 0 else None
-        if (
-            group is None
-            or not group.chunk.type & BlockGroup.DATA
-            or not group.writable
-            or not self._ledger.load(group).take(at, length)
-        ):
+        if group is None or group not in self._data.groups or not self._ledger.load(group).take(at, length):
             raise NoSpaceError(f"the {length} bytes at logical {at} are not all free space of one block group of data")
         self._took(group, at, length)
 
@@ -257,22 +267,26 @@ class Space:
     def _undo(self, logical: int, length: int) -> None:
         self._group_at(logical, length).give_back(logical, length)
         self.bytes_used -= length
-        self._hints.clear()
+        self._forget()
 
-    def _grow(self, kind: BlockGroup, wanted: int) -> None:
-        """Make a chunk for *kind*; raise NoSpaceError, which tells of the *wanted* bytes, when there is no room."""
-        chunk_type = self._policy.type_of(kind)
+    def _forget(self) -> None:
+        for pool in self._pools:
+            pool.forget()
+
+    def _grow(self, pool: _Pool, wanted: int) -> None:
+        """Make a chunk for a pool; raise NoSpaceError, which tells of the *wanted* bytes, when there is no room."""
+        chunk_type = self._policy.type_of(pool.kind)
         plan = self._devices.plan(chunk_type)
         if plan is None:
             raise self._devices.full(chunk_type, wanted)
         behind = self._groups[-1].chunk.end if self._groups else _FIRST_CHUNK
         logical = round_up(behind, STRIPE_LEN)
-        group = Group(self._volume.chunk_map.add(logical, self._devices.make(plan, logical)), writable=True)
+        group = Group(self._volume.chunk_map.add(logical, self._devices.make(plan, logical)))
         self._ledger.begin(group)
         self._groups.append(group)
         self._starts.append(logical)
-        for each in _KINDS:
-            if chunk_type & each:
-                self._of_kind[each].append(group)
+        for each in self._pools:
+            if chunk_type & each.kind:
+                each.groups.append(group)
         self._new.append(group)
         self._dirty[logical] = group
