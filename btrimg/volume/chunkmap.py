@@ -165,11 +165,6 @@ class ChunkMap:
         self._starts.insert(at, mapped.logical)
         return mapped
 
-    def remove(self, logical: int) -> None:
-        """Remove the chunk that starts at *logical*: it was added, and has not come to be."""
-        at = self._starts.index(logical)
-        del self._chunks[at], self._starts[at]
-
     def _add(self, chunks: Iterable[tuple[int, Chunk]]) -> None:
         accepted = []
         for logical, chunk in chunks:

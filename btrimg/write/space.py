@@ -77,14 +77,12 @@ class Space:
         usable = [group for group in self._groups if writable.issuperset(s.devid for s in group.chunk.stripes)]
         pools = (_Pool(kind, [group for group in usable if group.chunk.type & kind]) for kind in _KINDS)
         self._data, self._metadata, self._system = self._pools = tuple(pools)
-        self._new: list[Group] = []  # since the last commit
         self._dirty: dict[int, Group] = {}  # by logical address: changed since it was recorded
         self._released: dict[int, Group] = {}  # those in which something was released since the last commit
         self.bytes_used: int = volume.superblock.bytes_used  #: logical, for the superblock
         self._size_change = 0
 
-    @property
-    def devices(self) -> Mapping[int, DevItem]:
+    def device_items(self) -> Mapping[int, DevItem]:
         """Return the items of all devices by devid, as the superblocks are to have them."""
         return self._devices.items
 
@@ -138,6 +136,12 @@ class Space:
             blocks += self._take_blocks(pool, count - len(blocks))
         return blocks
 
+    def provide(self, kind: BlockGroup) -> None:
+        """Make a chunk for DATA, METADATA or SYSTEM if there is none that can be written to; may raise NoSpaceError."""
+        pool = next(pool for pool in self._pools if pool.kind == kind)
+        if not pool.groups:
+            self._grow(pool, self._volume.nodesize)
+
     def release(self, logical: int, length: int) -> None:
         """Release bytes that an extent or tree block took; they are not given out again before :meth:`committed`.
 
@@ -165,13 +169,6 @@ class Space:
             group.committed()
         self._released.clear()
         self._forget()
-        self._new.clear()
-
-    def abandon(self) -> None:
-        """Take chunks made since the last commit back out of the volume: they will not come to be."""
-        for group in self._new:
-            self._volume.chunk_map.remove(group.chunk.logical)
-        self._new.clear()
 
     def end_of(self, devid: int) -> int:
         """Return the physical address behind the last chunk on a device: all that a cut image must keep."""
@@ -235,7 +232,7 @@ class Space:
     def _take_blocks(self, pool: _Pool, count: int) -> list[int]:
         """Take up to *count* blocks from the block groups that are there."""
         blocks: list[int] = []
-        size, number = self._volume.nodesize, 0
+        size = self._volume.nodesize
         for number in pool.candidates(size):
             group = pool.groups[number]
             if self._ledger.room(group) >= size:
@@ -288,5 +285,4 @@ class Space:
         for each in self._pools:
             if chunk_type & each.kind:
                 each.groups.append(group)
-        self._new.append(group)
         self._dirty[logical] = group
