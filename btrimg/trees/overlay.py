@@ -7,14 +7,35 @@ from typing import TYPE_CHECKING
 
 from btrimg.errors import NotFoundError
 from btrimg.ondisk.blocks import KEY_MAX, KEY_MIN, Key
+from btrimg.trees.block import Pointer
 from btrimg.trees.tree import Tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from btrimg.trees.block import BlockReader
     from btrimg.trees.tree import Report
 
     Items = Iterable[tuple[Key, bytes]]
+
+_FEW = 64  # of 100,000 keys inserting one moves some 0.4 MB (10 us), sorting them again compares each (3 ms)
+
+
+class EmptyTree(Tree):
+    """A tree without any block: what a new one is laid over."""
+
+    def __init__(self, blocks: BlockReader, tree_id: int) -> None:
+        super().__init__(blocks, Pointer(0, 0, owner=tree_id))
+
+    def items(
+        self, first: Key = KEY_MIN, last: Key = KEY_MAX, *, bad: Report | None = None
+    ) -> Iterator[tuple[Key, bytes]]:
+        """Yield nothing."""
+        return iter(())
+
+    def floor(self, key: Key) -> tuple[Key, bytes] | None:
+        """Return None."""
+        return None
 
 
 class OverlayTree(Tree):
@@ -29,6 +50,7 @@ class OverlayTree(Tree):
         self._base = base
         self._changes: dict[Key, bytes | None] = {}  # None where the item is deleted
         self._keys: list[Key] = []  # those of the changes, sorted
+        self._unsorted: list[Key] = []  # those of the latest changes
 
     def put(self, key: Key, payload: bytes) -> None:
         """Insert an item, or overwrite the one that has this key."""
@@ -40,12 +62,38 @@ class OverlayTree(Tree):
 
     def _change(self, key: Key, payload: bytes | None) -> None:
         if key not in self._changes:
-            insort(self._keys, key)
+            self._unsorted.append(key)
         self._changes[key] = payload
+
+    def _sorted(self) -> list[Key]:
+        """Return the keys of all changes in order; putting very many costs one sort, a few among many an insertion."""
+        if len(self._unsorted) <= _FEW:
+            for key in self._unsorted:
+                insort(self._keys, key)
+        else:
+            self._keys += self._unsorted
+            self._keys.sort()
+        self._unsorted.clear()
+        return self._keys
+
+    @property
+    def pending(self) -> int:
+        """Return how many items were put or deleted."""
+        return len(self._changes)
+
+    def changes(self) -> list[tuple[Key, bytes | None]]:
+        """Return what was put, and None for what was deleted, in the order of keys."""
+        changes = self._changes
+        return [(key, changes[key]) for key in self._sorted()]
+
+    def rebase(self, base: Tree) -> None:
+        """Forget the changes: *base*, another tree, has them."""
+        self._base, self.blocks, self.root = base, base.blocks, base.root
+        self._changes, self._keys, self._unsorted = {}, [], []
 
     def changed_objectids(self) -> list[int]:
         """Return the objectids of which an item was put or deleted, sorted."""
-        return sorted({key.objectid for key in self._keys})
+        return sorted({key.objectid for key in self._changes})
 
     def get(self, key: Key) -> bytes:
         """Return the payload at exactly *key*; errors are those of ``Tree.get``."""
@@ -61,7 +109,8 @@ class OverlayTree(Tree):
     ) -> Iterator[tuple[Key, bytes]]:
         """Yield items with first <= key <= last in key order, both ends included; errors as those of ``Tree.items``."""
         below = self._base.items(first, last, bad=bad)
-        keys = self._keys[bisect_left(self._keys, first) : bisect_right(self._keys, last)]
+        known = self._sorted()
+        keys = known[bisect_left(known, first) : bisect_right(known, last)]
         return _merge([(key, self._changes[key]) for key in keys], below) if keys else below
 
     def floor(self, key: Key) -> tuple[Key, bytes] | None:
@@ -69,8 +118,9 @@ class OverlayTree(Tree):
         found = self._base.floor(key)
         while found and found[0] in self._changes:
             found = self._base.floor(_before(found[0])) if found[0] != KEY_MIN else None
-        for position in range(bisect_right(self._keys, key) - 1, -1, -1):
-            changed = self._keys[position]
+        known = self._sorted()
+        for position in range(bisect_right(known, key) - 1, -1, -1):
+            changed = known[position]
             payload = self._changes[changed]
             if found and found[0] > changed:
                 break

@@ -9,7 +9,7 @@ from support.listed import ListedTree
 
 from btrimg.errors import CorruptError, NotFoundError
 from btrimg.ondisk.blocks import KEY_MAX, KEY_MIN, Key
-from btrimg.trees.overlay import OverlayTree
+from btrimg.trees.overlay import EmptyTree, OverlayTree
 
 # Few keys, so that changes hit items; at the edges of the three parts of a key, so that neighbours differ in all.
 EDGES = [
@@ -96,3 +96,26 @@ def test_what_the_base_cannot_read_is_told() -> None:
     faults: list[CorruptError] = []
     assert [payload for _, payload in tree.items(bad=faults.append)] == [b"b", b"c"]
     assert [str(fault) for fault in faults] == ["item (1, 1, 0)"]
+
+
+def test_many_changes_are_sorted_once_and_few_inserted() -> None:
+    tree, expected = OverlayTree(ListedTree({Key(5, 1, 0): b"below"})), {Key(5, 1, 0): b"below"}
+    for number in range(500):
+        key = Key(number * 7919 % 500, 1, 0)
+        tree.put(key, b"%d" % number)
+        expected[key] = b"%d" % number
+        if number % 200 == 0:
+            assert list(tree.items()) == sorted(expected.items())
+    assert tree.changes() == sorted(expected.items())
+    assert tree.pending == 500
+
+
+def test_rebase_forgets_the_changes_that_the_new_base_has() -> None:
+    tree = OverlayTree(EmptyTree(ListedTree({}).blocks, 5))
+    assert list(tree.items()) == []
+    tree.put(Key(1, 1, 1), b"new")
+    tree.delete(Key(2, 1, 1))
+    assert tree.changes() == [(Key(1, 1, 1), b"new"), (Key(2, 1, 1), None)]
+    tree.rebase(ListedTree({Key(1, 1, 1): b"new"}))
+    assert tree.pending == 0
+    assert list(tree.items()) == [(Key(1, 1, 1), b"new")]

@@ -1,0 +1,134 @@
+"""A transaction over an opened image, unless it uses what this engine would not keep right."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from btrimg.errors import DeviceError, NotFoundError, UnsupportedError
+from btrimg.ondisk.blocks import Key
+from btrimg.ondisk.chunks import DevReplace
+from btrimg.ondisk.constants import (
+    U64_MAX,
+    CompatRo,
+    Incompat,
+    ItemType,
+    QgroupStatusFlag,
+    SuperFlag,
+    TreeId,
+)
+from btrimg.ondisk.items import records_of
+from btrimg.ondisk.roots import QgroupStatus
+from btrimg.volume.writer import VolumeWriter
+from btrimg.write.transaction import Transaction, chunk_tree_uuid_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from btrimg.filesystem.image import Image
+    from btrimg.ondisk.inodes import Timespec
+    from btrimg.volume.writer import Sink
+
+_UNWRITTEN = {
+    Incompat.ZONED: "zoned",
+    Incompat.EXTENT_TREE_V2: "extent-tree-v2",
+    Incompat.RAID_STRIPE_TREE: "raid-stripe-tree",
+    Incompat.SIMPLE_QUOTA: "simple-quota",
+    Incompat.REMAP_TREE: "remap-tree",
+}
+_UNFINISHED = {
+    SuperFlag.SEEDING: "it is a seed, which is never written to; btrfs device add makes a filesystem on top of it",
+    SuperFlag.ERROR: "its superblock says that an error was met; run btrimg check",
+    SuperFlag.METADUMP: "it is a dump of metadata without the data",
+    SuperFlag.METADUMP_V2: "it is a dump of metadata without the data",
+    SuperFlag.CHANGING_FSID: "a change of its fsid was interrupted; let btrfstune finish it",
+    SuperFlag.CHANGING_FSID_V2: "a change of its fsid was interrupted; let btrfstune finish it",
+    SuperFlag.CHANGING_BG_TREE: "a conversion to a block group tree was interrupted; let btrfstune finish it",
+    SuperFlag.CHANGING_DATA_CSUM: "a change of its checksums was interrupted; let btrfstune finish it",
+    SuperFlag.CHANGING_META_CSUM: "a change of its checksums was interrupted; let btrfstune finish it",
+}
+_RUNNING = (1, 4)  # of dev replace: started, suspended
+
+
+def begin(image: Image, sink: Sink, *, now: Timespec, uuids: Callable[[], bytes]) -> Transaction:
+    """Begin a transaction on *image*, whose devices *sink* writes to; *now* is the clock, *uuids* gives new uuids.
+
+    Quota groups are not kept: as the kernel does when it loses count, they are marked inconsistent, and the next rescan
+    counts them anew. A v1 space cache becomes invalid by its generation. Raises UnsupportedError, with a sentence that
+    says why, where the image uses what a commit would not keep right, DeviceError when a device is missing.
+    """
+    for why in _obstacles(image):
+        raise UnsupportedError(f"the image cannot be written to: {why}")
+    missing = sorted(_devids(image) - image.volume.devices.keys())
+    if missing:
+        raise DeviceError(f"device {missing[0]} is missing: give it too (-d), nothing is written without it")
+    volume = image.volume
+    txn = Transaction(
+        volume,
+        VolumeWriter(volume, sink),
+        chunk_tree_uuid=chunk_tree_uuid_of(volume, image.blocks),
+        now=now,
+        uuids=uuids,
+    )
+    _lose_count(txn)
+    return txn
+
+
+def _obstacles(image: Image) -> Iterator[str]:
+    """Yield why a commit would leave something wrong behind."""
+    superblock = image.superblock
+    unwritten = [name for bit, name in _UNWRITTEN.items() if superblock.incompat_flags & bit]
+    unknown = superblock.incompat_flags & ~sum(Incompat)
+    if unwritten or unknown:
+        yield f"it uses {' and '.join(unwritten) or f'unknown incompat bits {unknown:#x}'}, which btrimg does not write"
+    unknown = superblock.compat_ro_flags & ~sum(CompatRo)
+    if unknown:
+        yield f"it uses unknown compat_ro bits {unknown:#x}: who does not know them may only read"
+    space = CompatRo.FREE_SPACE_TREE | CompatRo.FREE_SPACE_TREE_VALID
+    if superblock.compat_ro_flags & space == CompatRo.FREE_SPACE_TREE:
+        yield "its free space tree is not valid; mount it once, and the kernel builds it anew"
+    for flag, why in _UNFINISHED.items():
+        if superblock.flags & flag:
+            yield why
+    if superblock.log_root:
+        yield "its log tree holds changes made after the last commit; mount it once, and the kernel replays them"
+    if _has(image, TreeId.ROOT_TREE, Key(TreeId.BALANCE, ItemType.TEMPORARY_ITEM, 0)):
+        yield "a balance was interrupted; mount it, and let btrfs balance finish or cancel it"
+    if any(True for _ in image.root_items(TreeId.TREE_RELOC)):
+        yield "a relocation was interrupted; mount it once, and the kernel ends it"
+    for payload in _payloads(image, TreeId.DEV_TREE, Key(0, ItemType.DEV_REPLACE, 0)):
+        if DevReplace.unpack(payload).replace_state in _RUNNING:
+            yield "a device is being replaced; mount it, and let btrfs replace finish or cancel it"
+
+
+def _payloads(image: Image, tree_id: int, key: Key) -> Iterator[bytes]:
+    try:
+        yield image.tree(tree_id).get(key)
+    except NotFoundError:
+        return
+
+
+def _has(image: Image, tree_id: int, key: Key) -> bool:
+    return any(True for _ in _payloads(image, tree_id, key))
+
+
+def _devids(image: Image) -> set[int]:
+    first = Key(1, ItemType.DEV_ITEM, 0)
+    tree = image.tree(TreeId.CHUNK_TREE)
+    return {key.offset for key, _ in tree.items(first, first._replace(offset=U64_MAX))}
+
+
+def _lose_count(txn: Transaction) -> None:
+    """Mark quota groups inconsistent, if there are any that count."""
+    if not txn.has_tree(TreeId.QUOTA_TREE):
+        return
+    key, tree = Key(0, ItemType.QGROUP_STATUS, 0), txn.tree(TreeId.QUOTA_TREE)
+    try:
+        payload = tree.get(key)
+    except NotFoundError:
+        return
+    status = records_of(QgroupStatus, ItemType.QGROUP_STATUS, payload)[0]
+    flags = status.flags | QgroupStatusFlag.INCONSISTENT
+    tree.put(key, status.replace(flags=flags).pack()[: len(payload)])
+    txn.volume.warn(
+        "quota groups are not counted on: they are marked inconsistent, btrfs quota rescan counts them anew"
+    )

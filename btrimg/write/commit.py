@@ -1,0 +1,174 @@
+"""The commit: the trees are merged in the order in which they need each other, and the superblocks come last.
+
+The trees that keep accounts (of extents, block groups, free space, chunks, devices and roots) record the very blocks
+that recording them takes. How large they become depends on how many items they hold and not on addresses, so they are
+planned, given as many blocks as they need, and planned again until nothing more is asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from btrimg.errors import CorruptError
+from btrimg.ondisk.constants import BlockGroup, ItemType, TreeId
+from btrimg.ondisk.superblock import RootBackup
+from btrimg.trees.tree import Tree
+from btrimg.write.extenttree import apply, item_key
+from btrimg.write.merge import plan_merge
+from btrimg.write.refs import Delta, Use
+from btrimg.write.transaction import ACCOUNTS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from btrimg.ondisk.superblock import Superblock
+    from btrimg.write.merge import Plan
+    from btrimg.write.transaction import Transaction
+
+
+_MOST_ROUNDS = 100  # 3 to 5 are usual
+
+
+def commit(txn: Transaction) -> None:
+    """Make all that is pending in *txn* the new state of the filesystem; see ``Transaction.commit``."""
+    for ready in txn.before_commit:
+        ready()
+    for tree_id in txn.changed_trees():
+        if tree_id != TreeId.CSUM_TREE:
+            txn.flush(tree_id)
+    _apply(txn, txn.refs.data)
+    if txn.has_tree(TreeId.CSUM_TREE):
+        txn.csums.apply(txn.tree(TreeId.CSUM_TREE))
+        txn.flush(TreeId.CSUM_TREE)
+    _merge_accounts(txn)
+    txn.writer.barrier()
+    superblock = _new_superblock(txn)
+    for devid, item in sorted(txn.space.device_items().items()):
+        txn.writer.write_superblock(devid, superblock.replace(dev_item=item))
+    txn.writer.barrier()
+    txn.space.committed()
+    txn.next(superblock)
+
+
+def _apply(txn: Transaction, deltas: dict[int, Delta]) -> None:
+    """Bring *deltas* into the extent tree, forget them, and give back what nobody uses any more."""
+    for freed in list(apply(txn.tree(TreeId.EXTENT_TREE), deltas, txn.layout)):
+        txn.space.release(freed.logical, freed.length)
+        if freed.data:
+            txn.csums.drop(freed.logical, freed.length)
+    deltas.clear()
+
+
+def _merge_accounts(txn: Transaction) -> None:
+    """Merge the trees that keep accounts, which change each other, and write them."""
+    accounts: list[int] = [tree_id for tree_id in ACCOUNTS if txn.has_tree(tree_id)]
+    given: dict[int, list[int]] = {tree_id: [] for tree_id in accounts}
+    plans: dict[int, Plan] = {}
+    replaced: set[int] = set()
+    growing = True
+    rounds = 0
+    while growing:
+        growing, rounds = False, rounds + 1
+        if rounds > _MOST_ROUNDS:
+            raise CorruptError(f"the trees that keep accounts do not settle in {_MOST_ROUNDS} rounds: please report it")
+        _touch_roots(txn, accounts)
+        _apply(txn, txn.refs.blocks)
+        txn.space.record()
+        for tree_id in filter(txn.has_changed, accounts):
+            plan = plans[tree_id] = plan_merge(txn.tree(tree_id), txn.stamp.room, least=len(given[tree_id]))
+            for old in plan.replaced:
+                if old.pointer.logical not in replaced:
+                    replaced.add(old.pointer.logical)
+                    use = Use(ItemType.TREE_BLOCK_REF, tree_id)
+                    txn.refs.use_block(old.pointer.logical, old.block.header.level, use, -1)
+                    growing = True
+            lacking = len(plan.drafts) - len(given[tree_id])
+            if lacking > 0:
+                given[tree_id] += _allocate(txn, tree_id, lacking)
+            for _ in range(-lacking):  # so few items are left that one block takes all
+                txn.refs.use_block(given[tree_id].pop(), 0, Use(ItemType.TREE_BLOCK_REF, tree_id), -1)
+            growing = growing or lacking != 0
+    _write_accounts(txn, plans, given)
+
+
+def _allocate(txn: Transaction, tree_id: int, count: int) -> list[int]:
+    """Allocate blocks for a tree that keeps accounts; which level they will have is not known yet."""
+    kind = BlockGroup.SYSTEM if tree_id == TreeId.CHUNK_TREE else BlockGroup.METADATA
+    addresses: list[int] = txn.space.allocate_blocks(kind, count)
+    for logical in addresses:
+        txn.refs.new_block(logical, 0, None, tree_id)
+    return addresses
+
+
+def _touch_roots(txn: Transaction, accounts: Sequence[int]) -> None:
+    """Put the root items that will change, as they are: where they will point to does not change their size."""
+    for tree_id in accounts:
+        if tree_id not in (TreeId.ROOT_TREE, TreeId.CHUNK_TREE) and txn.has_changed(tree_id):
+            txn.change_root(tree_id)
+
+
+def _write_accounts(txn: Transaction, plans: dict[int, Plan], given: dict[int, list[int]]) -> None:
+    """Write the accounts to the addresses that they were given, now that it is known which level each block has.
+
+    The level stands in the key of a block's extent item, and the address of a tree's root in its root item: neither
+    moves an item into another block, so that the plans keep their shape when they are made again.
+    """
+    for tree_id, plan in plans.items():
+        for draft, logical in zip(plan.drafts, given[tree_id], strict=True):
+            txn.tree(TreeId.EXTENT_TREE).delete(item_key(logical, Delta(txn.volume.nodesize, 0, new=True), txn.layout))
+            txn.refs.new_block(logical, draft.level, draft.keys[0] if draft.keys else None, tree_id)
+        txn.point_to(plan.place(given[tree_id], txn.generation), len(plan.drafts) - len(plan.replaced))
+    _apply(txn, txn.refs.blocks)
+    for tree_id, addresses in given.items():
+        if addresses:
+            plan = plan_merge(txn.tree(tree_id), txn.stamp.room, least=len(addresses))
+            root = plan.place(addresses, txn.generation)
+            txn.write_blocks(plan)
+            txn.tree(tree_id).rebase(Tree(txn.blocks, root))
+
+
+def _new_superblock(txn: Transaction) -> Superblock:
+    """Return the superblock of the state that is written, but for the device item."""
+    space, old = txn.space, txn.superblock
+    array = space.sys_chunk_array()
+    fields = {
+        "generation": txn.generation,
+        "total_bytes": space.total_bytes,
+        "bytes_used": space.bytes_used,
+        "num_devices": len(space.device_items()),
+        "sys_chunk_array_size": len(array),
+        "sys_chunk_array": array.ljust(len(old.sys_chunk_array), b"\0"),
+    }
+    if old.uuid_tree_generation == old.generation or not old.root:
+        # else the kernel builds the tree anew, as it would have done without this commit
+        fields["uuid_tree_generation"] = txn.generation
+    superblock = old.replace(**fields)
+    return superblock.replace(super_roots=_backups(txn, superblock))
+
+
+def _backups(txn: Transaction, superblock: Superblock) -> tuple[RootBackup, ...]:
+    """Return the backup roots with those of this commit after the latest (kernel ``backup_super_roots``)."""
+    roots = {}
+    for name, tree_id in (("extent", 2), ("fs", 5), ("dev", 4), ("csum", 7)):
+        pointer = txn.tree(tree_id).root if txn.has_tree(tree_id) else None
+        roots[f"{name}_root"] = pointer.logical if pointer else 0
+        roots[f"{name}_root_gen"] = (pointer.generation or 0) if pointer else 0
+        roots[f"{name}_root_level"] = pointer.level if pointer else 0
+    backup = RootBackup(
+        tree_root=superblock.root,
+        tree_root_gen=superblock.generation,
+        tree_root_level=superblock.root_level,
+        chunk_root=superblock.chunk_root,
+        chunk_root_gen=superblock.chunk_root_generation,
+        chunk_root_level=superblock.chunk_root_level,
+        total_bytes=superblock.total_bytes,
+        bytes_used=superblock.bytes_used,
+        num_devices=superblock.num_devices,
+        unused_64=(0,) * 4,
+        unused_8=(0,) * 10,
+        **roots,
+    )
+    backups = list(superblock.super_roots)
+    latest = max(range(len(backups)), key=lambda index: backups[index].tree_root_gen)
+    backups[(latest + 1) % len(backups) if backups[latest].tree_root_gen else 0] = backup
+    return tuple(backups)

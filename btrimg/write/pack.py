@@ -1,0 +1,112 @@
+"""Tree blocks made from their slots: where to cut a run of items into blocks, and the bytes of each block."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from btrimg.errors import UnsupportedError
+from btrimg.ondisk.blocks import Header, Item, KeyPtr
+from btrimg.ondisk.constants import BACKREF_REV_SHIFT, HeaderFlag
+from btrimg.ondisk.seal import seal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from btrimg.ondisk.blocks import Key
+    from btrimg.ondisk.csum import CsumAlgorithm
+
+_KEY = np.dtype([("objectid", "<u8"), ("type", "u1"), ("offset", "<u8")])
+_MIXED_BACKREF = 1  # the backref revision of every block since 2009
+
+
+class Stamp(NamedTuple):
+    """What is the same in all tree blocks that a transaction writes."""
+
+    fsid: bytes  #: the metadata_uuid, see Header
+    chunk_tree_uuid: bytes
+    generation: int
+    nodesize: int
+    csum: CsumAlgorithm
+
+    @property
+    def room(self) -> int:
+        """Return the bytes that the slots and payloads of one block may take."""
+        return self.nodesize - Header.SIZE
+
+    def restamp(self, data: bytes, owner: int, logical: int) -> bytes:
+        """Return the block *data* as one that *owner* writes to *logical* now."""
+        header = Header.unpack(data)
+        return _block(data[Header.SIZE :], header.nritems, header.level, owner, logical, self)
+
+
+def cut(sizes: Sequence[int], room: int) -> list[int]:
+    """Return the end of each block when things of *sizes* bytes are packed into blocks of *room* bytes in order.
+
+    Blocks are packed full, but where the last one would not be half full it shares evenly with the one before it, so
+    that the next insertion there finds room. Raises UnsupportedError when one thing alone is too large.
+    """
+    ends: NDArray[np.int64] = np.cumsum(np.asarray(sizes, dtype=np.int64))
+    if not len(ends):
+        return []
+    total, taken = int(ends[-1]), 0
+    bounds: list[int] = []
+    while taken + room < total:
+        end = int(np.searchsorted(ends, taken + room, side="right"))
+        if end == (bounds[-1] if bounds else 0):
+            raise UnsupportedError(f"an item of {sizes[end]} bytes does not fit a tree block, which holds {room}")
+        bounds.append(end)
+        taken = int(ends[end - 1])
+    if bounds and total - taken < room // 2:
+        start = int(ends[bounds[-2] - 1]) if len(bounds) > 1 else 0
+        even = int(np.searchsorted(ends, start + (total - start) // 2, side="right"))
+        if total - int(ends[even - 1]) <= room:
+            bounds[-1] = even
+    return [*bounds, len(ends)]
+
+
+def leaf(keys: Sequence[Key], payloads: Sequence[bytes], owner: int, logical: int, stamp: Stamp) -> bytes:
+    """Return the leaf with these items, of the tree *owner*, for the address *logical*."""
+    slots = np.empty(len(keys), dtype=Item.dtype())
+    slots["key"] = np.array(keys, dtype=_KEY)
+    sizes = np.fromiter(map(len, payloads), dtype=np.int64, count=len(payloads))
+    slots["size"] = sizes
+    slots["offset"] = stamp.room - np.cumsum(sizes)  # the first item's payload stands last
+    gap = stamp.room - slots.nbytes - int(sizes.sum())
+    body = b"".join((slots.tobytes(), bytes(gap), *reversed(payloads)))
+    return _block(body, len(keys), 0, owner, logical, stamp)
+
+
+def node(
+    keys: Sequence[Key],
+    pointers: Sequence[tuple[int, int]],
+    level: int,
+    owner: int,
+    logical: int,
+    stamp: Stamp,
+) -> bytes:
+    """Return the node whose children have these first *keys*; *pointers* are their (logical, generation)."""
+    slots = np.empty(len(keys), dtype=KeyPtr.dtype())
+    slots["key"] = np.array(keys, dtype=_KEY)
+    slots["blockptr"], slots["generation"] = zip(*pointers, strict=True)
+    body = slots.tobytes() + bytes(stamp.room - slots.nbytes)
+    return _block(body, len(keys), level, owner, logical, stamp)
+
+
+def _block(body: bytes, count: int, level: int, owner: int, logical: int, stamp: Stamp) -> bytes:
+    flags = HeaderFlag.WRITTEN | _MIXED_BACKREF << BACKREF_REV_SHIFT
+    header = Header(
+        bytes(32),
+        stamp.fsid,
+        logical,
+        flags,
+        stamp.chunk_tree_uuid,
+        stamp.generation,
+        owner,
+        count,
+        level,
+    )
+    return seal(header.pack() + body, stamp.csum)
