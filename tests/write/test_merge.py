@@ -137,14 +137,13 @@ def test_an_item_larger_than_a_block_is_refused() -> None:
 
 @given(st.lists(st.integers(1, 1000), min_size=1, max_size=200))
 def test_cut_packs_in_order_and_fills(sizes: list[int]) -> None:
-    room, start, totals = 1000, 0, []
-    for end in cut(sizes, room):
+    room, ends = 1000, [0, *cut(sizes, 1000)]
+    assert ends[-1] == len(sizes)
+    for start, end in itertools.pairwise(ends):
         assert start < end
-        totals.append(sum(sizes[start:end]))
-        assert totals[-1] <= room
-        start = end
-    assert start == len(sizes)
-    assert all(left + right > room for left, right in itertools.pairwise(totals[:-1]))
+        assert sum(sizes[start:end]) <= room
+    for start, end in itertools.pairwise(ends[:-2]):
+        assert sum(sizes[start : end + 1]) > room
 
 
 def test_slots_and_pointers_are_as_wide_as_on_disk() -> None:
