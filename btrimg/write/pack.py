@@ -61,9 +61,10 @@ def cut(sizes: Sequence[int], room: int) -> list[int]:
         bounds.append(end)
         taken = int(ends[end - 1])
     if bounds and total - taken < room // 2:
-        start = int(ends[bounds[-2] - 1]) if len(bounds) > 1 else 0
+        first = bounds[-2] if len(bounds) > 1 else 0
+        start = int(ends[first - 1]) if first else 0
         even = int(np.searchsorted(ends, start + (total - start) // 2, side="right"))
-        if total - int(ends[even - 1]) <= room:
+        if even > first and total - int(ends[even - 1]) <= room:
             bounds[-1] = even
     return [*bounds, len(ends)]
 
