@@ -183,7 +183,7 @@ def inode_fields(inode: Inode) -> dict[str, Any]:
 def stat_fields(found: calls.Stat) -> dict[str, Any]:
     """Return what the kernel says of an inode, as ``inode_fields`` does."""
     fields = found._asdict()
-    del fields["dev"]
+    del fields["dev"], fields["blocks"]
     device = stat.S_ISCHR(found.mode) or stat.S_ISBLK(found.mode)
     return {**fields, "rdev": (os.major(found.rdev), os.minor(found.rdev)) if device else None}
 
