@@ -56,6 +56,7 @@ def corrupt(
     "device", "physical", "before", "after" (hexadecimal).
     """
     from btrimg.corrupt.engine import Corruptor
+    from btrimg.volume.draft import write_pieces
 
     if target.path is not None:
         raise BtrimgError("name an image, not a file in it; the edits name files")
@@ -67,22 +68,11 @@ def corrupt(
         pieces = list(corruptor.pieces())
         paths = {devid: each.path for devid, each in opened.volume.devices.items()}
     if in_place:
-        write_in_place(paths, pieces)
+        write_pieces(paths, pieces)
     else:
         write_copies((*target.devices, *device), str(output), paths, pieces)
     show(paths, pieces, as_json=as_json)
     return 0
-
-
-def write_in_place(paths: dict[int, str], pieces: Sequence[Piece]) -> None:
-    """Write *pieces* to the devices at *paths*; raise DeviceError when one of them is in use."""
-    from btrimg.volume.draft import write_pieces
-    from btrimg.volume.mounted import refuse_if_in_use
-
-    for path in paths.values():
-        refuse_if_in_use(path)
-    for devid, path in paths.items():
-        write_pieces(path, (piece for piece in pieces if piece.devid == devid))
 
 
 def write_copies(devices: Sequence[str], output: str, paths: dict[int, str], pieces: Sequence[Piece]) -> None:
@@ -90,31 +80,19 @@ def write_copies(devices: Sequence[str], output: str, paths: dict[int, str], pie
     from btrimg.cli.progress import counting
     from btrimg.volume.copying import copy_image
     from btrimg.volume.draft import write_pieces
+    from btrimg.volume.replacing import replacing
 
     several = len(devices) > 1
     if several:
         os.makedirs(output, exist_ok=True)
-    targets = {path: os.path.join(output, os.path.basename(path)) if several else output for path in devices}
-    for target in targets.values():
-        if os.path.lexists(target):
-            raise BtrimgError(f"{target!a} exists; name a new {'directory' if several else 'file'}")
-    partial = {path: f"{target}.partial" for path, target in targets.items()}
-    made: list[str] = []
-    try:
+    targets = [os.path.join(output, os.path.basename(path)) if several else output for path in devices]
+    with replacing(targets) as partials:
         with counting("copying", "devices") as progress:
-            for path in devices:
-                made.append(partial[path])
-                copy_image(path, partial[path], lambda size: progress(0, size))
+            for path, partial in zip(devices, partials, strict=True):
+                copy_image(path, partial, lambda size: progress(0, size))
                 progress(1, 0)
-        for devid, path in paths.items():
-            write_pieces(partial[path], (piece for piece in pieces if piece.devid == devid))
-        for path in devices:
-            os.rename(partial[path], targets[path])
-    except BaseException:
-        for path in made:
-            if os.path.lexists(path):
-                os.unlink(path)
-        raise
+        copies = dict(zip(devices, partials, strict=True))
+        write_pieces({devid: copies[path] for devid, path in paths.items()}, pieces)
 
 
 def show(paths: dict[int, str], pieces: Sequence[Piece], *, as_json: bool) -> None:

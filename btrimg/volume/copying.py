@@ -15,11 +15,11 @@ _STEP = 64 << 20
 
 
 def copy_image(source: str, target: str, progress: Callable[[int], None]) -> None:
-    """Copy the image or block device *source* to the new file *target*; *progress* hears how many bytes are done.
+    """Copy the image or block device *source* to the empty file *target*; *progress* hears how many bytes are done.
 
-    What is a hole stays one. Raises OSError, FileExistsError when *target* exists.
+    What is a hole stays one. Raises OSError.
     """
-    with open(source, "rb") as old, open(target, "xb") as new:
+    with open(source, "rb") as old, open(target, "r+b") as new:
         size = os.lseek(old.fileno(), 0, os.SEEK_END)
         try:
             ioctl(new.fileno(), _FICLONE, old.fileno())

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
 from btrimg.errors import DeviceError
+from btrimg.volume.device import Device
+from btrimg.volume.sink import DeviceSink
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from btrimg.volume.device import Device
+    from collections.abc import Iterable, Iterator, Mapping
 
 _PAGE = 4096
 
@@ -74,19 +74,14 @@ class Draft:
                 yield Piece(devid, start + first, before[first:last], bytes(page[first:last]))
 
 
-def write_pieces(path: str, pieces: Iterator[Piece]) -> None:
-    """Write *pieces*, all of one device, to the file or block device at *path*, and have them reach the disk.
+def write_pieces(paths: Mapping[int, str], pieces: Iterable[Piece]) -> None:
+    """Write *pieces* to the files or block devices at *paths*, by devid, and have them reach the disk.
 
-    Raises DeviceError when it cannot be written, or a block device is in use.
+    Raises DeviceError when one of them cannot be written or is in use: before any is changed.
     """
-    exclusive = 0 if os.path.isfile(path) else os.O_EXCL  # of a block device: fails when it is mounted
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | exclusive)
-        try:
-            for piece in pieces:
-                os.pwrite(fd, piece.after, piece.physical)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise DeviceError(f"cannot write {path}: {error.strerror}") from None
+    with ExitStack() as stack:
+        devices = {devid: stack.enter_context(Device(path)) for devid, path in paths.items()}
+        sink = stack.enter_context(DeviceSink(devices))
+        for piece in pieces:
+            sink.pwrite(piece.devid, piece.physical, piece.after)
+        sink.sync()

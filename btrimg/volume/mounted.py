@@ -107,19 +107,37 @@ def _device_path(fd: int, devid: int) -> str:
 
 
 def refuse_if_in_use(path: str) -> None:
-    """Raise DeviceError when writing to an image would not go unnoticed: it is mounted, or is a loop device's file."""
+    """Raise DeviceError when writing to an image would not go unnoticed: it is mounted, or is a loop device's file.
+
+    A loop device that is read-only and not mounted does no harm.
+    """
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise DeviceError(f"cannot write {path}: {error.strerror}") from None
+    mounted = set(_numbers_of("/sys/fs/btrfs/*/devices/*").values())
+    if status.st_rdev in mounted:
+        raise DeviceError(f"{path} is mounted; unmount it first")
+    for loop, number in _numbers_of("/sys/block/loop*").items():
+        with suppress(OSError):  # what is behind it may be gone by now, or lie in another mount namespace
+            behind = os.stat(_line_of(f"{loop}/loop/backing_file"))
+            if os.path.samestat(behind, status) and (number in mounted or _line_of(f"{loop}/ro") == "0"):
+                device = "/dev/" + os.path.basename(loop)
+                raise DeviceError(f"{path} is attached to {device}; unmount that and run losetup --detach {device}")
+
+
+def _numbers_of(pattern: str) -> dict[str, int]:
+    """Return the device numbers of the devices whose directories in sysfs match *pattern*."""
     from glob import glob
 
-    status = os.stat(path)
-    for backing in glob("/sys/block/loop*/loop/backing_file"):
-        with open(backing, encoding="utf-8", errors="surrogateescape") as file:
-            behind = file.read().rstrip("\n")
-        with suppress(OSError):  # it may be deleted, or lie in another mount namespace
-            if os.path.samestat(os.stat(behind), status):
-                device = "/dev/" + backing.split("/")[3]
-                raise DeviceError(f"{path} is attached to {device}; unmount that and run losetup --detach {device}")
-    for device in glob("/sys/fs/btrfs/*/devices/*"):
-        with open(f"{device}/dev", encoding="ascii") as file:
-            major, minor = map(int, file.read().split(":"))
-        if os.makedev(major, minor) == status.st_rdev:
-            raise DeviceError(f"{path} is mounted; unmount it first")
+    numbers = {}
+    for directory in glob(pattern):
+        with suppress(OSError):  # it may be gone by now
+            major, minor = map(int, _line_of(f"{directory}/dev").split(":"))
+            numbers[directory] = os.makedev(major, minor)
+    return numbers
+
+
+def _line_of(path: str) -> str:
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        return file.read().rstrip("\n")

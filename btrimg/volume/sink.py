@@ -22,12 +22,12 @@ class DeviceSink:
     """Image files and block devices, by devid, opened for writing (context manager).
 
     Raises DeviceError when one cannot be, is mounted, attached to a loop device, or being written by another program
-    that locks as this does: block devices by O_EXCL, files by flock. Unless *durable*, :meth:`sync` does nothing: for
-    files that nobody can know before they are complete.
+    that locks as this does: block devices by O_EXCL, files by flock. Unless :attr:`durable`, :meth:`sync` does
+    nothing: for files that nobody knows before they are complete.
     """
 
     def __init__(self, devices: Mapping[int, Device], *, durable: bool = True) -> None:
-        self._devices, self._durable = devices, durable
+        self._devices, self.durable = devices, durable  #: *durable* may be changed
         self._fds: dict[int, int] = {}
         self._unsynced: set[int] = set()
         try:
@@ -66,7 +66,7 @@ class DeviceSink:
 
     def sync(self) -> None:
         """Return when all that was written is durable; raise DeviceError when it cannot be made so."""
-        while self._durable and self._unsynced:
+        while self.durable and self._unsynced:
             devid = min(self._unsynced)
             try:
                 os.fdatasync(self._fds[devid])

@@ -39,7 +39,8 @@ def corrupt(path: str, *edits: str) -> dict[int, int]:
         corruptor = Corruptor(image)
         corruptor.apply(edits)
         pieces = list(corruptor.pieces())
-    write_pieces(path, iter(pieces))
+        devids = list(image.volume.devices)
+    write_pieces(dict.fromkeys(devids, path), pieces)
     return {piece.physical: len(piece.after) for piece in pieces}
 
 

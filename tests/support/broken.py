@@ -86,15 +86,10 @@ def broken(devices: Sequence[str], edits: Sequence[str]) -> Iterator[None]:
         paths = {devid: device.path for devid, device in image.volume.devices.items()}
     back = [Piece(piece.devid, piece.physical, piece.after, piece.before) for piece in pieces]
     try:
-        _write(paths, pieces)
+        write_pieces(paths, pieces)
         yield
     finally:
-        _write(paths, back)
-
-
-def _write(paths: dict[int, str], pieces: Sequence[Piece]) -> None:
-    for devid, path in paths.items():
-        write_pieces(path, (piece for piece in pieces if piece.devid == devid))
+        write_pieces(paths, back)
 
 
 def progs_verdict(devices: Sequence[str]) -> tuple[str, str]:

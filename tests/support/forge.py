@@ -32,7 +32,7 @@ def _editing(path: str) -> Iterator[Corruptor]:
     with open_image(path, replay_log=None, warn=_ignore) as image:
         corruptor = Corruptor(image)
         yield corruptor
-        write_pieces(path, corruptor.pieces())
+        write_pieces(dict.fromkeys(image.volume.devices, path), corruptor.pieces())
 
 
 def edit_leaf(path: str, tree_id: int, change: Callable[[Items], None], at: Key = KEY_MIN) -> None:
@@ -57,7 +57,7 @@ def write_block(image: Image, path: str, logical: int, data: bytes) -> None:
     """Write a tree block, with its checksum, over every copy."""
     corruptor = Corruptor(image)
     corruptor.change_block(logical, lambda _: data, Marks())
-    write_pieces(path, corruptor.pieces())
+    write_pieces(dict.fromkeys(image.volume.devices, path), corruptor.pieces())
 
 
 def edit_superblock(path: str, change: Callable[[Superblock], Superblock]) -> None:

@@ -1,0 +1,76 @@
+"""Files that take their names when all of them are complete, or leave nothing behind."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from btrimg.errors import DeviceError
+from btrimg.volume.mounted import refuse_if_in_use
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+@contextmanager
+def replacing(outputs: Sequence[str], *, force: bool | None = None) -> Iterator[list[str]]:
+    """Make an empty file beside each of *outputs*, and give their paths, to be written to within the ``with`` block.
+
+    At its end they are made durable and renamed; when it fails they are removed. Raises DeviceError when one cannot be
+    made, or an output exists: unless *force* (None where the user cannot ask for it), and then when it is in use.
+    """
+    targets = [os.path.realpath(output) for output in outputs]  # what a symlink leads to is replaced, not the symlink
+    for output, target in zip(outputs, targets, strict=True):
+        _refuse_to_replace(output, target, force)
+    partials: list[str] = []
+    try:
+        for path in [f"{target}.partial" for target in targets]:
+            _create(path)
+            partials.append(path)
+        yield list(partials)
+        _complete(partials, targets)
+    finally:
+        for path in partials:
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+
+
+def _complete(partials: list[str], targets: Sequence[str]) -> None:
+    """Rename all of *partials*; what is left of them after an error has not been renamed."""
+    try:
+        for path in partials:
+            _make_durable(path)
+        for target in targets:
+            os.rename(partials[0], target)
+            del partials[0]
+        for directory in sorted({os.path.dirname(target) for target in targets}):
+            _make_durable(directory)
+    except OSError as error:
+        raise DeviceError(f"cannot write {error.filename}: {error.strerror}") from None
+
+
+def _refuse_to_replace(output: str, target: str, force: bool | None) -> None:
+    if not os.path.lexists(target):
+        return
+    if not force or not os.path.isfile(target):
+        hint = ", or give --force to replace it" if force is False and os.path.isfile(target) else ""
+        raise DeviceError(f"{output} exists; name a new file{hint}")
+    refuse_if_in_use(target)
+
+
+def _create(path: str) -> None:
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+    except FileExistsError:
+        raise DeviceError(f"{path} exists: another program is writing it, or was killed; if so, remove it") from None
+    except OSError as error:
+        raise DeviceError(f"cannot make {path}: {error.strerror}") from None
+
+
+def _make_durable(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
