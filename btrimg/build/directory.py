@@ -1,0 +1,287 @@
+"""A directory of the host as a source of files, walked so that the same tree gives the same entries.
+
+A directory's entries come in the order of their bytes: first all that are no directories, then one subdirectory
+after the other with all that is below it. Every name is opened in the open directory that it was listed in, never
+following a link, so neither a long path nor a renamed parent leads elsewhere.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from btrimg.build.entries import PIECE, Clock, Entry
+from btrimg.errors import BtrimgError
+from btrimg.units import round_down, round_up
+from btrimg.volume.statx import stat as statx
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+
+    from btrimg.build.entries import Pieces, Xattrs
+    from btrimg.volume.statx import Stat
+
+    Identity = tuple[int, int]  # of a file of the host: st_dev, st_ino
+
+# A FIFO or device that takes a file's place must not make us wait.
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
+
+#: Extended attributes that btrfs can hold; others (system.nfs4_acl, ceph.dir) are of the filesystem they come from.
+_KEPT = (b"user.", b"security.", b"trusted.", b"btrfs.", b"system.posix_acl_")
+_BLOCK = 512  # bytes of a block that stat counts, whatever the filesystem's own are
+
+
+class Selection(NamedTuple):
+    """What of a directory is taken, and how."""
+
+    exclude: Collection[bytes] = ()  #: patterns: of names, or with a slash of paths from the top, * is no slash
+    one_filesystem: bool = False  #: leave out what is in other filesystems, mounted below
+    owner: tuple[int, int] | None = None  #: uid and gid of everything
+    latest: int | None = None  #: ns since 1970: later times become that
+    without: Collection[Identity] = ()  #: files that are left out with a warning: those being written
+
+
+class _Level(NamedTuple):
+    """A directory whose subdirectories are being walked."""
+
+    path: bytes
+    identity: Identity
+    below: list[bytes]  # names of subdirectories still to come, the next one last
+
+
+def read_directory(
+    top: bytes, sectorsize: int, selection: Selection, warn: Callable[[str], None] = lambda _text: None
+) -> Iterator[Entry]:
+    """Yield an entry for the directory *top* of the host and for all that is in it.
+
+    Raises BtrimgError that names what cannot be read, or what changed while it was read.
+    """
+    return _Walk(top, sectorsize, selection, warn).entries()
+
+
+class _Walk:
+    """One walk; it keeps two directories and a file open at most, whatever the depth."""
+
+    def __init__(self, top: bytes, sectorsize: int, selection: Selection, warn: Callable[[str], None]) -> None:
+        self._top, self._sectorsize, self._selection, self._warn = top, sectorsize, selection, warn
+        self._patterns = [_parts(pattern) for pattern in selection.exclude]
+        self._first_names: dict[Identity, bytes] = {}
+        self._at = b""  # the path that is being read
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield an entry for each object, the directories by going down into them and up again."""
+        levels: list[_Level] = []
+        opened: list[int] = []
+        try:
+            opened.append(_open(self._top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            found = statx(b"", opened[0])
+            device = found.dev
+            levels.append(_Level(b"", (found.dev, found.ino), (yield from self._directory(opened[0], b"", found))))
+            while levels:
+                if not levels[-1].below:
+                    levels.pop()
+                    if levels:
+                        opened.append(self._above(opened[0], levels[-1]))
+                        os.close(opened.pop(0))
+                    continue
+                name = levels[-1].below.pop()
+                self._at = at = _join(levels[-1].path, name)
+                opened.append(_open(name, _DIRECTORY, opened[0]))
+                found = statx(b"", opened[1])
+                if found.dev != device and self._selection.one_filesystem:
+                    yield self._entry(found, self._xattrs(opened[1]))
+                    below = []
+                else:
+                    below = yield from self._directory(opened[1], at, found)
+                if below:
+                    levels.append(_Level(at, (found.dev, found.ino), below))
+                os.close(opened.pop(0 if below else 1))
+        except OSError as error:
+            raise self._failed(error) from None
+        finally:
+            for fd in opened:
+                os.close(fd)
+
+    def _above(self, fd: int, level: _Level) -> int:
+        """Open the directory in which *fd* lies, which must still be that of *level*."""
+        self._at = level.path
+        parent = _open(b"..", _DIRECTORY, fd)
+        found = os.fstat(parent)
+        if (found.st_dev, found.st_ino) != level.identity:
+            os.close(parent)
+            raise self._changed("was moved")
+        return parent
+
+    def _directory(self, fd: int, path: bytes, found: Stat) -> Generator[Entry, None, list[bytes]]:
+        """Yield the directory *fd* and what is in it but directories; return the names of those, the first one last."""
+        yield self._entry(found, self._xattrs(fd))
+        below = []
+        for name, is_directory, is_regular in self._listing(fd, path):
+            if is_directory:
+                below.append(name)
+                continue
+            self._at = _join(path, name)
+            if not is_regular:
+                yield self._special(fd, name)
+                continue
+            file = _open(name, _FILE, fd)
+            try:
+                entry = self._regular(file)
+                if entry:
+                    yield entry
+            finally:
+                os.close(file)
+        return below[::-1]
+
+    def _listing(self, fd: int, path: bytes) -> list[tuple[bytes, bool, bool]]:
+        """Return (name, is it a directory, is it a regular file) of all that is not excluded, sorted."""
+        with os.scandir(fd) as entries:
+            listing = sorted(
+                (os.fsencode(entry.name), entry.is_dir(follow_symlinks=False), entry.is_file(follow_symlinks=False))
+                for entry in entries
+            )
+        if self._patterns:
+            return [each for each in listing if not self._is_excluded(_join(path, each[0]))]
+        return listing
+
+    def _is_excluded(self, path: bytes) -> bool:
+        names = _names(path)
+        return any(
+            len(names) == len(pattern) and all(map(fnmatchcase, names, pattern))
+            if anchored
+            else fnmatchcase(names[-1], pattern[0])
+            for anchored, pattern in self._patterns
+        )
+
+    def _entry(self, found: Stat, xattrs: Xattrs = (), **more: Any) -> Entry:
+        times = Clock(found.atime, found.ctime, found.mtime, found.btime or found.mtime)
+        if self._selection.latest is not None:
+            times = times.until(self._selection.latest)
+        owner = self._selection.owner or (found.uid, found.gid)
+        return Entry(self._at, found.mode, owner, times, xattrs, **more)
+
+    def _further_name(self, found: Stat) -> Entry | None:
+        """Return the entry for a further name of a file that came already; take note of the first one."""
+        identity = (found.dev, found.ino)
+        first = self._first_names.setdefault(identity, self._at)
+        return None if first == self._at else self._entry(found, same_as=first)
+
+    def _regular(self, fd: int) -> Entry | None:
+        """Return the entry of a regular file, None when it is to be left out."""
+        found = statx(b"", fd)
+        if not stat.S_ISREG(found.mode):
+            raise self._changed("is no regular file any more")
+        if (found.dev, found.ino) in self._selection.without:
+            self._warn(f"{self._name()} is left out: it is what is being written")
+            return None
+        further = self._further_name(found) if found.nlink > 1 else None
+        return further or self._entry(found, self._xattrs(fd), size=found.size, pieces=self._pieces(fd, found))
+
+    def _special(self, directory: int, name: bytes) -> Entry:
+        """Return the entry of what is no directory and no regular file."""
+        found = statx(name, directory)
+        further = self._further_name(found) if found.nlink > 1 else None
+        if further:
+            return further
+        if stat.S_ISREG(found.mode) or stat.S_ISDIR(found.mode):
+            raise self._changed("was something else a moment ago")
+        # There is no call that takes a directory and a name.
+        xattrs = self._xattrs(b"/proc/self/fd/%d/%s" % (directory, name))
+        if stat.S_ISLNK(found.mode):
+            return self._entry(found, xattrs, target=os.readlink(name, dir_fd=directory))
+        return self._entry(found, xattrs, device=(os.major(found.rdev), os.minor(found.rdev)))
+
+    def _xattrs(self, at: int | bytes) -> Xattrs:
+        """Return the extended attributes of an open file, or of what is at a path, that btrfs can hold."""
+        follow = isinstance(at, int)
+        try:
+            names = os.listxattr(at, follow_symlinks=follow)
+        except OSError as error:
+            if error.errno == errno.ENOTSUP:
+                return ()
+            raise
+        if not names:
+            return ()
+        kept = sorted(name for name in map(os.fsencode, names) if name.startswith(_KEPT))
+        return tuple((name, os.getxattr(at, name, follow_symlinks=follow)) for name in kept)
+
+    def _pieces(self, fd: int, found: Stat) -> Pieces:
+        size = found.size
+        if found.blocks * _BLOCK >= size:
+            if size <= PIECE:
+                return ((0, self._read(fd, 0, size)),) if size else ()
+            return self._ranges(fd, [(0, size)])
+        return self._ranges(fd, _data_ranges(fd, size, self._sectorsize))
+
+    def _ranges(self, fd: int, ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, bytes]]:
+        """Yield the bytes of ranges of a file, piece by piece."""
+        try:
+            for start, end in ranges:
+                for at in range(start, end, PIECE):
+                    yield at, self._read(fd, at, min(PIECE, end - at))
+        except OSError as error:
+            raise self._failed(error) from None
+
+    def _read(self, fd: int, at: int, length: int) -> bytes:
+        data = os.pread(fd, length, at)
+        while len(data) < length:
+            more = os.pread(fd, length - len(data), at + len(data))
+            if not more:
+                raise self._changed("became shorter")
+            data += more
+        return data
+
+    # Errors
+
+    def _name(self) -> str:
+        return ascii(os.fsdecode(_join(self._top, self._at) if self._at else self._top))
+
+    def _changed(self, how: str) -> BtrimgError:
+        return BtrimgError(f"{self._name()} {how} while it was read; nothing may change the directory meanwhile")
+
+    def _failed(self, error: OSError) -> BtrimgError:
+        if error.errno == errno.ENOENT and self._at:
+            return self._changed("vanished")
+        return BtrimgError(f"cannot read {self._name()}: {error.strerror}")
+
+
+def _names(path: bytes) -> list[str]:
+    return path.strip(b"/").decode("latin-1").split("/")
+
+
+def _parts(pattern: bytes) -> tuple[bool, list[str]]:
+    """Return whether a pattern is of whole paths, and the patterns of their names."""
+    return b"/" in pattern.rstrip(b"/"), _names(pattern)
+
+
+def _join(path: bytes, name: bytes) -> bytes:
+    return path + b"/" + name if path else name
+
+
+def _open(name: bytes, flags: int, directory: int | None = None) -> int:
+    """Open *name*, without a trace in its access time where we may do that."""
+    try:
+        return os.open(name, flags | os.O_NOATIME, dir_fd=directory)
+    except PermissionError:
+        return os.open(name, flags, dir_fd=directory)
+
+
+def _data_ranges(fd: int, size: int, sectorsize: int) -> Iterator[tuple[int, int]]:
+    """Yield (start, end) of what is no hole, in whole sectors but for the end of the file."""
+    at = 0
+    while at < size:
+        try:
+            start = os.lseek(fd, at, os.SEEK_DATA)
+            end = os.lseek(fd, start, os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # only a hole follows
+                return
+            raise
+        start = max(round_down(start, sectorsize), at)
+        at = min(round_up(end, sectorsize), size)
+        if start < at:
+            yield start, at
