@@ -111,31 +111,31 @@ def refuse_if_in_use(path: str) -> None:
 
     A loop device that is read-only and not mounted does no harm.
     """
+    from glob import glob
+
     try:
         status = os.stat(path)
     except OSError as error:
         raise DeviceError(f"cannot write {path}: {error.strerror}") from None
-    mounted = set(_numbers_of("/sys/fs/btrfs/*/devices/*").values())
+    mounted = {_number_of(device) for device in glob("/sys/fs/btrfs/*/devices/*")}
     if status.st_rdev in mounted:
         raise DeviceError(f"{path} is mounted; unmount it first")
-    for loop, number in _numbers_of("/sys/block/loop*").items():
+    for attached in glob("/sys/block/loop*/loop"):
+        loop = os.path.dirname(attached)
         with suppress(OSError):  # what is behind it may be gone by now, or lie in another mount namespace
-            behind = os.stat(_line_of(f"{loop}/loop/backing_file"))
-            if os.path.samestat(behind, status) and (number in mounted or _line_of(f"{loop}/ro") == "0"):
+            behind = os.stat(_line_of(f"{attached}/backing_file"))
+            if os.path.samestat(behind, status) and (_number_of(loop) in mounted or _line_of(f"{loop}/ro") == "0"):
                 device = "/dev/" + os.path.basename(loop)
                 raise DeviceError(f"{path} is attached to {device}; unmount that and run losetup --detach {device}")
 
 
-def _numbers_of(pattern: str) -> dict[str, int]:
-    """Return the device numbers of the devices whose directories in sysfs match *pattern*."""
-    from glob import glob
-
-    numbers = {}
-    for directory in glob(pattern):
-        with suppress(OSError):  # it may be gone by now
-            major, minor = map(int, _line_of(f"{directory}/dev").split(":"))
-            numbers[directory] = os.makedev(major, minor)
-    return numbers
+def _number_of(directory: str) -> int | None:
+    """Return the device number of the device of which *directory* in sysfs tells; None if it is gone by now."""
+    try:
+        major, minor = map(int, _line_of(f"{directory}/dev").split(":"))
+    except OSError:
+        return None
+    return os.makedev(major, minor)
 
 
 def _line_of(path: str) -> str:
