@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from btrimg.errors import BtrimgError, ChecksumError, CorruptError, DeviceError
 from btrimg.filesystem.extents import file_extents
@@ -12,11 +12,24 @@ from btrimg.units import MIB, round_down, round_up
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from btrimg.filesystem.csums import Csums
     from btrimg.filesystem.extents import FileExtentRow
-    from btrimg.filesystem.image import Image
     from btrimg.filesystem.inode import Inode
+    from btrimg.volume.volume import Volume
 
 READ_SIZE = 4 * MIB  #: bytes of one read of a large extent; of 1 GiB in cache, 1 MiB reads take a sixth longer
+
+
+class Source(Protocol):
+    """Where data are read: an Image, or a transaction under way."""
+
+    @property
+    def volume(self) -> Volume:
+        """Return the devices."""
+
+    @property
+    def csums(self) -> Csums:
+        """Return the stored checksums."""
 
 
 def read(inode: Inode, offset: int, length: int, *, verify: bool = True) -> bytes:
@@ -48,60 +61,71 @@ def segments(inode: Inode, start: int, end: int, *, verify: bool = True) -> Iter
         first, last = max(row.offset, start), min(row.end, end)
         if row.kind == "regular":
             for at in range(first, last, READ_SIZE):
-                yield from _sound(inode, row, at, min(at + READ_SIZE, last), verify=verify)
+                yield from _sound(inode, row, at, min(at + READ_SIZE, last), verify=verify and inode.checksummed)
         elif first < last:
-            whole = _inline(inode, row) if row.kind == "inline" else _compressed(inode, row, verify=verify)
-            skip = first - row.offset
-            yield first, whole[skip : skip + last - first]
+            yield first, row_bytes(inode.image, row, first, last, verify=verify and inode.checksummed)
 
 
-def _inline(inode: Inode, row: FileExtentRow) -> bytes:
+def row_bytes(source: Source, row: FileExtentRow, first: int, last: int, *, verify: bool) -> bytes:
+    """Return file bytes [first, last) of *row*, which has them; zeros of holes and prealloc.
+
+    With *verify* every sector is checked. Errors are those of :func:`read`.
+    """
+    if row.kind in ("hole", "prealloc"):
+        return bytes(last - first)
+    if row.kind == "regular":
+        return _regular(source, row, first, last, verify=verify)
+    whole = _inline(source, row) if row.kind == "inline" else _compressed(source, row, verify=verify)
+    return whole[first - row.offset : last - row.offset]
+
+
+def _inline(source: Source, row: FileExtentRow) -> bytes:
     stored = row.inline or b""
     if not row.compression:
         return stored
     from btrimg.ondisk.compression import decompress
 
-    return decompress(row.compression, stored, row.length, inode.image.volume.sectorsize, inline=True)
+    return decompress(row.compression, stored, row.length, source.volume.sectorsize, inline=True)
 
 
-def _compressed(inode: Inode, row: FileExtentRow, *, verify: bool) -> bytes:
+def _compressed(source: Source, row: FileExtentRow, *, verify: bool) -> bytes:
     """Return the part of a compressed extent that *row* uses."""
     from btrimg.ondisk.compression import decompress
 
     extent = row.extent
     if extent is None:
-        raise CorruptError(f"inode {inode.ino}: compressed row at {row.offset} without an extent")
-    stored = read_logical(inode.image, extent.logical, extent.length, verify=verify and inode.checksummed)
-    plain = decompress(row.compression, stored, extent.ram_bytes, inode.image.volume.sectorsize)
+        raise CorruptError(f"the compressed row at {row.offset} has no extent")
+    stored = read_logical(source, extent.logical, extent.length, verify=verify)
+    plain = decompress(row.compression, stored, extent.ram_bytes, source.volume.sectorsize)
     return plain[extent.offset : extent.offset + row.length]
 
 
 def _sound(inode: Inode, row: FileExtentRow, first: int, last: int, *, verify: bool) -> Iterator[tuple[int, bytes]]:
     """Yield file bytes [first, last) of a regular extent at once, or by sectors up to one that cannot be had."""
     try:
-        whole = _regular(inode, row, first, last, verify=verify)
+        whole = _regular(inode.image, row, first, last, verify=verify)
     except (ChecksumError, DeviceError):
         step = inode.image.volume.sectorsize
         for at, stop in pairwise([first, *range(round_up(first + 1, step), last, step), last]):
-            yield at, _regular(inode, row, at, stop, verify=verify)
+            yield at, _regular(inode.image, row, at, stop, verify=verify)
     else:
         yield first, whole
 
 
-def _regular(inode: Inode, row: FileExtentRow, first: int, last: int, *, verify: bool) -> bytes:
+def _regular(source: Source, row: FileExtentRow, first: int, last: int, *, verify: bool) -> bytes:
     logical = (row.logical or 0) + first - row.offset
-    sectorsize = inode.image.volume.sectorsize
+    sectorsize = source.volume.sectorsize
     start, end = round_down(logical, sectorsize), round_up(logical + last - first, sectorsize)
-    whole = read_logical(inode.image, start, end - start, verify=verify and inode.checksummed)
+    whole = read_logical(source, start, end - start, verify=verify)
     return whole[logical - start : logical - start + last - first] if len(whole) != last - first else whole
 
 
-def read_logical(image: Image, logical: int, length: int, *, verify: bool) -> bytes:
+def read_logical(source: Source, logical: int, length: int, *, verify: bool) -> bytes:
     """Return data bytes at *logical*, whole sectors; with *verify* each is what its checksum says."""
-    volume = image.volume
+    volume = source.volume
     if not verify:
         return volume.read(logical, length)
-    expected = image.csums.lookup(logical, length)
+    expected = source.csums.lookup(logical, length)
     try:
         data = volume.read(logical, length)
     except DeviceError:
@@ -110,7 +134,7 @@ def read_logical(image: Image, logical: int, length: int, *, verify: bool) -> by
     if data is not None and b"".join(map(volume.csum.digest, _sectors(data, volume.sectorsize))) == expected:
         return data
     return b"".join(
-        _good_sector(image, logical + at, expected[i * size : (i + 1) * size])
+        _good_sector(source, logical + at, expected[i * size : (i + 1) * size])
         for i, at in enumerate(range(0, length, volume.sectorsize))
     )
 
@@ -120,8 +144,8 @@ def _sectors(data: bytes, sectorsize: int) -> Iterator[memoryview]:
     return (view[at : at + sectorsize] for at in range(0, len(data), sectorsize))
 
 
-def _good_sector(image: Image, logical: int, expected: bytes) -> bytes:
-    volume = image.volume
+def _good_sector(source: Source, logical: int, expected: bytes) -> bytes:
+    volume = source.volume
     fault: BtrimgError = DeviceError(f"data at logical {logical}: no device that holds it can be read")
     for number, data in enumerate(volume.candidates(logical, volume.sectorsize)):
         found = volume.csum.digest(data)
