@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from btrimg.ondisk.compression import compress
 from btrimg.ondisk.constants import MAX_COMPRESSED
-from btrimg.units import round_up
+from btrimg.units import KIB, round_up
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
     from typing_extensions import Buffer
+
+_AT_ONCE = 256 * KIB  # bytes that a thread compresses before it looks for more: for small files one by one is too often
 
 
 class Prepared(NamedTuple):
@@ -22,14 +24,14 @@ class Prepared(NamedTuple):
 
     data: memoryview
     kind: int  #: Compression
-    streams: list[Future[bytes | None]]  #: of every 128 KiB; None where the stream would not be shorter
+    streams: list[Callable[[], bytes | None]]  #: of every 128 KiB; None where the stream would not be shorter
 
     def parts(self, sectorsize: int) -> Iterator[tuple[memoryview, bytes | None]]:
         """Yield the data in order, with the stream of what is to be stored compressed, once that is there."""
         plain = 0  # where what comes as it is begins
-        for number, future in enumerate(self.streams):
+        for number, get_stream in enumerate(self.streams):
             start = number * MAX_COMPRESSED
-            chunk, stream = self.data[start : start + MAX_COMPRESSED], future.result()
+            chunk, stream = self.data[start : start + MAX_COMPRESSED], get_stream()
             if stream is not None and pays(len(chunk), len(stream), sectorsize):
                 if plain < start:
                     yield self.data[plain:start], None
@@ -45,6 +47,7 @@ class Encoder:
     def __init__(self, sectorsize: int) -> None:
         self._sectorsize = sectorsize
         self._threads = ThreadPoolExecutor(os.cpu_count())
+        self._batch = _Batch(self)
 
     def prepare(self, data: Buffer, kind: int, level: int | None) -> Prepared:
         """Begin to compress *data*, which must not be changed any more; by kind NONE they stay as they are."""
@@ -52,15 +55,55 @@ class Encoder:
         if not kind:
             return Prepared(view, kind, [])
         chunks = (view[at : at + MAX_COMPRESSED] for at in range(0, len(view), MAX_COMPRESSED))
-        return Prepared(view, kind, [self._threads.submit(self._encode, chunk, kind, level) for chunk in chunks])
+        return Prepared(view, kind, [self._add(chunk, kind, level) for chunk in chunks])
 
     def close(self) -> None:
         """End the threads."""
         self._threads.shutdown(cancel_futures=True)
 
-    def _encode(self, chunk: memoryview, kind: int, level: int | None) -> bytes | None:
-        stream = compress(kind, chunk, level=level, sectorsize=self._sectorsize)
-        return stream if len(stream) < len(chunk) else None
+    def _add(self, chunk: memoryview, kind: int, level: int | None) -> Callable[[], bytes | None]:
+        batch = self._batch
+        number = batch.add(chunk, kind, level)
+        if batch.size >= _AT_ONCE:
+            batch.begin()
+        return lambda: batch.stream(number)
+
+    def begin(self, batch: _Batch) -> Future[list[bytes | None]]:
+        """Have *batch* compressed; the next chunks go to another one."""
+        self._batch = _Batch(self)
+        return self._threads.submit(self._encode, batch.chunks)
+
+    def _encode(self, chunks: list[tuple[memoryview, int, int | None]]) -> list[bytes | None]:
+        streams = (compress(kind, chunk, level=level, sectorsize=self._sectorsize) for chunk, kind, level in chunks)
+        return [
+            stream if len(stream) < len(chunk) else None for (chunk, *_), stream in zip(chunks, streams, strict=True)
+        ]
+
+
+class _Batch:
+    """Chunks that one thread compresses, once there are enough of them or somebody waits for one."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self._job: Future[list[bytes | None]] | None = None
+        self.chunks: list[tuple[memoryview, int, int | None]] = []
+        self.size = 0
+
+    def add(self, chunk: memoryview, kind: int, level: int | None) -> int:
+        """Take one more chunk; return its number."""
+        self.chunks.append((chunk, kind, level))
+        self.size += len(chunk)
+        return len(self.chunks) - 1
+
+    def begin(self) -> Future[list[bytes | None]]:
+        """Compress what is there, unless that has been begun."""
+        if self._job is None:
+            self._job = self._encoder.begin(self)
+        return self._job
+
+    def stream(self, number: int) -> bytes | None:
+        """Return the stream of a chunk, None if it would not be shorter."""
+        return self.begin().result()[number]
 
 
 def pays(plain: int, stream: int, sectorsize: int) -> bool:

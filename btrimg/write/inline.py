@@ -34,7 +34,7 @@ def inline_extent(
     size = len(data.data)
     if not 0 < size <= volume.sectorsize:
         return None
-    stream = data.streams[0].result() if data.streams else None
+    stream = data.streams[0]() if data.streams else None
     stored = bytes(data.data) if stream is None else stream
     if len(stored) > most_inline(volume, max_inline):
         return None
