@@ -11,6 +11,8 @@ export PATH := $(PATH):/usr/sbin:/sbin
 export TMPDIR ?= /var/tmp
 # Give root's apt nothing to ask.
 export DEBIAN_FRONTEND := noninteractive
+# How many tests run beside each other.
+WORKERS ?= auto
 
 .PHONY: demo test lint format bench generate oracles clean
 
@@ -18,7 +20,7 @@ demo: $(READY) $(IMAGE)  ## Show what btrimg is for, on a small image
 	@$(BIN)/python fixtures/demo.py
 
 test: $(READY) oracles  ## Run every test that this machine can run
-	$(BIN)/pytest --junitxml=build/tests.xml
+	$(BIN)/pytest -n $(WORKERS) --junitxml=build/tests.xml
 
 lint: $(READY)  ## Check style and types
 	$(BIN)/ruff check

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import pytest
 from hypothesis import settings
@@ -35,6 +35,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if item.get_closest_marker(oracle):
             item.user_properties.append(("oracle", oracle))  # into --junitxml, for .ci/oracle_tests.py
             require()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep together what needs the same images when tests run side by side (``-n``)."""
+    from support.workers import ByImage
+
+    return ByImage(config, log)
 
 
 @pytest.fixture(scope="session")

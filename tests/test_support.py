@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import stat
 import struct
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 from support import kernel, oracles
 from support.kernel import FIEMAP_ENCODED, FIEMAP_INLINE, FIEMAP_SHARED, FIEMAP_UNWRITTEN
+from support.matrix import name_of, variants
 from support.populate import BLOCK, COLLIDING, ODD_NAMES, TIMES
+from support.workers import unit_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -202,9 +207,41 @@ def test_all_devices_and_mounts_are_given_back(kernel_image: Callable[..., Kerne
         assert kernel.subvolume_id(top) == kernel.TOP_LEVEL
     with open("/proc/mounts", encoding="utf-8", errors="surrogateescape") as mounts:
         assert top not in mounts.read()
-    assert not [
-        line for line in kernel.run("losetup", "--list", "--noheadings").splitlines() if image.devices[0] in line
-    ]
+    assert not kernel.still_attached(image.devices)
+
+
+_CHILD = """
+import sys
+from support import kernel
+print("waits", flush=True)
+with kernel.alone(sys.argv[1:]):
+    print("has it")
+"""
+
+
+def test_only_one_process_has_a_filesystem_attached(demo_image: str, forged: str) -> None:
+    command = [sys.executable, "-c", _CHILD, forged]
+    environment = os.environ | {"PYTHONPATH": os.path.dirname(__file__)}
+    said = []
+    with kernel.alone([demo_image]):
+        with kernel.alone([forged, os.devnull]):
+            child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+            assert child.stdout
+            said.append(child.stdout.readline())
+        said += [child.stdout.readline()] if select.select([child.stdout], [], [], 0.2)[0] else []
+        said.append("is given back\n")
+    said += child.communicate()[0].splitlines(keepends=True)
+    assert child.returncode == 0
+    assert said == ["waits\n", "is given back\n", "has it\n"]
+
+
+def test_tests_of_one_image_stay_together() -> None:
+    cell = name_of(variants()[0])
+    clean, matrix = f"tests/check/test_clean.py::test_a[{cell}]", f"tests/filesystem/test_matrix.py::test_b[{cell}]"
+    assert unit_of(clean) == unit_of(matrix) == cell
+    assert unit_of("tests/check/test_clean.py::test_a[mixed]") == "tests/check/test_clean.py"
+    assert unit_of("tests/check/test_clean.py::TestA::test_a") == "tests/check/test_clean.py"
+    assert unit_of("tests/test_crafted.py::test_a[b::c]") != unit_of("tests/test_crafted.py::test_a[b::d]")
 
 
 def test_a_missing_oracle_skips_or_fails(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from support import kernel
 from support.images import DEVICES, MIB, mkfs, new_devices
-from support.matrix import options_of, variants
+from support.matrix import name_of, options_of, variants
 from support.populate import populate
 
 from btrimg.check.scrub import scrub
@@ -81,7 +81,7 @@ def sectors(rows: Iterable[Row]) -> set[Sector]:
     return {sector for row in rows for sector in row.sectors}
 
 
-@pytest.fixture(params=list(BY_PROFILE.values()), ids=list(BY_PROFILE))
+@pytest.fixture(params=list(BY_PROFILE.values()), ids=name_of)
 def cell(request: pytest.FixtureRequest) -> Variant:
     """Give a variant of every profile, all checksums among them."""
     variant: Variant = request.param

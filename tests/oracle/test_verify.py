@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import glob
-import os
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -77,11 +75,7 @@ def verified(
 
 
 def assert_nothing_left(devices: Sequence[str]) -> None:
-    attached = []
-    for path in glob.glob("/sys/block/loop*/loop/backing_file"):
-        with suppress(FileNotFoundError), open(path, encoding="utf-8") as file:
-            attached.append(file.read().strip())
-    assert not set(attached) & set(map(os.path.realpath, devices))
+    assert not writing.still_attached(devices)
     with open("/proc/self/mountinfo", encoding="utf-8") as file:
         assert "btrimg-verify-" not in file.read()
 

@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import glob
 import os
 import struct
 import subprocess
 import tempfile
+import time
+from collections import Counter
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from btrimg.ondisk.constants import MAGIC, SUPERBLOCK_OFFSETS, SUPERBLOCK_SIZE
+from btrimg.ondisk.superblock import Superblock
 from btrimg.oracle.calls import FIEMAP_ENCODED as FIEMAP_ENCODED
 from btrimg.oracle.calls import FIEMAP_INLINE as FIEMAP_INLINE
 from btrimg.oracle.calls import FIEMAP_LAST as FIEMAP_LAST
@@ -86,10 +92,57 @@ def run(*command: str) -> str:
 
 
 @contextmanager
+def alone(images: Sequence[str]) -> Iterator[None]:
+    """Wait until no other process has any image of the same filesystems attached, and keep them from it.
+
+    The kernel takes a second device of the same fsid for one that has moved, and btrfs-progs look for devices among all
+    that are attached: two copies of an image must never be there together, as workers that run beside each other would
+    have it. Within a process it is up to the caller.
+    """
+    with ExitStack() as stack:
+        for place in sorted({int.from_bytes(fsid[:7]) for fsid in map(_fsid, images) if fsid}):
+            stack.enter_context(_held(place))
+        yield
+
+
+@contextmanager
+def _held(place: int) -> Iterator[None]:
+    """Hold the byte at *place* of a file that all processes lock; the system gives it back when the process ends."""
+    _holders[place] += 1
+    try:
+        if _holders[place] == 1:
+            fcntl.lockf(_lock_file(), fcntl.LOCK_EX, 1, place)
+        yield
+    finally:
+        _holders[place] -= 1
+        if not _holders[place]:
+            fcntl.lockf(_lock_file(), fcntl.LOCK_UN, 1, place)
+
+
+_holders: Counter[int] = Counter()
+
+
+@cache
+def _lock_file() -> int:
+    """Open the file once: closing any descriptor of it would give back all that the process has locked."""
+    return os.open(os.path.join(tempfile.gettempdir(), "btrimg-attached.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+
+
+def _fsid(image: str) -> bytes | None:
+    """Return the fsid in the first superblock of an image, None if there is no superblock."""
+    with opened(image) as fd:
+        raw = os.pread(fd, SUPERBLOCK_SIZE, SUPERBLOCK_OFFSETS[0])
+    superblock = Superblock.unpack(raw) if len(raw) == SUPERBLOCK_SIZE else None
+    return superblock.fsid if superblock and superblock.magic == MAGIC else None
+
+
+@contextmanager
 def loop_devices(images: Sequence[str], *, read_only: bool = False) -> Iterator[list[str]]:
-    """Attach every image to a loop device of its own; detach them at the end."""
+    """Attach every image to a loop device of its own; detach them at the end. Only one process has a filesystem so."""
     mode = ["--read-only"] if read_only else []
     with ExitStack() as stack:
+        stack.enter_context(alone(images))
+        stack.callback(still_attached, images)
         devices = []
         for image in images:
             device = run("losetup", "--find", "--show", *mode, image).strip()
@@ -108,6 +161,22 @@ def _detach(device: str) -> None:
         finally:
             os.close(fd)
     run("losetup", "--detach", device)
+
+
+def still_attached(images: Sequence[str]) -> set[str]:
+    """Return which of *images* are attached to loop devices, but wait for what is only about to be given back.
+
+    A detached device stays until the last one who has it open closes it, and btrfs-progs open each for a moment.
+    """
+    wanted, end = set(map(os.path.realpath, images)), time.monotonic() + 5
+    while True:
+        found = set()
+        for path in glob.glob("/sys/block/loop*/loop/backing_file"):
+            with suppress(OSError), open(path, encoding="utf-8", errors="surrogateescape") as file:
+                found.add(file.read().rstrip("\n"))
+        if not found & wanted or time.monotonic() > end:
+            return found & wanted
+        time.sleep(0.01)
 
 
 @contextmanager
