@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 
 _MOST_ROUNDS = 100  # 3 to 5 are usual
+_MANY = 4096  # changed items of the extent tree; sorting and cutting so many takes some 10 ms in every round
 
 
 def commit(txn: Transaction) -> None:
@@ -40,6 +41,9 @@ def commit(txn: Transaction) -> None:
     if txn.has_tree(TreeId.CSUM_TREE):
         txn.csums.apply(txn.tree(TreeId.CSUM_TREE))
         txn.flush(TreeId.CSUM_TREE)
+    _apply(txn, txn.refs.blocks)
+    if txn.tree(TreeId.EXTENT_TREE).pending > _MANY:
+        txn.flush(TreeId.EXTENT_TREE)  # so that the rounds deal with few
     _merge_accounts(txn)
     txn.writer.barrier()
     superblock = _new_superblock(txn)

@@ -154,36 +154,46 @@ class _Merge:
     def _merge_leaves(self) -> Iterator[tuple[_Touched | None, list[Key], list[bytes]]]:
         """Yield every run of neighbouring touched leaves: the first of them, and the items that they are to hold."""
         if not self._levels:
-            new = [(key, payload) for key, payload in self._changes if payload is not None]
-            if self._files:
-                self._extents += [
-                    ExtentChange(key, None, payload) for key, payload in new if key[1] == ItemType.EXTENT_DATA
-                ]
-            yield None, [key for key, _ in new], [payload for _, payload in new]
+            keys, payloads = list[Key](), list[bytes]()
+            self._append(self._changes, keys, payloads)
+            yield None, keys, payloads
             return
         for run in _runs(self._levels[-1]):
-            keys: list[Key] = []
-            payloads: list[bytes] = []
+            keys, payloads = [], []
             for touched in run:
                 self._merge_leaf(touched, keys, payloads)
             yield run[0], keys, payloads
 
     def _merge_leaf(self, touched: _Touched, keys: list[Key], payloads: list[bytes]) -> None:
         """Append the items of a leaf, with its changes made, to *keys* and *payloads*."""
-        block, slot = touched.block, 0
-        for key, payload in self._changes[touched.first : touched.last]:
-            stop = bisect_left(block.slots, key, slot)
-            keys += map(block.key, range(slot, stop))
-            payloads += map(block.payload, range(slot, stop))
-            there = stop < len(block) and block.slots[stop][:3] == key
+        block, slots = touched.block, touched.block.slots
+        slot, count = 0, len(touched.block)
+        for at in range(touched.first, touched.last):
+            key, payload = self._changes[at]
+            stop = bisect_left(slots, key, slot)
+            if stop > slot:
+                _copy(block, slot, stop, keys, payloads)
+            if stop == count:
+                self._append(self._changes[at : touched.last], keys, payloads)
+                return
+            there = slots[stop][:3] == key
             slot = stop + there
             if payload is not None:
                 keys.append(key)
                 payloads.append(payload)
             if self._files and key[1] == ItemType.EXTENT_DATA:
                 self._extents.append(ExtentChange(key, block.payload(stop) if there else None, payload))
-        keys += map(block.key, range(slot, len(block)))
-        payloads += map(block.payload, range(slot, len(block)))
+        _copy(block, slot, count, keys, payloads)
+
+    def _append(self, changes: Changes, keys: list[Key], payloads: list[bytes]) -> None:
+        """Append changes behind the last item of a leaf, where there is nothing to delete."""
+        new = [(key, payload) for key, payload in changes if payload is not None]
+        keys += [key for key, _ in new]
+        payloads += [payload for _, payload in new]
+        if self._files:
+            self._extents += [
+                ExtentChange(key, None, payload) for key, payload in new if key[1] == ItemType.EXTENT_DATA
+            ]
 
     @staticmethod
     def can_split(plan: Plan) -> bool:
@@ -262,6 +272,12 @@ def _runs(touched: Sequence[_Touched]) -> Iterator[list[_Touched]]:
             run = []
         run.append(each)
     yield run
+
+
+def _copy(block: Block, start: int, end: int, keys: list[Key], payloads: list[bytes]) -> None:
+    """Append some items of a leaf to *keys* and *payloads*."""
+    keys += map(block.key, range(start, end))
+    payloads += map(block.payload, range(start, end))
 
 
 def _old_entries(block: Block, start: int, end: int) -> list[tuple[Key, Child]]:

@@ -152,7 +152,7 @@ class Transaction:
     def flush(self, tree_id: int) -> None:
         """Merge what is pending in a tree into new blocks, and write them to free space.
 
-        Memory is given back; to who reads the tree nothing changes. Not for the ACCOUNTS, which a commit merges.
+        Memory is given back; to who reads the tree nothing changes. Of the ACCOUNTS, a commit merges what is left.
         """
         if not self.has_changed(tree_id):
             return
