@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from btrimg.errors import OptionError
 from btrimg.ondisk.constants import BlockGroup, CompatRo, CsumType, Incompat
 from btrimg.units import round_down
+from btrimg.volume.devicemap import RESERVED
 from btrimg.volume.profiles import PROFILES
 from btrimg.write.features import bits_of, refuse_missing, wanted
 
@@ -32,8 +33,9 @@ _USUAL_NODESIZE = 16 << 10
 _LABEL_MAX = 255  # bytes; the last of the field's 256 is a NUL
 _UUID_SIZE = 16
 _MAX_SIZE = 1 << 63  # loff_t
-_SMALL_STRIPE = 4 << 20
-RESERVED = 1 << 20  #: bytes at the start of each device that no chunk takes (BTRFS_DEVICE_RANGE_RESERVED)
+_SMALL_CHUNK = 4 << 20  # bytes of each stripe that write/chunks.py gives to a chunk of a small filesystem
+# With fewer free tree blocks Linux 6.18 mounts it, and makes no file in it (measured with nodes of all sizes).
+_FREE_BLOCKS = 768
 
 _RAID56 = BlockGroup.RAID5 | BlockGroup.RAID6
 _RAID1C34 = BlockGroup.RAID1C3 | BlockGroup.RAID1C4
@@ -233,11 +235,8 @@ def _refuse_names(options: Options) -> None:
 
 
 def minimum_size(options: Options) -> int:
-    """Return the bytes that each device must have at least.
-
-    What precedes the first chunk, and twice a stripe of each kind of block group, of the size that the kernel gives
-    them on devices as small as that.
-    """
-    kinds = (options.metadata, options.system) if options.mixed else (options.metadata, options.system, options.data)
-    stripes = sum(2 if bits == BlockGroup.DUP else 1 for bits in kinds)
-    return RESERVED + 2 * stripes * _SMALL_STRIPE
+    """Return the bytes that each device must have at least, so that the kernel can make files in the filesystem."""
+    metadata = max(_SMALL_CHUNK, _FREE_BLOCKS * options.nodesize)
+    kinds = [(options.system, _SMALL_CHUNK), (options.metadata, metadata)]
+    kinds += [] if options.mixed else [(options.data, _SMALL_CHUNK)]
+    return RESERVED + sum(size * (2 if bits == BlockGroup.DUP else 1) for bits, size in kinds)

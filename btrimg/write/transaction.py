@@ -24,7 +24,7 @@ from btrimg.write.refs import References
 from btrimg.write.space import Space
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from btrimg.ondisk.inodes import Timespec
     from btrimg.ondisk.record import Value
@@ -59,7 +59,9 @@ class Transaction:
         now: Timespec,
         uuids: Callable[[], bytes],
         policy: Policy | None = None,
+        items: Iterable[tuple[int, Key, bytes]] = (),
     ) -> None:
+        """Begin; *policy* and *items*, as (tree, key, payload), are those of a new filesystem, which has none yet."""
         self.volume, self.writer, self.now, self.uuids = volume, writer, now, uuids
         self.superblock: Superblock = volume.superblock  #: as the commit will write it
         self.generation: int = self.superblock.generation + 1  #: transid of the commit to come
@@ -69,6 +71,8 @@ class Transaction:
         self.refs = References(self.tree(TreeId.EXTENT_TREE), volume.nodesize)
         self.csums = PendingCsums(volume.csum.size, volume.sectorsize, volume.nodesize)
         self.before_commit: list[Callable[[], None]] = []  #: called first by a commit: who holds back data, writes it
+        for tree_id, key, payload in items:
+            self.tree(tree_id).put(key, payload)
         self.space = Space(volume, self.tree, policy)
 
     def __enter__(self) -> Self:
