@@ -73,15 +73,15 @@ def test_every_copy_and_the_parity_of_random_writes(
 ) -> None:
     paths, chunks = array(tmp_path, profile, width)
     total = sum(each.length for each in chunks.values())
-    model = bytearray(total)
+    model = bytearray(random.Random(width).randbytes(total))
+    starts = st.one_of(st.integers(0, total - 1), st.integers(0, total // 4096 - 1).map(lambda block: block * 4096))
+    lengths = st.one_of(st.integers(1, 20000), st.integers(1, total))
     with opened(paths) as volume, DeviceSink(volume.devices) as sink:
         writer = VolumeWriter(volume, sink)
-        for seed in range(data.draw(st.integers(1, 4))):
-            start = data.draw(
-                st.one_of(st.integers(0, total - 1), st.integers(0, total // 4096 - 1).map(lambda n: n * 4096))
-            )
-            length = min(data.draw(st.one_of(st.integers(1, 20000), st.integers(1, total))), total - start)
-            model[start : start + length] = content = random.Random(seed).randbytes(length)
+        writer.write(LOGICAL, model)
+        for seed, (start, length) in enumerate(data.draw(st.lists(st.tuples(starts, lengths), min_size=1, max_size=4))):
+            content = random.Random(seed).randbytes(min(length, total - start))
+            model[start : start + len(content)] = content
             writer.write(LOGICAL + start, content)
             check_copies(volume, bytes(model))
             check_parity(volume)
