@@ -157,7 +157,7 @@ class Ledger:
         Raises CorruptError when something was released that was free already.
         """
         item = self._item(group)
-        if self._has_space_tree and group.changed:
+        if self._has_space_tree and (group.changed or not group.recorded):
             gained = self._load_record(group).update(self._tree(TreeId.FREE_SPACE_TREE), group.changed)
             if gained != (0 if group.recorded else group.chunk.length) - group.growth:
                 raise CorruptError(f"bytes of block group {group.chunk.logical} are to be free that are so already")
