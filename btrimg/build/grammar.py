@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import stat
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from btrimg.build import readers as read
 from btrimg.build import values as made
@@ -69,6 +69,7 @@ _SOURCES = {
     "stamp": read.read_bytes,
     "zeros": read.read_size,
 }
+_LONGEST_PATTERN = 1024  # bytes; a stamp leaves room in its block
 CONTENT: dict[str, Reader] = {
     **_SOURCES,
     "size": read.read_size,
@@ -102,8 +103,8 @@ def content_of(given: Given, label: bytes = b"") -> Content | None:
         return None
     if "size" not in given:
         raise ValueError(f"{kind} needs a size")
-    if not given[kind]:
-        raise ValueError(f"{kind} is empty")
+    if not 0 < len(given[kind]) <= _LONGEST_PATTERN:
+        raise ValueError(f"{kind} must have 1 to {_LONGEST_PATTERN} bytes")
     return Content("pattern" if kind == "pattern" else "stamp", given[kind], given["size"])
 
 
@@ -156,7 +157,7 @@ def attributes_of(given: Given) -> Attributes:
 
 # Storage and parts
 
-_COMPRESSION: dict[str, Reader] = {"compress": read.read_compression, "compress-force": read.read_boolean}
+_COMPRESSION: dict[str, Reader] = {"compress": read.read_compression}
 _KINDS: dict[str, Reader] = {"nodatacow": read.read_boolean, "nodatasum": read.read_boolean}
 _LAYOUT: dict[str, Reader] = {"pieces": read.read_count, "at": read.read_place}
 STORAGE: dict[str, Reader] = {**_COMPRESSION, **_KINDS, **_LAYOUT, "inline": read.read_boolean}
@@ -168,7 +169,6 @@ def storage_of(given: Given, usual: Storage = Storage()) -> Storage:  # noqa: B0
     nodatacow = given.get("nodatacow", usual.nodatacow)
     storage = Storage(
         given.get("compress", usual.compress),
-        given.get("compress-force", usual.force_compress),
         given.get("inline", usual.inline),
         nodatacow,
         given.get("nodatasum", usual.nodatasum) or nodatacow,
@@ -189,7 +189,7 @@ PART: dict[str, Reader] = {
     **_OF_WRITES,
     "inline": read.read_boolean,
     "offset": read.read_size,
-    "prealloc": lambda value: value if value is True else read.read_length(value),
+    "prealloc": read.read_length,
     "hole": read.read_length,
     "from": read.read_source,
     "extent": read.read_bytes,
@@ -221,9 +221,6 @@ def _part(given: Given, index: int, usual: Storage) -> Part:
     if content and "size" in given and _sized(content, given) is not None:
         raise ValueError("size goes with pattern, stamp and host only: a hole is a part of its own")
     kinds = [key for key in _PART_KINDS if key in given]
-    is_extent = "extent" in given
-    if kinds == ["prealloc", "extent"] and given["prealloc"] is True:
-        kinds = ["extent"]
     kind = kinds[0] if kinds else ""
     if len(kinds) + bool(content) != 1:
         raise ValueError("a part is content, prealloc, hole, from or extent: one of them")
@@ -233,7 +230,7 @@ def _part(given: Given, index: int, usual: Storage) -> Part:
     elif kind == "prealloc":
         allowed |= {*_LAYOUT}
     elif kind in ("from", "extent"):
-        allowed |= {"from-offset", "length"} | ({"prealloc"} if is_extent else set())
+        allowed |= {"from-offset", "length"}
     for key in given:
         if key not in allowed:
             raise ValueError(f"{key} does not go with {kind or 'content'}")
@@ -241,15 +238,12 @@ def _part(given: Given, index: int, usual: Storage) -> Part:
     if content:
         return Part("data", offset, content.size, content, storage_of(given, usual))
     if kind == "prealloc":
-        if given["prealloc"] is True:
-            raise ValueError("prealloc must be a length, or true besides extent")
         return Part("prealloc", offset, given["prealloc"], storage=storage_of(given, usual))
     if kind == "hole":
         return Part("hole", offset, given["hole"])
-    place = {"source": given[kind], "source_offset": given.get("from-offset", 0)}
-    if is_extent:
-        return Part("extent", offset, given.get("length"), **place, unwritten="prealloc" in given)
-    return Part("shared", offset, given.get("length"), **place)
+    name: Literal["shared", "extent"] = "shared" if kind == "from" else "extent"
+    source_offset = given.get("from-offset", 0)
+    return Part(name, offset, given.get("length"), source=given[kind], source_offset=source_offset)
 
 
 # The verbs
@@ -299,7 +293,7 @@ def _define_extent(name: bytes, given: Given) -> Operation:
         raise ValueError("takes content, or prealloc")
     if content and _sized(content, given) is not None:
         raise ValueError("size goes with pattern, stamp and host only")
-    if not content and ("compress" in given or "compress-force" in given):
+    if not content and "compress" in given:
         raise ValueError("what is only reserved is not compressed")
     return made.DefineExtent(name, content, given.get("prealloc"), storage_of(given))
 

@@ -36,7 +36,6 @@ class Storage(NamedTuple):
     """How content is kept."""
 
     compress: Compression | None = None  #: None for what is usual in that directory or filesystem
-    force_compress: bool = False  #: even where it saves less than a sector
     inline: bool | None = None  #: None for what the kernel would do
     nodatacow: bool = False
     nodatasum: bool = False
@@ -68,7 +67,6 @@ class Part(NamedTuple):
     storage: Storage = Storage()
     source: bytes = b""  #: path of the file that is shared from, empty for this file itself; or name of the extent
     source_offset: int = 0
-    unwritten: bool = False  #: of an extent: as prealloc
 
 
 class MakeDirectory(NamedTuple):

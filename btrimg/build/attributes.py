@@ -1,0 +1,116 @@
+"""Attributes of a recipe on inodes of a transaction: modes, owners, flags, times and xattrs."""
+
+from __future__ import annotations
+
+import stat
+from typing import TYPE_CHECKING
+
+from btrimg.build.content import content_bytes
+from btrimg.errors import RefusedError
+from btrimg.ondisk.constants import InodeFlag
+from btrimg.write import inodes, xattrs
+from btrimg.write.inodes import Times
+
+if TYPE_CHECKING:
+    from btrimg.build.content import Surroundings
+    from btrimg.build.paths import Spot
+    from btrimg.build.values import Attributes
+    from btrimg.ondisk.record import Value
+
+_USUAL_MODE = {stat.S_IFDIR: 0o755, stat.S_IFLNK: 0o777}
+_OTHERS = 0o644
+
+
+def times_of(attributes: Attributes, spot: Spot) -> Times:
+    """Return the times of a new inode: those that are said, else the clock."""
+    now = spot.files.now
+    given = (attributes.atime, attributes.ctime, attributes.mtime, attributes.otime)
+    return Times(*(now if time is None else time for time in given))
+
+
+def flags_of(parent: Spot, kind: int, attributes: Attributes, around: Surroundings) -> int:
+    """Return the flags of a new inode of type *kind* in the directory *parent*."""
+    flags = inodes.inherited_flags(inodes.read(*parent).flags, kind) | (attributes.flags or 0)
+    compression = xattr_values(attributes, around).get(xattrs.COMPRESSION, b"")
+    return flags | xattrs.compression_flags(compression)
+
+
+def create(
+    parent: Spot,
+    kind: int,
+    attributes: Attributes,
+    around: Surroundings,
+    *,
+    ino: int | None = None,
+    flags: int | None = None,
+    size: int = 0,
+    nbytes: int = 0,
+    rdev: int = 0,
+) -> int:
+    """Make an inode of type *kind* in the directory *parent*, with xattrs, but without names; return its number."""
+    files = parent.files
+    ino = inodes.create(
+        files,
+        kind | (_USUAL_MODE.get(kind, _OTHERS) if attributes.mode is None else attributes.mode),
+        ino=ino,
+        uid=attributes.uid or 0,
+        gid=attributes.gid or 0,
+        rdev=rdev,
+        size=size,
+        nbytes=nbytes,
+        flags=flags_of(parent, kind, attributes, around) if flags is None else flags,
+        times=times_of(attributes, parent),
+    )
+    if attributes.xattrs:
+        xattrs.put_all(files, ino, xattr_values(attributes, around))
+    return ino
+
+
+def create_symlink(parent: Spot, target: bytes, attributes: Attributes, around: Surroundings) -> int:
+    """Make a symlink in the directory *parent*, with xattrs, but without names; return its number."""
+    files = parent.files
+    ino = inodes.create_symlink(
+        files,
+        target,
+        uid=attributes.uid or 0,
+        gid=attributes.gid or 0,
+        flags=attributes.flags or 0,
+        times=times_of(attributes, parent),
+    )
+    if attributes.mode is not None:
+        inodes.change(files, ino, mode=stat.S_IFLNK | attributes.mode)
+    if attributes.xattrs:
+        xattrs.put_all(files, ino, xattr_values(attributes, around))
+    return ino
+
+
+def xattr_values(attributes: Attributes, around: Surroundings) -> dict[bytes, bytes]:
+    """Return the xattrs with their values."""
+    return {name: content_bytes(content, around) for name, content in attributes.xattrs}
+
+
+def change(spot: Spot, attributes: Attributes, around: Surroundings) -> None:
+    """Change the attributes that are said of an inode that is there; its ctime, unless said, is the clock's."""
+    files, ino = spot
+    for name, value in xattr_values(attributes, around).items():
+        xattrs.set_value(files, ino, name, value)
+    item = inodes.read(files, ino)
+    new_flags = (attributes.flags or 0) & ~item.flags & int(InodeFlag.NODATASUM | InodeFlag.NODATACOW)
+    if new_flags and item.size and stat.S_ISREG(item.mode):
+        raise RefusedError("nodatacow and nodatasum must be said when a file is made: this one has content")
+    fields: dict[str, Value] = {"ctime": files.now}
+    if attributes.mode is not None:
+        fields["mode"] = stat.S_IFMT(item.mode) | attributes.mode
+    if attributes.flags is not None:
+        fields["flags"] = _changed_flags(item.flags, attributes.flags)
+    for field in ("uid", "gid", "atime", "mtime", "ctime", "otime"):
+        value = getattr(attributes, field)
+        if value is not None:
+            fields[field] = value
+    inodes.change(files, ino, **fields)
+
+
+def _changed_flags(old: int, new: int) -> int:
+    """Return the flags that a user sees replaced, those that say how data are stored kept (FS_IOC_SETFLAGS)."""
+    kept = InodeFlag.NODATACOW | InodeFlag.NODATASUM | InodeFlag.PREALLOC | InodeFlag.COMPRESS | InodeFlag.NOCOMPRESS
+    return old & int(kept) | new

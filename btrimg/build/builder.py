@@ -1,0 +1,227 @@
+"""Does what a recipe says, in transactions on a filesystem."""
+
+from __future__ import annotations
+
+import stat
+from typing import TYPE_CHECKING, Any, Self
+
+from btrimg.build import attributes, values
+from btrimg.build.content import Surroundings, reading
+from btrimg.build.filedata import FileData
+from btrimg.build.paths import Paths, Spot
+from btrimg.build.values import Attributes, Storage
+from btrimg.errors import BtrimgError, RecipeError, RefusedError
+from btrimg.filesystem.inode import quoted
+from btrimg.ondisk.constants import FileType, InodeFlag
+from btrimg.units import MIB
+from btrimg.write import contents, fileextents, inodes, names, reflink, xattrs
+from btrimg.write.data import DataSink
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from btrimg.build.recipe import Origin
+    from btrimg.build.values import Compression, Operation
+    from btrimg.ondisk.record import Value
+    from btrimg.write.transaction import Transaction
+
+_AT_ONCE = 100_000  # items that are kept in memory before a commit
+_PIECE = 128 * MIB  # bytes that are written in one go: those of the longest extent
+_LOOK = 256  # operations after which they are counted
+
+
+class Builder:
+    """Changes the files of a filesystem by *txn* (context manager).
+
+    Errors while something is done are RecipeErrors that name its entry. The caller commits what is left at the end.
+    """
+
+    def __init__(
+        self,
+        txn: Transaction,
+        *,
+        directory: bytes = b"",
+        seed: bytes = b"",
+        compress: Compression = values.Compression(0),  # noqa: B008 (it is frozen)
+        progress: Callable[[int, int], None] = lambda _things, _bytes: None,
+    ) -> None:
+        """Do things relative to the *directory* of the host; *progress* is told of things and bytes done."""
+        self.txn = txn
+        self._directory, self._seed, self._progress = directory, seed, progress
+        self._around = Surroundings(directory, seed, "")
+        self._origin: Origin
+        self._paths = Paths(txn)
+        self._sink = DataSink(txn)
+        txn.before_commit.append(self._sink.flush)
+        self._data = FileData(txn, self._sink, self._paths, compress)
+        self._given_times: dict[tuple[int, int], dict[str, Value]] = {}  # of directories, by subvolume and inode
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._sink.close()
+
+    def run(self, operations: Iterable[tuple[Origin, Operation]]) -> None:
+        """Do all *operations*, in order; raise RecipeError for the first one that cannot be done."""
+        for number, (origin, operation) in enumerate(operations, 1):
+            self._origin, self._around = origin, Surroundings(self._directory, self._seed, origin.label)
+            try:
+                _DO[type(operation)](self, operation)
+            except RecipeError:
+                raise
+            except BtrimgError as error:
+                raise origin.error(str(error)) from None
+            self._progress(1, 0)
+            if number % _LOOK == 0 and self._pending() > _AT_ONCE:
+                self.txn.commit()
+        self._data.refuse_unused()
+
+    def _pending(self) -> int:
+        return sum(self.txn.tree(tree_id).pending for tree_id in self.txn.changed_trees())
+
+    # Names
+
+    def _place(self, path: bytes) -> tuple[Spot, bytes]:
+        """Return the directory for something new at *path*, and its name there."""
+        if self._paths.entry(path):
+            raise RefusedError("is there already")
+        return self._paths.parent(path)
+
+    def _enter(self, parent: Spot, name: bytes, ino: int, kind: FileType) -> None:
+        names.enter(parent.files, parent.ino, name, ino, kind)
+        self._touched(parent)
+
+    def _touched(self, directory: Spot) -> None:
+        """Give a directory, whose entries changed, the times back that the recipe gave it."""
+        given = self._given_times.get((directory.files.id, directory.ino))
+        if given:
+            inodes.change(directory.files, directory.ino, **given)
+
+    def _remember_times(self, directory: Spot, said: Attributes) -> None:
+        given: dict[str, Value] = {}
+        if said.mtime is not None:
+            given["mtime"] = said.mtime
+        if said.ctime is not None:
+            given["ctime"] = said.ctime
+        if given:
+            self._given_times.setdefault((directory.files.id, directory.ino), {}).update(given)
+
+    def _make_directory(self, do: values.MakeDirectory) -> None:
+        missing = self._paths.missing(do.path)
+        if not missing:
+            raise RefusedError("is there already")
+        for path in missing:
+            said = do.attributes if path == do.path else Attributes()
+            parent, name = self._paths.parent(path)
+            ino = attributes.create(parent, stat.S_IFDIR, said, self._around)
+            self._enter(parent, name, ino, FileType.DIR)
+            self._remember_times(Spot(parent.files, ino), said)
+
+    def _make_file(self, do: values.MakeFile) -> None:
+        parent, name = self._place(do.path)
+        files = parent.files
+        flags = attributes.flags_of(parent, stat.S_IFREG, do.attributes, self._around)
+        laid = self._data.lay(do, flags, self._around)
+        if laid.reserved:
+            flags |= InodeFlag.PREALLOC
+        ino = files.new_ino()
+        nbytes = fileextents.lay(files, ino, laid.size, laid.pieces)
+        size = laid.size
+        attributes.create(
+            parent, stat.S_IFREG, do.attributes, self._around, ino=ino, flags=flags, size=size, nbytes=nbytes
+        )
+        self._enter(parent, name, ino, FileType.REG_FILE)
+        self._progress(0, size)
+
+    def _make_symlink(self, do: values.MakeSymlink) -> None:
+        parent, name = self._place(do.path)
+        ino = attributes.create_symlink(parent, do.to, do.attributes, self._around)
+        self._enter(parent, name, ino, FileType.SYMLINK)
+
+    def _make_link(self, do: values.MakeLink) -> None:
+        parent, name = self._place(do.path)
+        files, ino = self._paths.find(do.to)
+        if files is not parent.files:
+            raise RefusedError(f"{quoted(do.to)} is in another subvolume: a hard link cannot leave its own")
+        names.link(files, parent.ino, name, ino)
+        self._touched(parent)
+
+    def _make_node(self, do: values.MakeNode) -> None:
+        parent, name = self._place(do.path)
+        rdev = inodes.device_number(*do.device)
+        ino = attributes.create(parent, do.kind, do.attributes, self._around, rdev=rdev)
+        self._enter(parent, name, ino, inodes.file_type(do.kind))
+
+    def _change(self, do: values.Change) -> None:
+        spot = self._paths.find(do.path)
+        for name in do.remove_xattrs:
+            xattrs.remove(*spot, name)
+        attributes.change(spot, do.attributes, self._around)
+        if inodes.file_type(inodes.read(*spot).mode) == FileType.DIR:
+            self._remember_times(spot, do.attributes)
+
+    # Contents
+
+    def _write(self, do: values.Write) -> None:
+        spot = self._paths.find(do.path)
+        with reading(do.content, self._around, do.offset) as (read, length):
+            storage = self._data.storage(spot, do.storage)
+            for done in range(0, length, _PIECE):
+                size = min(_PIECE, length - done)
+                contents.write(*spot, do.offset + done, read(size), storage)
+                storage = storage._replace(at=None if storage.at is None else storage.at + size)
+        self._progress(0, length)
+
+    def _punch(self, do: values.Punch) -> None:
+        spot = self._paths.find(do.path)
+        contents.punch(*spot, do.offset, do.length, self._data.storage(spot, Storage()))
+
+    def _preallocate(self, do: values.Preallocate) -> None:
+        spot = self._paths.find(do.path)
+        storage = self._data.storage(spot, do.storage)
+        contents.preallocate(*spot, do.offset, do.length, storage, keep_size=do.keep_size)
+
+    def _truncate(self, do: values.Truncate) -> None:
+        spot = self._paths.find(do.path)
+        contents.truncate(*spot, do.size, self._data.storage(spot, Storage()))
+
+    def _reflink(self, do: values.Reflink) -> None:
+        source = self._paths.find(do.source)
+        if self._paths.entry(do.path) is None:
+            parent, name = self._place(do.path)
+            flags = inodes.read(*source).flags & int(InodeFlag.NODATASUM | InodeFlag.NODATACOW)
+            ino = attributes.create(parent, stat.S_IFREG, Attributes(flags=flags), self._around)
+            self._enter(parent, name, ino, FileType.REG_FILE)
+        target = self._paths.find(do.path)
+        storage = self._data.storage(target, Storage())
+        reflink.clone_range(*source, do.source_offset, do.length or 0, *target, do.offset, storage)
+
+    def _define_extent(self, do: values.DefineExtent) -> None:
+        self._data.define(do, self._origin, self._around)
+
+    # The clock, and the end of transactions
+
+    def _set_clock(self, do: values.SetClock) -> None:
+        self.txn.now = do.time
+
+    def _commit(self, _: values.Commit) -> None:
+        self.txn.commit()
+
+
+_DO: dict[type, Callable[[Builder, Any], None]] = {
+    values.MakeDirectory: Builder._make_directory,
+    values.MakeFile: Builder._make_file,
+    values.MakeSymlink: Builder._make_symlink,
+    values.MakeLink: Builder._make_link,
+    values.MakeNode: Builder._make_node,
+    values.Change: Builder._change,
+    values.Write: Builder._write,
+    values.Punch: Builder._punch,
+    values.Preallocate: Builder._preallocate,
+    values.Truncate: Builder._truncate,
+    values.Reflink: Builder._reflink,
+    values.DefineExtent: Builder._define_extent,
+    values.SetClock: Builder._set_clock,
+    values.Commit: Builder._commit,
+}
