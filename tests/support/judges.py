@@ -1,0 +1,62 @@
+"""Who judges an image that btrimg wrote: ``btrimg check --data``, and ``btrfs check`` in both modes.
+
+With BTRIMG_PROGS=DIRECTORY the btrfs-progs there judge too, beside those on the PATH. Only an image of which nobody
+complains may be mounted.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from btrimg.check.rule import rules
+from btrimg.check.run import check
+from btrimg.filesystem.image import open_image
+
+from . import kernel
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SECONDS = 120
+_REMARK = re.compile(r"^(?:ERROR|WARNING)\b.*", re.MULTILINE | re.IGNORECASE)
+_NOISE = "cannot scan"  # loop devices that others attach and detach meanwhile
+
+
+def programs(name: str) -> list[str]:
+    """Return the program *name* of each btrfs-progs that is to be asked."""
+    further = os.environ.get("BTRIMG_PROGS")
+    return [name, *([os.path.join(further, name)] if further else [])]
+
+
+def complaints(devices: Sequence[str]) -> list[str]:
+    """Return all that the judges have to say against an image; btrfs-progs need root for several devices."""
+    found: list[str] = []
+    with open_image(devices, warn=found.append) as image:
+        found += [f"{finding.rule.code}: {finding.sentence()}" for finding in check(image, list(rules().values()))]
+    with ExitStack() as stack:
+        # btrfs-progs look for further devices among block devices only
+        several = len(devices) > 1
+        attached = stack.enter_context(kernel.loop_devices(devices, read_only=True)) if several else devices
+        for program in programs("btrfs"):
+            for mode in ("original", "lowmem"):
+                found += [f"{program} ({mode}): {said}" for said in _btrfs_check(program, mode, attached[0])]
+    return found
+
+
+def _btrfs_check(program: str, mode: str, device: str) -> list[str]:
+    done = subprocess.run(
+        [program, "check", "--readonly", f"--mode={mode}", "--check-data-csum", device],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=SECONDS,
+        check=False,
+    )
+    said = done.stdout + done.stderr
+    if done.returncode or "no error found" not in said:
+        return [said]
+    return [remark for remark in _REMARK.findall(said) if _NOISE not in remark]
