@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from btrimg.units import MIB
 
@@ -14,13 +14,8 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from btrimg.volume.volume import Volume
+    from btrimg.volume.writer import VolumeWriter
     from btrimg.write.csums import PendingCsums
-
-    class Writer(Protocol):
-        """Where data go, by logical address."""
-
-        def write(self, logical: int, data: Buffer) -> None:
-            """Write *data* to every copy."""
 
 
 FULL = 4 * MIB  #: bytes that are written at once
@@ -34,7 +29,7 @@ class WriteBehind:
     raises is raised by the next call of any method.
     """
 
-    def __init__(self, volume: Volume, writer: Writer, csums: PendingCsums) -> None:
+    def __init__(self, volume: Volume, writer: VolumeWriter, csums: PendingCsums) -> None:
         self._volume, self._writer, self._csums = volume, writer, csums
         self._thread = ThreadPoolExecutor(1)
         self._under_way: deque[tuple[int, Future[bytes]]] = deque()

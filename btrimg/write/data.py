@@ -7,7 +7,7 @@ known here. Tails are filled up with zeros to whole sectors, as the kernel does.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from btrimg.errors import BtrimgError
 from btrimg.ondisk.constants import Compression, FileExtentType
@@ -23,46 +23,8 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from btrimg.ondisk.extents import FileExtentInline
-    from btrimg.volume.volume import Volume
-    from btrimg.write.behind import Writer
-    from btrimg.write.csums import PendingCsums
-
-    class Run(Protocol):
-        """A piece of free space that was taken."""
-
-        @property
-        def logical(self) -> int: ...  # noqa: D102
-        @property
-        def length(self) -> int: ...  # noqa: D102
-
-    class Allocator(Protocol):
-        """Who gives out space for data."""
-
-        def allocate_data(self, length: int, *, longest: int, at: int | None) -> Sequence[Run]:
-            """Take *length* bytes of space, in as few runs as possible, none above *longest* bytes."""
-
-    class References(Protocol):
-        """Who counts the references of extents."""
-
-        def new_data_extent(self, logical: int, length: int) -> None:
-            """Learn that an extent is new."""
-
-    class Engine(Protocol):
-        """What a transaction has that is needed here."""
-
-        @property
-        def volume(self) -> Volume: ...  # noqa: D102
-        @property
-        def space(self) -> Allocator: ...  # noqa: D102
-        @property
-        def writer(self) -> Writer: ...  # noqa: D102
-        @property
-        def refs(self) -> References: ...  # noqa: D102
-        @property
-        def csums(self) -> PendingCsums: ...  # noqa: D102
-        @property
-        def generation(self) -> int: ...  # noqa: D102
-
+    from btrimg.write.space import Run
+    from btrimg.write.transaction import Transaction
 
 LONGEST = 128 * MIB  #: bytes of the longest extent of plain data (fs/btrfs/fs.h ``BTRFS_MAX_EXTENT_SIZE``)
 PIECE = 4 * MIB  #: bytes that are read and held at once
@@ -75,10 +37,10 @@ class DataSink:
     given must not be changed before `flush`.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._sectorsize = engine.volume.sectorsize
-        self._behind = WriteBehind(engine.volume, engine.writer, engine.csums)
+    def __init__(self, txn: Transaction) -> None:
+        self._txn = txn
+        self._sectorsize = txn.volume.sectorsize
+        self._behind = WriteBehind(txn.volume, txn.writer, txn.csums)
         self._encoder = Encoder(self._sectorsize)
 
     def prepare(self, data: Buffer, compression: int, level: int | None = None) -> Prepared:
@@ -100,11 +62,11 @@ class DataSink:
 
         *max_inline* is the limit in bytes that a mount can set. Empty files have no extent either.
         """
-        volume = self._engine.volume
+        volume = self._txn.volume
         if not isinstance(data, Prepared):
             may_shrink = compression and memoryview(data).nbytes <= self._sectorsize
             data = self._encoder.prepare(data, compression if may_shrink else Compression.NONE, level)
-        return inline_extent(volume, self._engine.generation, data, max_inline)
+        return inline_extent(volume, self._txn.generation, data, max_inline)
 
     def store(
         self,
@@ -123,7 +85,7 @@ class DataSink:
         allow; there are more where data are compressed, or where one does not fit into any run of free space. What is
         prepared is stored so, in one piece. Raises NoSpaceError.
         """
-        placing = _Placing(self._engine, self._behind, at, summed=not nodatasum)
+        placing = _Placing(self._txn, self._behind, at, summed=not nodatasum)
         if isinstance(data, Prepared):
             placing.prepared(data)
             return placing.extents
@@ -158,7 +120,7 @@ class DataSink:
         *read* gets a number of bytes, at most 4 MiB, and returns as many of the next ones. Raises BtrimgError when it
         returns fewer.
         """
-        placing = _Placing(self._engine, self._behind, at, summed=not nodatasum)
+        placing = _Placing(self._txn, self._behind, at, summed=not nodatasum)
         for size in shares(length, pieces, self._sectorsize):
             if compression and not nodatasum:
                 for batch in self._batches(read, size, compression, level):
@@ -169,7 +131,7 @@ class DataSink:
 
     def preallocate(self, length: int, *, at: int | None = None, pieces: int = 1) -> list[FileExtent]:
         """Take space for *length* bytes, up to whole sectors, without writing; else as `store`."""
-        placing = _Placing(self._engine, self._behind, at, summed=False)
+        placing = _Placing(self._txn, self._behind, at, summed=False)
         for size in shares(length, pieces, self._sectorsize):
             for run in placing.take(size):
                 placing.add(run, FileExtentType.PREALLOC)
@@ -201,14 +163,14 @@ class DataSink:
 class _Placing:
     """Data on their way to extents, one after the other; *at* is where the next one shall begin, None for anywhere."""
 
-    def __init__(self, engine: Engine, behind: WriteBehind, at: int | None, *, summed: bool) -> None:
-        self._engine, self._behind, self._at, self._summed = engine, behind, at, summed
-        self._sectorsize = engine.volume.sectorsize
+    def __init__(self, txn: Transaction, behind: WriteBehind, at: int | None, *, summed: bool) -> None:
+        self._txn, self._behind, self._at, self._summed = txn, behind, at, summed
+        self._sectorsize = txn.volume.sectorsize
         self.extents: list[FileExtent] = []
 
     def take(self, length: int) -> Sequence[Run]:
         """Take space for *length* bytes, up to whole sectors."""
-        runs = self._engine.space.allocate_data(round_up(length, self._sectorsize), longest=LONGEST, at=self._at)
+        runs = self._txn.space.allocate_data(round_up(length, self._sectorsize), longest=LONGEST, at=self._at)
         if self._at is not None:
             self._at = runs[-1].logical + runs[-1].length
         return runs
@@ -219,8 +181,8 @@ class _Placing:
         """Let *run* be an extent, and a file extent that is all of it."""
         logical, length = run.logical, run.length
         ram_bytes = ram_bytes or length
-        self._engine.refs.new_data_extent(logical, length)
-        generation = self._engine.generation
+        self._txn.refs.new_data_extent(logical, length)
+        generation = self._txn.generation
         self.extents.append(FileExtent(generation, ram_bytes, compression, 0, 0, kind, logical, length, 0, ram_bytes))
 
     def plain(self, data: memoryview) -> None:

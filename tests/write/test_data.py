@@ -94,6 +94,11 @@ class Memory:
         }
 
 
+def sink_of(memory: Memory) -> DataSink:
+    txn: Any = memory
+    return DataSink(txn)
+
+
 def content(kinds: list[str], sizes: list[int], seed: int = 1) -> bytes:
     """Return pieces that do not compress, compress well, or are zeros."""
     rng = random.Random(seed)
@@ -141,7 +146,7 @@ def test_what_is_stored_reads_back_and_has_its_checksums(
     mix: list[tuple[str, int]], sectorsize: int, coding: tuple[int, int | None], nodatasum: bool, pieces: int, gap: int
 ) -> None:
     memory = Memory(sectorsize, gap=gap)
-    sink = DataSink(memory)
+    sink = sink_of(memory)
     data = content([kind for kind, _ in mix], [size for _, size in mix])
     kind, level = coding
     extents = sink.store(data, compression=kind, level=level, nodatasum=nodatasum, pieces=pieces)
@@ -155,7 +160,7 @@ def test_what_is_stored_reads_back_and_has_its_checksums(
 @pytest.mark.parametrize("csum_type", list(CsumType))
 def test_neighbours_are_written_at_once(csum_type: CsumType) -> None:
     memory = Memory(csum_type=csum_type)
-    sink = DataSink(memory)
+    sink = sink_of(memory)
     files = [random.Random(number).randbytes(19_000 + number) for number in range(500)]
     extents = [sink.store(file) for file in files]
     sink.flush()
@@ -168,7 +173,7 @@ def test_neighbours_are_written_at_once(csum_type: CsumType) -> None:
 
 def test_data_with_and_without_checksums_alternate() -> None:
     memory = Memory()
-    sink = DataSink(memory)
+    sink = sink_of(memory)
     extents = [sink.store(bytes([number]) * 5000, nodatasum=number % 2 == 1)[0] for number in range(9)]
     sink.flush()
     sums = memory.sums()
@@ -187,7 +192,7 @@ def test_a_large_file_is_read_in_pieces_and_makes_long_extents(monkeypatch: pyte
         return data[sum(asked) - size : sum(asked)]
 
     memory = Memory()
-    sink = DataSink(memory)
+    sink = sink_of(memory)
     extents = sink.stream(read, len(data))
     sink.flush()
     check(memory, extents, data, summed=True)
@@ -200,7 +205,7 @@ def test_a_large_file_is_compressed_in_chunks_and_what_does_not_shrink_stays_tog
     noise, text = content(["noise"], [6 * MAX_COMPRESSED]), content(["text"], [MAX_COMPRESSED])
     data = text + noise + text * 40 + content(["noise"], [100_001], 9)
     memory = Memory()
-    sink = DataSink(memory)
+    sink = sink_of(memory)
     extents = sink.stream(io.BytesIO(data).read, len(data), compression=Compression.ZSTD, level=1)
     sink.flush()
     check(memory, extents, data, summed=True)
@@ -215,7 +220,7 @@ def test_a_large_file_is_compressed_in_chunks_and_what_does_not_shrink_stays_tog
 
 def test_a_stream_that_finds_no_room_in_one_piece_is_not_stored() -> None:
     memory = Memory(gap=4096)
-    sink = DataSink(memory)
+    sink = sink_of(memory)
     data = content(["text", "noise"], [80_000, 20_000])
     extents = sink.store(data, compression=Compression.ZLIB)
     sink.flush()
@@ -238,7 +243,7 @@ def test_prepared_data_are_stored_as_if_at_once() -> None:
     stored = []
     for ahead in (False, True):
         memory = Memory()
-        sink = DataSink(memory)
+        sink = sink_of(memory)
         things: list[Any] = [sink.prepare(file, Compression.ZSTD) for file in files] if ahead else files
         extents = [sink.store(thing, compression=Compression.ZSTD) for thing in things]
         sink.flush()
@@ -249,7 +254,7 @@ def test_prepared_data_are_stored_as_if_at_once() -> None:
 
 def test_pieces_and_places() -> None:
     memory = Memory()
-    sink = DataSink(memory)
+    sink = sink_of(memory)
     extents = sink.store(bytes(10_000), at=1 << 40, pieces=2)
     extents += sink.preallocate(10_000, at=2 << 40, pieces=9)
     sink.flush()
@@ -277,7 +282,7 @@ def test_shares_are_whole_sectors_and_as_equal_as_these_allow(length: int, piece
 
 def test_nothing_has_no_extents() -> None:
     memory = Memory()
-    sink = DataSink(memory)
+    sink = sink_of(memory)
     assert sink.store(b"") == sink.store(b"", compression=Compression.ZLIB) == sink.preallocate(0) == []
     assert sink.inline(b"") is sink.inline(b"", compression=Compression.ZLIB) is None
     sink.flush()
@@ -286,7 +291,7 @@ def test_nothing_has_no_extents() -> None:
 
 
 def test_data_that_end_early_are_an_error() -> None:
-    sink = DataSink(Memory())
+    sink = sink_of(Memory())
     with pytest.raises(BtrimgError, match="the data end early: 7 bytes came where 10000 were due"):
         sink.stream(lambda _: bytes(7), 10_000)
     sink.close()
@@ -299,7 +304,7 @@ def test_what_the_writing_thread_raises_is_raised() -> None:
         raise BtrimgError("the device is gone")
 
     memory.writer.write = write  # type: ignore[method-assign]
-    sink = DataSink(memory)
+    sink = sink_of(memory)
     sink.store(b"data")
     with pytest.raises(BtrimgError, match="the device is gone"):
         sink.flush()
@@ -332,7 +337,7 @@ INLINE_CASES = [  # sector size, content, its length, compression, limit, and wh
 def test_small_files_are_inline(
     sectorsize: int, kind: str, length: int, compression: int, limit: int, expected: bool, ahead: bool
 ) -> None:
-    sink = DataSink(Memory(sectorsize))
+    sink = sink_of(Memory(sectorsize))
     data = content([kind], [length])
     thing = sink.prepare(data, compression) if ahead else data
     item = sink.inline(thing, compression=compression, max_inline=limit)
