@@ -26,7 +26,7 @@ def drop_extents(tree: OverlayTree, ino: int, start: int, end: int) -> int:
     it cannot be cut.
     """
     freed = 0
-    for key, payload in _overlapping(tree, Key(ino, ItemType.EXTENT_DATA, 0), start, end):
+    for key, payload in overlapping(tree, Key(ino, ItemType.EXTENT_DATA, 0), start, end):
         row = row_of_item(key, payload)
         if row.end <= start and key.offset < start:
             continue
@@ -58,7 +58,7 @@ def drop_csums(tree: OverlayTree, start: int, end: int, csum_size: int, sectorsi
 
     As fs/btrfs/file-item.c ``btrfs_del_csums`` does.
     """
-    for key, stored in _overlapping(tree, _CSUM_KEY, start, end):
+    for key, stored in overlapping(tree, _CSUM_KEY, start, end):
         stored_end = key.offset + len(stored) // csum_size * sectorsize
         if stored_end <= start:
             continue
@@ -69,7 +69,7 @@ def drop_csums(tree: OverlayTree, start: int, end: int, csum_size: int, sectorsi
             tree.put(key._replace(offset=end), stored[(end - key.offset) // sectorsize * csum_size :])
 
 
-def _overlapping(tree: Tree, kind: Key, start: int, end: int) -> Iterator[tuple[Key, bytes]]:
+def overlapping(tree: Tree, kind: Key, start: int, end: int) -> Iterator[tuple[Key, bytes]]:
     """Yield the items like *kind*, but for its offset, that begin in [start, end), after the last one before them."""
     first = kind._replace(offset=start)
     if start:

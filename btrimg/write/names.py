@@ -59,14 +59,15 @@ def find_inode(files: Files, directory: int, name: bytes) -> int:
     return where.objectid
 
 
-def enter(files: Files, directory: int, name: bytes, ino: int, kind: FileType) -> None:
+def enter(files: Files, directory: int, name: bytes, ino: int, kind: FileType, index: int | None = None) -> None:
     """Give *ino* a *name* in *directory*; its link count is as the caller made it (``btrfs_add_link``).
 
-    Raises RefusedError when the name is taken or cannot be, or the inode has no room for it.
+    *index* is the entry's, a new one unless said. Raises RefusedError when the name is taken or cannot be, or the inode
+    has no room for it.
     """
     check_name(name)
     refuse_taken(files, directory, name)
-    index = files.new_index(directory)
+    index = files.new_index(directory) if index is None else index
     edit_names.add_ref(files.tree, ino, Link(directory, index, name))
     add_entry(files, directory, index, name, DiskKey(ino, ItemType.INODE_ITEM, 0), kind)
 

@@ -1,0 +1,62 @@
+"""Names moved: renamed, within a directory or into another one of the same subvolume (fs/btrfs/inode.c)."""
+
+from __future__ import annotations
+
+import stat
+from typing import TYPE_CHECKING
+
+from btrimg.errors import CorruptError, RefusedError
+from btrimg.filesystem import edit_names
+from btrimg.ondisk.blocks import Key
+from btrimg.ondisk.constants import U64_MAX, ItemType, TreeId
+from btrimg.write import inodes, names
+
+if TYPE_CHECKING:
+    from btrimg.write.files import Files
+
+
+def rename(files: Files, directory: int, name: bytes, new_directory: int, new_name: bytes) -> None:
+    """Give the inode called *name* the name *new_name* in its place; what had that name goes (``btrfs_rename``).
+
+    Raises NotFoundError when it is not there; RefusedError for a subvolume, for which there is
+    :func:`subvolumes.rename`, when a directory would move into itself, and when what had the name cannot go:
+    only an empty directory makes room for a directory, and only what is none for the rest.
+    """
+    names.check_name(new_name)
+    ino = names.find_inode(files, directory, name)
+    item = inodes.read(files, ino)
+    if stat.S_ISDIR(item.mode) and new_directory != directory:
+        _refuse_inside(files, new_directory, ino)
+    other = edit_names.entry_named(files.tree, new_directory, new_name)
+    index = None
+    if other:
+        if other.location.type == ItemType.INODE_ITEM and other.location.objectid == ino:
+            return  # POSIX: two names of one file, or the same name, stay as they are
+        index = files.new_index(new_directory)  # as in the kernel, above that of the name that goes
+        _make_room(files, new_directory, new_name, directory=stat.S_ISDIR(item.mode))
+    names.enter(files, new_directory, new_name, ino, inodes.file_type(item.mode), index)
+    names.take_away(files, directory, name, ino)
+    inodes.change(files, ino, ctime=files.now)
+
+
+def _make_room(files: Files, parent: int, name: bytes, *, directory: bool) -> None:
+    """Remove what is called *name* in *parent*, for a *directory* or for what is none."""
+    if stat.S_ISDIR(inodes.read(files, names.find_inode(files, parent, name)).mode) != directory:
+        what = "a directory" if directory else "what is no directory"
+        raise RefusedError(f"{name!r} in directory {parent} cannot make room for {what}")
+    (names.remove_directory if directory else names.unlink)(files, parent, name)
+
+
+def _refuse_inside(files: Files, directory: int, moved: int) -> None:
+    """Raise RefusedError when *directory* is *moved* or lies below it, CorruptError when the way up has no end."""
+    seen: set[int] = set()
+    at = directory
+    while at != TreeId.FIRST_FREE:
+        if at == moved:
+            raise RefusedError(f"directory {moved} cannot be moved into itself")
+        seen.add(at)
+        first = Key(at, ItemType.INODE_REF, 0)
+        above = next(iter(files.tree.items(first, first._replace(offset=U64_MAX))), None)
+        if above is None or above[0].offset in seen:
+            raise CorruptError(f"directory {directory} of subvolume {files.id} hangs nowhere")
+        at = above[0].offset

@@ -1,0 +1,111 @@
+"""Files that share extents: ranges of one cloned into another, by the kernel's rules (fs/btrfs/reflink.c)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from btrimg.errors import RefusedError
+from btrimg.ondisk.blocks import Key
+from btrimg.ondisk.constants import InodeFlag, ItemType
+from btrimg.ondisk.extents import FileExtent, FileExtentInline
+from btrimg.units import round_up
+from btrimg.write import fileextents
+from btrimg.write.contents import expand, touch
+
+if TYPE_CHECKING:
+    from btrimg.filesystem.extents import FileExtentRow
+    from btrimg.ondisk.inodes import InodeItem
+    from btrimg.write.fileextents import Piece, Storage
+    from btrimg.write.files import Files
+
+
+def clone_range(
+    source: Files, source_ino: int, offset: int, length: int, target: Files, ino: int, at: int, storage: Storage
+) -> None:
+    """Let *length* bytes at *offset* of one file be shared by another from *at* on; 0 means up to the end.
+
+    Both offsets are multiples of the sector size, and so is *length* unless it ends where the file ends. What the
+    target had there goes; it grows if need be. Inline data are copied. A new file that shares all of another is made
+    faster with :func:`whole` and :func:`fileextents.lay`.
+    Raises RefusedError where the kernel does.
+    """
+    origin, item = fileextents.regular(source, source_ino), fileextents.regular(target, ino)
+    length = length or max(origin.size - offset, 0)
+    span = _checked_span(source.sectorsize, origin, offset, length, item, at)
+    if (source.id, source_ino) == (target.id, ino) and offset < at + span and at < offset + span:
+        raise RefusedError(f"inode {ino}: [{offset}, +{length}) and [{at}, +{length}) overlap, so they cannot share")
+    if (origin.flags ^ item.flags) & InodeFlag.NODATASUM:
+        raise RefusedError(f"inodes {source_ino} and {ino} cannot share: only one of them has checksums")
+    if not length:
+        return
+    pieces: list[Piece] = []
+    for row in fileextents.rows(source, source_ino, offset, offset + span):
+        first, last = max(row.offset, offset), min(row.end, offset + span)
+        if row.kind == "inline":
+            pieces += _copied(source, source_ino, row, item, at, storage)
+        elif row.kind != "hole" and first < last:
+            pieces.append((at + first - offset, _cut(source, source_ino, row, first, last)))
+    nbytes = item.nbytes
+    size = max(item.size, at + length)
+    if at > item.size:
+        nbytes += expand(target, ino, at, storage)
+    nbytes += fileextents.replace(target, ino, at, at + span, pieces, size)
+    touch(target, ino, size=size, nbytes=nbytes)
+
+
+def _checked_span(sector: int, origin: InodeItem, offset: int, length: int, item: InodeItem, at: int) -> int:
+    """Return the bytes of whole sectors that are to be shared (fs/remap_range.c ``generic_remap_checks``)."""
+    end = fileextents.check_range(offset, length)
+    fileextents.check_range(at, length)
+    if offset % sector or at % sector:
+        raise RefusedError(f"offsets {offset} and {at} are not both multiples of the sector size {sector}")
+    if end > origin.size:
+        raise RefusedError(f"{length} bytes at {offset} reach beyond the end of the file at {origin.size}")
+    if length % sector and end != origin.size:
+        raise RefusedError(f"{length} bytes end inside a sector of {sector}, and not where the file does")
+    if length % sector and at + length < item.size:
+        raise RefusedError(
+            f"{length} bytes end inside a sector, with bytes of the target behind them: they cannot share"
+        )
+    return round_up(length, sector)
+
+
+def whole(source: Files, ino: int) -> tuple[int, list[Piece]]:
+    """Return the size of a file and the pieces that a new one needs to share all of it, by :func:`fileextents.lay`."""
+    size = fileextents.regular(source, ino).size
+    end = round_up(size, source.sectorsize)
+    pieces: list[Piece] = []
+    for row in fileextents.rows(source, ino, 0, end):
+        if row.kind == "inline":
+            pieces.append((0, _inline(source, ino)))
+        elif row.kind != "hole":
+            pieces.append((row.offset, _cut(source, ino, row, row.offset, min(row.end, end))))
+    return size, pieces
+
+
+def _cut(source: Files, ino: int, row: FileExtentRow, first: int, last: int) -> FileExtent:
+    """Return the file extent item of *row*, cut to bytes [first, last) of the file."""
+    item = FileExtent.unpack(source.tree.get(Key(ino, ItemType.EXTENT_DATA, row.offset)))
+    if last - first == item.num_bytes:
+        return item
+    return item.replace(offset=item.offset + first - row.offset, num_bytes=last - first)
+
+
+def _inline(source: Files, ino: int) -> FileExtentInline:
+    return FileExtentInline.unpack(source.tree.get(Key(ino, ItemType.EXTENT_DATA, 0)))
+
+
+def _copied(
+    source: Files,
+    source_ino: int,
+    row: FileExtentRow,
+    item: InodeItem,
+    at: int,
+    storage: Storage,
+) -> list[Piece]:
+    """Return inline data for a target *item*: inline if nothing else is in it (``clone_copy_inline_extent``)."""
+    if at == 0 and item.size <= row.length:
+        return [(0, _inline(source, source_ino))]
+    origin = fileextents.regular(source, source_ino)
+    data = fileextents.row_data(source, row, 0, min(row.length, origin.size), storage.sink, origin.flags)
+    return storage.store(data, at, item.flags)
