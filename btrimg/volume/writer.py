@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
 from btrimg.errors import DeviceError
@@ -34,11 +35,12 @@ class VolumeWriter:
     """Writes to the devices of *volume* through *sink*.
 
     A chunk of which a device is missing is not written to at all: a copy that lags behind would be found out by
-    checksums alone, and data need not have any.
+    checksums alone, and data need not have any. Several threads may write at once, each to places of its own.
     """
 
     def __init__(self, volume: Volume, sink: Sink) -> None:
         self._volume, self._sink = volume, sink
+        self._in_row = Lock()  # two that write to one row would each compute parity without the other's data
         self._whole: MappedChunk | None = None  # the chunk last found to have all its devices
 
     def write(self, logical: int, data: Buffer) -> None:
@@ -98,7 +100,8 @@ class VolumeWriter:
             before = (logical - chunk.logical) % row_length
             if before or len(data) < row_length:
                 piece = data[: row_length - before]
-                self._write_in_row(chunk, logical, piece)
+                with self._in_row:
+                    self._write_in_row(chunk, logical, piece)
             else:
                 piece = data[: min(len(data) // row_length * row_length, step)]
                 self._write_whole_rows(chunk, logical, piece)

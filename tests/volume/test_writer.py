@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -109,6 +110,17 @@ def check_parity(volume: Volume) -> None:
             row = [volume.devices[devid].pread(STRIPE_LEN, physical) for devid, physical in mapped.row(logical).places]
             data, parity = row[: mapped.columns], row[mapped.columns :]
             assert parity == [compute_p(data), compute_q(data)][: mapped.profile.parity], logical
+
+
+def test_threads_that_write_to_one_row_keep_its_parity_right(tmp_path: Path) -> None:
+    paths, _ = array(tmp_path, BlockGroup.RAID6, 5)
+    content = random.Random(0).randbytes(3 * STRIPE_LEN)
+    with opened(paths) as volume, DeviceSink(volume.devices) as sink, ThreadPoolExecutor(8) as pool:
+        writer = VolumeWriter(volume, sink)
+        starts = random.Random(1).sample(range(0, len(content), 512), len(content) // 512)
+        list(pool.map(lambda at: writer.write(LOGICAL + at, content[at : at + 512]), starts))
+        assert volume.read(LOGICAL, len(content)) == content
+        check_parity(volume)
 
 
 # Superblocks
