@@ -8,6 +8,7 @@ from btrimg.build import readers as read
 from btrimg.build.grammar import FaultError, read_table
 from btrimg.build.values import Filesystem
 from btrimg.errors import OptionError
+from btrimg.units import MIB
 from btrimg.write.options import new_options
 from btrimg.write.uuids import seeded
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from btrimg.build.grammar import Reader
     from btrimg.write.options import Options
 
+SMALLEST = 256 * MIB  #: bytes of a device that becomes as large as is needed
 _MOST_DEVICES = 1024
 
 
@@ -63,6 +65,7 @@ KEYS: Mapping[str, Reader] = {
     "seed": read.read_seed,
     "clock": read.read_time,
     "compress": read.read_compression,
+    "dedupe": read.read_boolean,
 }
 
 
@@ -84,7 +87,7 @@ def read_filesystem(table: Any) -> Filesystem:
 def filesystem_of(given: Mapping[str, Any]) -> Filesystem:
     """Return the filesystem that values of KEYS say."""
     fields = {key: value for key, value in given.items() if key not in ("size", "devices")}
-    size = given.get("size", Filesystem().sizes[0])
+    size = given.get("size")
     devices = given.get("devices", [(None, None)])
     return Filesystem(
         tuple(size if own is None else own for own, _ in devices), tuple(uuid for _, uuid in devices), **fields
@@ -94,7 +97,7 @@ def filesystem_of(given: Mapping[str, Any]) -> Filesystem:
 def options_of(filesystem: Filesystem) -> Options:
     """Return the options for a new filesystem; raise OptionError for one that cannot be."""
     return new_options(
-        filesystem.sizes,
+        [SMALLEST if size is None else size for size in filesystem.sizes],
         seeded(filesystem.seed),
         data=filesystem.data,
         metadata=filesystem.metadata,

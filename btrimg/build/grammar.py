@@ -409,7 +409,6 @@ VERBS: dict[str, Verb] = {
     ),
     "clock": Verb(read.read_time, {}, lambda time, _: made.SetClock(time)),
     "commit": Verb(read.read_true, {}, lambda _, __: made.Commit()),
-    "dedupe": Verb(read.read_path, {}, lambda path, _: made.Dedupe(path)),
 }
 
 

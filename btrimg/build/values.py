@@ -236,12 +236,6 @@ class Commit(NamedTuple):
     """End a transaction."""
 
 
-class Dedupe(NamedTuple):
-    """Share equal blocks of the files below a directory."""
-
-    path: bytes
-
-
 Operation = (
     MakeDirectory
     | MakeFile
@@ -264,14 +258,13 @@ Operation = (
     | FromTar
     | SetClock
     | Commit
-    | Dedupe
 )
 
 
 class Filesystem(NamedTuple):
     """The filesystem to make; None leaves a choice to what is usual."""
 
-    sizes: tuple[int, ...] = (1 << 30,)  #: bytes of each device
+    sizes: tuple[int | None, ...] = (None,)  #: bytes of each device; None: as many as are needed
     device_uuids: tuple[bytes | None, ...] = ()
     shrink: bool = False
     slack: int = 0  #: bytes
@@ -287,3 +280,4 @@ class Filesystem(NamedTuple):
     seed: bytes = b""
     clock: Timespec | None = None
     compress: Compression = Compression(0)
+    dedupe: bool = False

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from btrimg.ondisk.chunks import DevItem
     from btrimg.trees.overlay import OverlayTree
     from btrimg.volume.volume import Volume
-    from btrimg.write.chunks import Policy
+    from btrimg.write.chunks import Plan, Policy
 
 _FIRST_CHUNK = MIB  # logical
 _KINDS = (BlockGroup.DATA, BlockGroup.METADATA, BlockGroup.SYSTEM)
@@ -81,6 +81,8 @@ class Space:
         self._released: dict[int, Group] = {}  # those in which something was released since the last commit
         self.bytes_used: int = volume.superblock.bytes_used  #: logical, for the superblock
         self._size_change = 0
+        #: Asked when there is no room for a chunk: whether the devices have been made larger.
+        self.lengthen: Callable[[], bool] = lambda: False
 
     def device_items(self) -> Mapping[int, DevItem]:
         """Return the items of all devices by devid, as the superblocks are to have them."""
@@ -178,9 +180,14 @@ class Space:
         """Let a device end *slack* bytes behind its last chunk, if it is not smaller already; return its size."""
         old = self._devices.items[devid].total_bytes
         new = min(round_up(self.end_of(devid) + slack, self._volume.sectorsize), old)
-        self._devices.resize(devid, new)
-        self._size_change += new - old
+        self.resize(devid, new)
         return new
+
+    def resize(self, devid: int, size: int) -> None:
+        """Let the filesystem take *size* bytes of a device, whole sectors; CorruptError when chunks lie behind them."""
+        old = self._devices.items[devid].total_bytes
+        self._devices.resize(devid, size)
+        self._size_change += size - old
 
     def _group_at(self, logical: int, length: int) -> Group:
         at = bisect_right(self._starts, logical) - 1
@@ -193,7 +200,7 @@ class Space:
         run = self._take_first(self._data, length)
         if run:
             return run
-        plan = self._devices.plan(self._policy.type_of(BlockGroup.DATA))
+        plan = self._plan(self._policy.type_of(BlockGroup.DATA))
         if plan and (plan.length >= length or plan.length > self._longest(self._data)):
             self._grow(self._data, length)
         run = self._take_first(self._data, length)
@@ -270,10 +277,17 @@ class Space:
         for pool in self._pools:
             pool.forget()
 
+    def _plan(self, chunk_type: int) -> Plan | None:
+        """Return the chunk that would be made next, on devices that were lengthened if need be and if they can be."""
+        plan = self._devices.plan(chunk_type)
+        while plan is None and self.lengthen():
+            plan = self._devices.plan(chunk_type)
+        return plan
+
     def _grow(self, pool: _Pool, wanted: int) -> None:
         """Make a chunk for a pool; raise NoSpaceError, which tells of the *wanted* bytes, when there is no room."""
         chunk_type = self._policy.type_of(pool.kind)
-        plan = self._devices.plan(chunk_type)
+        plan = self._plan(chunk_type)
         if plan is None:
             raise self._devices.full(chunk_type, wanted)
         behind = self._groups[-1].chunk.end if self._groups else _FIRST_CHUNK
