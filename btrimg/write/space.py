@@ -106,18 +106,19 @@ class Space:
         """
         if length % self._volume.sectorsize or longest <= 0 or longest % self._volume.sectorsize:
             raise ValueError(f"{length} bytes in runs of {longest} are no whole sectors")
+        if at is not None:
+            self._take_at(at, length)
+            return [Run(at + done, min(longest, length - done)) for done in range(0, length, longest)]
         runs: list[Run] = []
-        try:
-            if at is not None:
-                self._take_at(at, length)
-                return [Run(at + done, min(longest, length - done)) for done in range(0, length, longest)]
-            while length:
-                runs.append(self._data_run(min(length, longest)))
-                length -= runs[-1].length
-        except NoSpaceError:
-            for run in runs:
-                self._undo(*run)
-            raise
+        left = length
+        while left:
+            run = self._data_run(min(left, longest))
+            if run is None:
+                for taken in runs:
+                    self._undo(*taken)
+                raise self._devices.full(self._policy.type_of(BlockGroup.DATA), length)
+            runs.append(run)
+            left -= run.length
         return runs
 
     def allocate_blocks(self, kind: BlockGroup, count: int) -> list[int]:
@@ -195,22 +196,19 @@ class Space:
             raise CorruptError(f"the {length} bytes at logical {logical} lie in no block group")
         return self._groups[at]
 
-    def _data_run(self, length: int) -> Run:
-        """Take *length* bytes of data, or where no block group has or can have so many, the longest run."""
+    def _data_run(self, length: int) -> Run | None:
+        """Take *length* bytes of data; where no block group has so many or can, the longest run; None of no bytes."""
         run = self._take_first(self._data, length)
         if run:
             return run
-        plan = self._plan(self._policy.type_of(BlockGroup.DATA))
+        plan = self._devices.plan(self._policy.type_of(BlockGroup.DATA))
         if plan and (plan.length >= length or plan.length > self._longest(self._data)):
             self._grow(self._data, length)
-        run = self._take_first(self._data, length)
+            run = self._take_first(self._data, length)
         if run:
             return run
         found = self._longest(self._data)
-        run = self._take_first(self._data, found) if found else None
-        if run is None:
-            raise self._devices.full(self._policy.type_of(BlockGroup.DATA), length)
-        return run
+        return self._take_first(self._data, min(found, length)) if found else None
 
     def _take_first(self, pool: _Pool, length: int) -> Run | None:
         for number in pool.candidates(length):
