@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from btrimg.errors import CorruptError, NotFoundError, RefusedError
+from btrimg.errors import CorruptError, RefusedError
 from btrimg.filesystem.namei import Link
 from btrimg.ondisk.blocks import Header, Item, Key
 from btrimg.ondisk.constants import Incompat, ItemType
@@ -33,20 +33,13 @@ def inode_key(ino: int) -> Key:
 
 def has_item(tree: Tree, key: Key) -> bool:
     """Return whether *tree* has an item with that key."""
-    try:
-        tree.get(key)
-    except NotFoundError:
-        return False
-    return True
+    return tree.find(key) is not None
 
 
 def records_at(tree: Tree, record: type[R], key: Key) -> tuple[R, ...]:
     """Return the records of the item at *key*, none if there is no such item."""
-    try:
-        payload = tree.get(key)
-    except NotFoundError:
-        return ()
-    return records_of(record, ItemType(key.type), payload)
+    payload = tree.find(key)
+    return () if payload is None else records_of(record, ItemType(key.type), payload)
 
 
 def put_records(tree: OverlayTree, key: Key, records: Sequence[Record]) -> None:
@@ -85,12 +78,12 @@ def add_entry(tree: OverlayTree, parent: int, index: int, entry: DirItem) -> Non
 
     Errors are those of :func:`insert_entry`.
     """
-    insert_entry(tree, parent, index, entry)
+    insert_entry(tree, parent, index, entry.name, entry.pack())
     _grow(tree, parent, 2 * len(entry.name))
 
 
-def insert_entry(tree: OverlayTree, parent: int, index: int, entry: DirItem) -> None:
-    """Put the two items of *entry*; the size of the directory is the caller's.
+def insert_entry(tree: OverlayTree, parent: int, index: int, name: bytes, entry: bytes) -> None:
+    """Put *entry*, a packed DirItem, as both items of *name*; the size of the directory is the caller's.
 
     Raises CorruptError when another entry has the index, RefusedError when so many names of one hash are there that a
     leaf cannot hold them (fs/btrfs/dir-item.c ``insert_with_overflow``).
@@ -98,9 +91,9 @@ def insert_entry(tree: OverlayTree, parent: int, index: int, entry: DirItem) -> 
     index_key = Key(parent, ItemType.DIR_INDEX, index)
     if has_item(tree, index_key):
         raise CorruptError(f"directory {parent} has two entries with the index {index}")
-    if not _append(tree, Key(parent, ItemType.DIR_ITEM, name_hash(entry.name)), entry):
-        raise RefusedError(f"directory {parent} holds no further name with the hash of {entry.name!r}: take another")
-    tree.put(index_key, entry.pack())
+    if not _append(tree, Key(parent, ItemType.DIR_ITEM, name_hash(name)), entry):
+        raise RefusedError(f"directory {parent} holds no further name with the hash of {name!r}: take another")
+    tree.put(index_key, entry)
 
 
 def unlink(tree: OverlayTree, parent: int, ino: int, name: bytes) -> None:
@@ -173,25 +166,20 @@ def add_ref(tree: OverlayTree, ino: int, link: Link) -> None:
     Raises RefusedError when the item that must hold it is full.
     """
     key = ref_key(ino, link.parent)
-    ref = InodeRef(link.dir_index, len(link.name), link.name)
-    if _append(tree, key, ref):
+    if _append(tree, key, InodeRef.STRUCT.pack(link.dir_index, len(link.name)) + link.name):
         return
     if not tree.blocks.volume.superblock.incompat_flags & Incompat.EXTENDED_IREF:
         raise RefusedError(
             f"inode {ino} can have no further name in directory {link.parent}: there is no EXTENDED_IREF"
         )
     key = extref_key(ino, link.parent, link.name)
-    if not _append(tree, key, InodeExtref(link.parent, link.dir_index, len(link.name), link.name)):
+    if not _append(tree, key, InodeExtref(link.parent, link.dir_index, len(link.name), link.name).pack()):
         raise RefusedError(f"inode {ino} can have no further name with the hash of {link.name!r}: take another")
 
 
-def _append(tree: OverlayTree, key: Key, record: Record) -> bool:
+def _append(tree: OverlayTree, key: Key, record: bytes) -> bool:
     """Add *record* to the end of the item at *key*, which is made if it is not there; return whether it has room."""
-    added = record.pack()
-    try:
-        payload = tree.get(key) + added
-    except NotFoundError:
-        payload = added
+    payload = (tree.find(key) or b"") + record
     if len(payload) > room_of(tree):
         return False
     tree.put(key, payload)

@@ -184,11 +184,10 @@ class Record(_Tuple):
         if len(payload) < cls.SIZE:
             raise CorruptError(f"{cls.__name__} takes {cls.SIZE} bytes, there are {len(payload)}")
         places = _places_of(cls.__name__)
-        changed = bytearray(payload)
+        flat = list(cls.STRUCT.unpack_from(payload))
         for name, value in changes.items():
-            packer, offset = places[name]
-            packer.pack_into(changed, offset, *(_flatten(value, []) if isinstance(value, tuple) else (value,)))
-        return bytes(changed)
+            flat[places[name]] = _flatten(value, []) if isinstance(value, tuple) else (value,)
+        return cls.STRUCT.pack(*flat) + bytes(payload[cls.SIZE :])
 
     def asdict(self) -> dict[str, Value]:
         """Return the fields by name; nested records stay records."""
@@ -227,8 +226,8 @@ def _parts_of(fields: Layout) -> tuple[Part, ...]:
     start = 0
     for _, code in fields:
         count, _, record = split_code(code)
-        width = len(record.STRUCT.unpack(bytes(record.SIZE))) if record else 1
-        end = start + width * (count or 1)
+        end = start + _width_of(code)
+        width = (end - start) // (count or 1)
         make = partial(_nest_all, record, width) if record and count else record._nest if record else tuple
         if record or count:
             parts.append((slice(start, end), make))
@@ -241,14 +240,20 @@ def _parts_of(fields: Layout) -> tuple[Part, ...]:
 
 
 @cache
-def _places_of(name: str) -> dict[str, tuple[struct.Struct, int]]:
-    """Return the packer and the byte offset of every field of the fixed part of a Record."""
-    places, offset = {}, 0
+def _places_of(name: str) -> dict[str, slice]:
+    """Return where the values of every field of the fixed part stand among those of STRUCT."""
+    places, start = {}, 0
     for field, code in _CLASSES[name].FIELDS:
-        packer = struct.Struct("<" + _format_of(code))
-        places[field] = packer, offset
-        offset += packer.size
+        end = start + _width_of(code)
+        places[field] = slice(start, end)
+        start = end
     return places
+
+
+def _width_of(code: str) -> int:
+    """Return how many values of a STRUCT a field takes."""
+    count, _, record = split_code(code)
+    return (len(record.STRUCT.unpack(bytes(record.SIZE))) if record else 1) * (count or 1)
 
 
 def _nest_all(record: type[Record], width: int, flat: tuple[Any, ...]) -> tuple[Record, ...]:

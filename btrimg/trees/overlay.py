@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 from typing import TYPE_CHECKING
 
-from btrimg.errors import NotFoundError
 from btrimg.ondisk.blocks import KEY_MAX, KEY_MIN, Key
 from btrimg.trees.block import Pointer
 from btrimg.trees.tree import Tree
@@ -34,6 +33,10 @@ class EmptyTree(Tree):
         return iter(())
 
     def floor(self, key: Key) -> tuple[Key, bytes] | None:
+        """Return None."""
+        return None
+
+    def find(self, key: Key) -> bytes | None:
         """Return None."""
         return None
 
@@ -95,14 +98,9 @@ class OverlayTree(Tree):
         """Return the objectids of which an item was put or deleted, sorted."""
         return sorted({key.objectid for key in self._changes})
 
-    def get(self, key: Key) -> bytes:
-        """Return the payload at exactly *key*; errors are those of ``Tree.get``."""
-        if key not in self._changes:
-            return self._base.get(key)
-        payload = self._changes[key]
-        if payload is None:
-            raise NotFoundError(f"no item {tuple(key)} in tree {self.root.owner}")
-        return payload
+    def find(self, key: Key) -> bytes | None:
+        """Return the payload at exactly *key*, None if there is none; errors are those of ``Tree.find``."""
+        return self._changes[key] if key in self._changes else self._base.find(key)
 
     def items(
         self, first: Key = KEY_MIN, last: Key = KEY_MAX, *, bad: Report | None = None

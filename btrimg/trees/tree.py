@@ -32,10 +32,18 @@ class Tree:
 
         Raises NotFoundError when there is none, BlockError when a block on the way is bad.
         """
+        payload = self.find(key)
+        if payload is None:
+            raise NotFoundError(f"no item {tuple(map(int, key))} in tree {self.root.owner}")
+        return payload
+
+    def find(self, key: Key) -> bytes | None:
+        """Return the payload at exactly *key*, None if there is none: for who expects that, an error costs more.
+
+        Raises BlockError when a block on the way is bad.
+        """
         found = self.floor(key)
-        if found is None or found[0] != key:
-            raise NotFoundError(f"no item {tuple(key)} in tree {self.root.owner}")
-        return found[1]
+        return found[1] if found and found[0] == key else None
 
     def items(
         self, first: Key = KEY_MIN, last: Key = KEY_MAX, *, bad: Report | None = None

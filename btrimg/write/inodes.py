@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from btrimg.errors import NotFoundError, RefusedError
+from btrimg.errors import CorruptError, NotFoundError, RefusedError
 from btrimg.filesystem.edit_names import inode_key
 from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.constants import U64_MAX, FileExtentType, FileType, InodeFlag, ItemType
@@ -26,6 +26,7 @@ FILE_TYPES: dict[int, FileType] = {
     stat.S_IFSOCK: FileType.SOCK,
     stat.S_IFLNK: FileType.SYMLINK,
 }
+_SIZE, _SEQUENCE = InodeItem.names().index("size"), InodeItem.names().index("sequence")  # before nested records
 _COMPRESSED = InodeFlag.COMPRESS | InodeFlag.NOCOMPRESS
 
 
@@ -138,22 +139,26 @@ def read(files: Files, ino: int) -> InodeItem:
     return InodeItem.unpack(_payload(files, ino))
 
 
-def change(files: Files, ino: int, **fields: Value) -> None:
+def change(files: Files, ino: int, *, growth: int = 0, **fields: Value) -> None:
     """Overwrite *fields* of an inode item, which changes in this transaction; its ``sequence`` rises by one.
 
-    Raises NotFoundError when there is none.
+    Its size grows by *growth* bytes. Raises NotFoundError when there is none.
     """
     payload = _payload(files, ino)
-    sequence = (InodeItem.unpack(payload).sequence + 1) & U64_MAX
-    changed = InodeItem.patch(payload, transid=files.generation, sequence=sequence, **fields)
-    files.tree.put(inode_key(ino), changed)
+    flat = InodeItem.STRUCT.unpack_from(payload)
+    if growth:
+        fields["size"] = max(flat[_SIZE] + growth, 0)
+    fields["sequence"] = flat[_SEQUENCE] + 1 & U64_MAX
+    files.tree.put(inode_key(ino), InodeItem.patch(payload, transid=files.generation, **fields))
 
 
 def _payload(files: Files, ino: int) -> bytes:
-    try:
-        return files.tree.get(inode_key(ino))
-    except NotFoundError:
-        raise NotFoundError(f"subvolume {files.id} has no inode {ino}") from None
+    payload = files.tree.find(inode_key(ino))
+    if payload is None:
+        raise NotFoundError(f"subvolume {files.id} has no inode {ino}")
+    if len(payload) < InodeItem.SIZE:
+        raise CorruptError(f"the item of inode {ino} of subvolume {files.id} has {len(payload)} bytes")
+    return payload
 
 
 def delete(files: Files, ino: int) -> None:

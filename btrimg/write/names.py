@@ -80,15 +80,14 @@ def refuse_taken(files: Files, directory: int, name: bytes) -> None:
 
 def add_entry(files: Files, directory: int, index: int, name: bytes, location: DiskKey, kind: FileType) -> None:
     """Add an entry to *directory*, which has none of that name; the size and times of the directory follow."""
-    entry = DirItem(location, files.generation, 0, len(name), kind, name, b"")
-    edit_names.insert_entry(files.tree, directory, index, entry)
+    entry = DirItem.STRUCT.pack(*location, files.generation, 0, len(name), kind) + name
+    edit_names.insert_entry(files.tree, directory, index, name, entry)
     resize_directory(files, directory, 2 * len(name))
 
 
 def resize_directory(files: Files, directory: int, by: int) -> None:
     """Let the size of *directory*, whose entries changed, grow by so many bytes: two for each byte of a name."""
-    size = max(inodes.read(files, directory).size + by, 0)
-    inodes.change(files, directory, size=size, mtime=files.now, ctime=files.now)
+    inodes.change(files, directory, growth=by, mtime=files.now, ctime=files.now)
 
 
 def link(files: Files, directory: int, name: bytes, ino: int) -> None:
