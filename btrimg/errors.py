@@ -56,7 +56,7 @@ class RecipeError(BtrimgError):
     """Report an entry of a recipe that cannot be, or cannot be done."""
 
     def __init__(self, recipe: str, line: int | None, sentence: str) -> None:
-        super().__init__(f"{recipe}, line {line}: {sentence}" if line else f"{recipe} {sentence}")
+        super().__init__(f"{recipe}, line {line}: {sentence}" if line else f"{recipe}: {sentence}")
         self.recipe, self.line, self.sentence = recipe, line, sentence
 
 

@@ -9,12 +9,13 @@ from btrimg.build import attributes, values
 from btrimg.build.content import Surroundings, reading
 from btrimg.build.filedata import FileData
 from btrimg.build.paths import Paths, Spot
+from btrimg.build.removal import remove, remove_tree
 from btrimg.build.values import Attributes, Storage
 from btrimg.errors import BtrimgError, RecipeError, RefusedError
 from btrimg.filesystem.inode import quoted
-from btrimg.ondisk.constants import FileType, InodeFlag
+from btrimg.ondisk.constants import FileType, InodeFlag, ItemType, RootFlag
 from btrimg.units import MIB
-from btrimg.write import contents, fileextents, inodes, names, reflink, xattrs
+from btrimg.write import contents, fileextents, inodes, moves, names, reflink, subvolumes, xattrs
 from btrimg.write.data import DataSink
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from btrimg.build.recipe import Origin
     from btrimg.build.values import Compression, Operation
     from btrimg.ondisk.record import Value
+    from btrimg.write.files import Files
     from btrimg.write.transaction import Transaction
 
 _AT_ONCE = 100_000  # items that are kept in memory before a commit
@@ -43,6 +45,7 @@ class Builder:
         directory: bytes = b"",
         seed: bytes = b"",
         compress: Compression = values.Compression(0),  # noqa: B008 (it is frozen)
+        dedupe: bool = False,
         progress: Callable[[int, int], None] = lambda _things, _bytes: None,
     ) -> None:
         """Do things relative to the *directory* of the host; *progress* is told of things and bytes done."""
@@ -50,6 +53,7 @@ class Builder:
         self._directory, self._seed, self._progress = directory, seed, progress
         self._around = Surroundings(directory, seed, "")
         self._origin: Origin
+        self._readonly: dict[int, bool] = {}  # subvolumes, as far as somebody asked
         self._paths = Paths(txn)
         self._sink = DataSink(txn)
         txn.before_commit.append(self._sink.flush)
@@ -86,7 +90,7 @@ class Builder:
         """Return the directory for something new at *path*, and its name there."""
         if self._paths.entry(path):
             raise RefusedError("is there already")
-        return self._paths.parent(path)
+        return self._changeable(*self._paths.parent(path))
 
     def _enter(self, parent: Spot, name: bytes, ino: int, kind: FileType) -> None:
         names.enter(parent.files, parent.ino, name, ino, kind)
@@ -113,7 +117,7 @@ class Builder:
             raise RefusedError("is there already")
         for path in missing:
             said = do.attributes if path == do.path else Attributes()
-            parent, name = self._paths.parent(path)
+            parent, name = self._place(path)
             ino = attributes.create(parent, stat.S_IFDIR, said, self._around)
             self._enter(parent, name, ino, FileType.DIR)
             self._remember_times(Spot(parent.files, ino), said)
@@ -154,17 +158,99 @@ class Builder:
         self._enter(parent, name, ino, inodes.file_type(do.kind))
 
     def _change(self, do: values.Change) -> None:
-        spot = self._paths.find(do.path)
+        if do.readonly is not None:
+            files = self._subvolume(do.path)
+            subvolumes.set_read_only(self.txn, files.id, read_only=do.readonly)
+            self._readonly[files.id] = do.readonly
+            if do.attributes == Attributes() and not do.remove_xattrs:
+                return
+        spot = self._to_change(do.path)
         for name in do.remove_xattrs:
             xattrs.remove(*spot, name)
         attributes.change(spot, do.attributes, self._around)
         if inodes.file_type(inodes.read(*spot).mode) == FileType.DIR:
             self._remember_times(spot, do.attributes)
 
+    def _rename(self, do: values.Rename) -> None:
+        old, name = self._changeable(*self._paths.parent(do.path))
+        new, new_name = self._changeable(*self._paths.parent(do.to))
+        if names.find(old.files, old.ino, name).location.type == ItemType.ROOT_ITEM:
+            subvolumes.rename(old.files, old.ino, name, new.files, new.ino, new_name)
+        elif old.files is not new.files:
+            raise RefusedError(f"{quoted(do.to)} is in another subvolume: only subvolumes can move there")
+        else:
+            moves.rename(old.files, old.ino, name, new.ino, new_name)
+        self._paths.forget()
+        self._touched(old)
+        self._touched(new)
+
+    def _delete(self, do: values.Delete) -> None:
+        parent, name = self._changeable(*self._paths.parent(do.path))
+        if do.recursive:
+            remove_tree(self._paths, parent, name)
+        else:
+            remove(self._paths, parent, name)
+        self._paths.forget()
+        self._touched(parent)
+
+    # Subvolumes
+
+    def _make_subvolume(self, do: values.MakeSubvolume) -> None:
+        parent, name = self._place(do.path)
+        said = do.attributes
+        files = subvolumes.create(
+            parent.files,
+            parent.ino,
+            name,
+            mode=0o755 if said.mode is None else said.mode,
+            uid=said.uid or 0,
+            gid=said.gid or 0,
+            flags=attributes.flags_of(parent, stat.S_IFDIR, said, self._around),
+            times=attributes.times_of(said, parent),
+            uuid=do.uuid,
+        )
+        self._paths.adopt(files)
+        top = Spot(files, subvolumes.TOP_DIRECTORY)
+        xattrs.put_all(*top, attributes.xattr_values(said, self._around))
+        self._remember_times(top, said)
+        self._touched(parent)
+
+    def _make_snapshot(self, do: values.MakeSnapshot) -> None:
+        parent, name = self._place(do.path)
+        source = self._subvolume(do.of)
+        files = subvolumes.snapshot(source, parent.files, parent.ino, name, read_only=do.readonly, uuid=do.uuid)
+        self._paths.adopt(files)
+        self._readonly[files.id] = do.readonly
+        self._touched(parent)
+
+    def _set_default(self, do: values.SetDefault) -> None:
+        subvolumes.set_default(self.txn, self._subvolume(do.path).id)
+
+    def _subvolume(self, path: bytes) -> Files:
+        files, ino = self._paths.find(path)
+        if ino != subvolumes.TOP_DIRECTORY:
+            raise RefusedError(f"{quoted(path)} is no subvolume")
+        return files
+
+    def _changeable(self, parent: Spot, name: bytes) -> tuple[Spot, bytes]:
+        """Return what was given; raise RefusedError when its subvolume is read-only."""
+        subvolume = parent.files.id
+        if subvolume not in self._readonly:
+            self._readonly[subvolume] = bool(self.txn.root_item(subvolume).flags & RootFlag.SUBVOL_RDONLY)
+        if self._readonly[subvolume]:
+            raise RefusedError("its subvolume is read-only: `set` it readonly = false before")
+        return parent, name
+
+    def _to_change(self, path: bytes) -> Spot:
+        """Return the inode at *path*, whose subvolume can be changed."""
+        spot = self._paths.find(path)
+        self._changeable(spot, b"")
+        return spot
+
     # Contents
 
     def _write(self, do: values.Write) -> None:
-        spot = self._paths.find(do.path)
+        spot = self._to_change(do.path)
         with reading(do.content, self._around, do.offset) as (read, length):
             storage = self._data.storage(spot, do.storage)
             for done in range(0, length, _PIECE):
@@ -174,16 +260,16 @@ class Builder:
         self._progress(0, length)
 
     def _punch(self, do: values.Punch) -> None:
-        spot = self._paths.find(do.path)
+        spot = self._to_change(do.path)
         contents.punch(*spot, do.offset, do.length, self._data.storage(spot, Storage()))
 
     def _preallocate(self, do: values.Preallocate) -> None:
-        spot = self._paths.find(do.path)
+        spot = self._to_change(do.path)
         storage = self._data.storage(spot, do.storage)
         contents.preallocate(*spot, do.offset, do.length, storage, keep_size=do.keep_size)
 
     def _truncate(self, do: values.Truncate) -> None:
-        spot = self._paths.find(do.path)
+        spot = self._to_change(do.path)
         contents.truncate(*spot, do.size, self._data.storage(spot, Storage()))
 
     def _reflink(self, do: values.Reflink) -> None:
@@ -193,7 +279,7 @@ class Builder:
             flags = inodes.read(*source).flags & int(InodeFlag.NODATASUM | InodeFlag.NODATACOW)
             ino = attributes.create(parent, stat.S_IFREG, Attributes(flags=flags), self._around)
             self._enter(parent, name, ino, FileType.REG_FILE)
-        target = self._paths.find(do.path)
+        target = self._to_change(do.path)
         storage = self._data.storage(target, Storage())
         reflink.clone_range(*source, do.source_offset, do.length or 0, *target, do.offset, storage)
 
@@ -216,6 +302,11 @@ _DO: dict[type, Callable[[Builder, Any], None]] = {
     values.MakeLink: Builder._make_link,
     values.MakeNode: Builder._make_node,
     values.Change: Builder._change,
+    values.Rename: Builder._rename,
+    values.Delete: Builder._delete,
+    values.MakeSubvolume: Builder._make_subvolume,
+    values.MakeSnapshot: Builder._make_snapshot,
+    values.SetDefault: Builder._set_default,
     values.Write: Builder._write,
     values.Punch: Builder._punch,
     values.Preallocate: Builder._preallocate,

@@ -13,7 +13,7 @@ from btrimg.write.options import new_options
 from btrimg.write.uuids import seeded
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from btrimg.build.grammar import Reader
     from btrimg.write.options import Options
@@ -94,11 +94,14 @@ def filesystem_of(given: Mapping[str, Any]) -> Filesystem:
     )
 
 
-def options_of(filesystem: Filesystem) -> Options:
-    """Return the options for a new filesystem; raise OptionError for one that cannot be."""
+def options_of(filesystem: Filesystem, uuids: Callable[[], bytes] | None = None) -> Options:
+    """Return the options for a new filesystem, with uuids from its seed; raise OptionError for one that cannot be.
+
+    *uuids* is for who needs more of the same seed afterwards.
+    """
     return new_options(
         [SMALLEST if size is None else size for size in filesystem.sizes],
-        seeded(filesystem.seed),
+        uuids or seeded(filesystem.seed),
         data=filesystem.data,
         metadata=filesystem.metadata,
         mixed=filesystem.mixed,

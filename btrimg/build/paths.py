@@ -8,6 +8,7 @@ from btrimg.errors import NotFoundError
 from btrimg.filesystem.edit_names import entry_named
 from btrimg.filesystem.inode import quoted
 from btrimg.ondisk.constants import FileType, ItemType, TreeId
+from btrimg.write import subvolumes
 from btrimg.write.files import Files
 
 if TYPE_CHECKING:
@@ -37,6 +38,10 @@ class Paths:
         if subvolume_id not in self._files:
             self._files[subvolume_id] = Files(self._txn, subvolume_id)
         return self._files[subvolume_id]
+
+    def adopt(self, files: Files) -> None:
+        """Learn of the files of a new subvolume."""
+        self._files[files.id] = files
 
     def forget(self, subvolume_id: int | None = None) -> None:
         """Forget where names led, since some were taken away; and a subvolume that is gone."""
@@ -106,5 +111,8 @@ class Paths:
             raise NotFoundError(f"{quoted(path)} is not there")
         where = entry.location
         if where.type == ItemType.ROOT_ITEM:
+            place = subvolumes.place_of(self._txn, where.objectid)
+            if place is None or place[:2] != (directory.files.id, directory.ino) or place.name != name:
+                raise NotFoundError(f"{quoted(path)} stands for a subvolume that is elsewhere")
             return Spot(self.files(where.objectid), TreeId.FIRST_FREE), entry.type
         return Spot(directory.files, where.objectid), entry.type

@@ -33,14 +33,14 @@ _MOST = 100_000_000  # times that an entry is repeated
 class Origin(NamedTuple):
     """One operation as the recipe has it: what its errors name, and on what its random bytes depend."""
 
-    name: str  #: of the recipe
-    line: int
+    name: str  #: of the recipe, or the option that the operation comes from
+    line: int | None
     label: str  #: ``3.1:n=7``, see docs/recipes.md
     text: str  #: its verb and subject
 
     def error(self, sentence: str) -> RecipeError:
         """Return an error of this entry."""
-        return RecipeError(self.name, self.line, f"{self.text}: {sentence}")
+        return RecipeError(self.name, self.line, f"{self.text}: {sentence}" if self.text else sentence)
 
 
 class _Step(NamedTuple):

@@ -28,6 +28,8 @@ COMMANDS = {  # words: (module and attribute, one line of help)
     ("verify",): ("verify:verify", "Compare with btrfs-progs and the kernel."),
     ("sql",): ("sql:sql", "Query the whole image as tables."),
     ("export-tables",): ("sql:export_tables", "Write the tables to Parquet files."),
+    ("build",): ("build:build", "Make an image, of a recipe, a directory or tar archives."),
+    ("recipe",): ("recipe:recipe", "Write the recipe of an image that is there."),
     ("corrupt",): ("corrupt:corrupt", "Change any field of an image, for tests of what reads it."),
     ("locate",): ("locate:locate", "Show what stands at a byte of a device, and whose it is."),
     ("inspect", "dump-super"): ("dump_super:dump_super", "Show superblocks."),

@@ -292,6 +292,7 @@ def test_any_toml_is_a_recipe_or_an_error_with_a_line(entries: Any, filesystem: 
     text = f"filesystem = {toml(filesystem)}\ndo = {toml(entries)}"
     try:
         for entry, _ in parse(text).operations():
+            assert entry.line is not None
             assert entry.line <= text.count("\n") + 1
     except RecipeError as error:
         assert names_a_line(error)  # noqa: PT017

@@ -1,0 +1,199 @@
+"""``btrimg build``: make an image, of a recipe, a directory or tar archives."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from btrimg.cli.command import Argument, Option, command
+from btrimg.cli.parameters import JSON, size_option, warn
+from btrimg.cli.progress import counting
+from btrimg.errors import BtrimgError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from btrimg.build.image import Built, Operations
+    from btrimg.build.recipe import Recipe
+    from btrimg.build.values import Filesystem
+    from btrimg.ondisk.inodes import Timespec
+
+CLOCK = "SOURCE_DATE_EPOCH"  #: https://reproducible-builds.org/specs/source-date-epoch/
+
+# What of the table [filesystem] can be said on the command line: option, metavar, help.
+_CHOICES = (
+    ("label", "TEXT", "Label of the filesystem."),
+    ("uuid", "UUID", "Uuid of the filesystem."),
+    ("seed", "TEXT", "What all other uuids, and random content, come from."),
+    ("csum", "NAME", "Checksum: crc32c, xxhash, sha256 or blake2."),
+    ("nodesize", "SIZE", "Bytes of a tree block."),
+    ("sectorsize", "SIZE", "Bytes of a sector."),
+    ("data", "PROFILE", "Profile of data: single, dup, raid0, raid1, raid1c3, raid1c4, raid10, raid5, raid6."),
+    ("metadata", "PROFILE", "Profile of metadata."),
+    ("compress", "ALGO[:LEVEL]", "How files are compressed: zlib, lzo, zstd, or none."),
+    ("size", "SIZE", "Bytes of each device; without, as many as are needed."),
+)
+
+
+@command(
+    Argument("recipe", "RECIPE", str, is_path=True, optional=True),
+    Option("output", ("-o", "--output"), "Image to make; one for each device.", str, "IMAGE", many=True, is_path=True),
+    Option("from_dir", ("--from-dir",), "Copy this directory into it.", str, "DIR", many=True, is_path=True),
+    Option(
+        *("from_tar", ("--from-tar",), "Unpack this archive into it, - for stdin; each a snapshot of the last."),
+        convert=str,
+        metavar="FILE",
+        many=True,
+        is_path=True,
+    ),
+    *(Option(name, (f"--{name}",), text, str, metavar) for name, metavar, text in _CHOICES),
+    Option(
+        "feature", ("-O", "--features"), "Features as of mkfs.btrfs -O, with ^ to turn off.", str, "LIST", many=True
+    ),
+    Option("mixed", ("--mixed",), "Data and metadata in the same block groups."),
+    Option("dedupe", ("--dedupe",), "Store equal content once."),
+    Option("shrink", ("--shrink",), "Cut the image off where nothing more is used."),
+    size_option("slack", "--slack", "With --shrink: bytes to leave free behind that."),
+    Option("force", ("--force",), "Replace images that exist."),
+    JSON,
+)
+def build(
+    recipe: str | None,
+    output: tuple[str, ...],
+    from_dir: tuple[str, ...],
+    from_tar: tuple[str, ...],
+    force: bool,
+    as_json: bool,
+    **choices: Any,
+) -> int:
+    """Make an image: of a RECIPE, of directories, of tar archives. No root is needed, and nothing is mounted.
+
+    \b
+      btrimg build shared.toml -o shared.img
+      btrimg build raid.toml -o disk1.img -o disk2.img -o disk3.img
+      btrimg build --from-dir ./root --label root --compress zstd:9 --shrink -o root.img
+      btrimg build --from-tar base.tar --from-tar app.tar -o layers.img
+      docker export box | btrimg build --from-tar - -o box.img
+
+    The language of recipes is in docs/recipes.md. The same recipe gives the same bytes, whenever and wherever: times
+    that it does not say are SOURCE_DATE_EPOCH, else the start of 1970, and uuids come from its text, or from --seed.
+    Options go before what the recipe says.
+
+    Several archives are layers: each is unpacked into a snapshot of what the last one made, /layer-1, /layer-2, …;
+    files named .wh.NAME delete, as in OCI images. The last one becomes the default subvolume.
+
+    Images are sparse files, which take their names when they are complete. JSON, one object: "fsid", "label",
+    "bytes_used", "generation", and "devices" with "devid", "device" and "size".
+    """
+    from btrimg.build.image import build_image
+
+    if not output:
+        raise BtrimgError("say where to write: -o IMAGE, once for each device")
+    if not (recipe or from_dir or from_tar):
+        raise BtrimgError("say what to build: a RECIPE, --from-dir DIR or --from-tar FILE")
+    read = _read(recipe)
+    filesystem = _filesystem(read.filesystem, choices, len(output), recipe=bool(recipe))
+    with counting("building", "operations") as progress:
+        built = build_image(
+            filesystem,
+            _operations(read, from_dir, from_tar),
+            output,
+            directory=read.directory,
+            now=_clock(),
+            force=force,
+            progress=progress,
+            warn=warn,
+        )
+    _show(built, output, as_json=as_json)
+    return 0
+
+
+def _read(recipe: str | None) -> Recipe:
+    from btrimg.build.recipe import load_recipe, parse_recipe
+
+    return load_recipe(recipe) if recipe else parse_recipe(b"", "no recipe")
+
+
+def _filesystem(filesystem: Filesystem, choices: dict[str, Any], outputs: int, *, recipe: bool) -> Filesystem:
+    """Return the filesystem of the recipe, changed as options say; without a recipe it has a device for each output."""
+    from btrimg.build.filesystem import KEYS
+
+    if not recipe:
+        filesystem = filesystem._replace(sizes=(None,) * outputs)
+    given: dict[str, Any] = {}
+    for name, _, _ in _CHOICES:
+        if choices[name] is not None:
+            try:
+                given[name] = KEYS[name](choices[name])
+            except ValueError as error:
+                raise BtrimgError(f"--{name}: {error}") from None
+    if "size" in given:
+        given["sizes"] = (given.pop("size"),) * len(filesystem.sizes)
+    given |= {name: True for name in ("mixed", "dedupe", "shrink") if choices[name]}
+    if choices["feature"]:
+        words = [word for each in choices["feature"] for word in each.split(",")]
+        given["features"] = (*filesystem.features, *words)
+    if choices["slack"] is not None:
+        given["slack"] = choices["slack"]
+        if not (given.get("shrink") or filesystem.shrink):
+            raise BtrimgError("--slack goes with --shrink")
+    return filesystem._replace(**given)
+
+
+def _operations(recipe: Recipe, directories: Sequence[str], archives: Sequence[str]) -> Operations:
+    """Yield what the recipe says, then what options add."""
+    from btrimg.build import values
+    from btrimg.build.recipe import Origin
+
+    yield from recipe.operations()
+    storage = values.Storage()
+    for path in directories:
+        host = os.fsencode(os.path.abspath(path))
+        yield Origin(f"--from-dir {path}", None, "", ""), values.FromDirectory(host, b"/", storage)
+    layered = len(archives) > 1
+    for number, path in enumerate(archives, 1):
+        origin = Origin(f"--from-tar {path}", None, "", "")
+        host = b"/dev/stdin" if path == "-" else os.fsencode(os.path.abspath(path))
+        layer = b"/layer-%d" % number if layered else b"/"
+        if layered and number == 1:
+            yield origin, values.MakeSubvolume(layer, None, values.Attributes())
+        elif layered:
+            yield origin, values.MakeSnapshot(layer, b"/layer-%d" % (number - 1), readonly=False, uuid=None)
+        yield origin, values.FromTar(host, layer, whiteouts=True, storage=storage)
+    if layered:
+        yield origin, values.SetDefault(layer)
+
+
+def _clock() -> Timespec:
+    """Return the clock that the environment sets, else the start of time."""
+    from btrimg.build.image import START_OF_TIME
+    from btrimg.build.readers import read_time
+
+    text = os.environ.get(CLOCK)
+    if not text:
+        return START_OF_TIME
+    try:
+        return read_time(int(text))
+    except ValueError:
+        raise BtrimgError(f"{CLOCK} is {text!a}: it must be a number of seconds since 1970") from None
+
+
+def _show(built: Built, outputs: Sequence[str], *, as_json: bool) -> None:
+    """Tell what was made."""
+    from uuid import UUID
+
+    from btrimg.render.answers import json_line, name
+    from btrimg.units import format_size
+
+    fsid = str(UUID(bytes=built.fsid))
+    if as_json:
+        devices = [
+            {"devid": devid, "device": name(os.fsencode(path)), "size": built.sizes[devid]}
+            for devid, path in enumerate(outputs, 1)
+        ]
+        answer = {"fsid": fsid, "label": name(built.label), "bytes_used": built.bytes_used}
+        print(json_line(answer | {"generation": built.generation, "devices": devices}))
+        return
+    for devid, path in enumerate(outputs, 1):
+        print(f"{path}: device {devid} of {fsid}, {format_size(built.sizes[devid])}")
+    print(f"{format_size(built.bytes_used)} are used")
