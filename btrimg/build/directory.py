@@ -13,7 +13,7 @@ import stat
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from btrimg.build.entries import PIECE, Clock, Entry
+from btrimg.build.entries import PIECE, XATTRS_KEPT, Clock, Entry
 from btrimg.errors import BtrimgError
 from btrimg.units import round_down, round_up
 from btrimg.volume.statx import stat as statx
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 
-#: Extended attributes that btrfs can hold; others (system.nfs4_acl, ceph.dir) are of the filesystem they come from.
-_KEPT = (b"user.", b"security.", b"trusted.", b"btrfs.", b"system.posix_acl_")
 _BLOCK = 512  # bytes of a block that stat counts, whatever the filesystem's own are
 
 
@@ -206,7 +204,7 @@ class _Walk:
             raise
         if not names:
             return ()
-        kept = sorted(name for name in map(os.fsencode, names) if name.startswith(_KEPT))
+        kept = sorted(name for name in map(os.fsencode, names) if name.startswith(XATTRS_KEPT))
         return tuple((name, os.getxattr(at, name, follow_symlinks=follow)) for name in kept)
 
     def _pieces(self, fd: int, found: Stat) -> Pieces:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from btrimg.units import round_down, round_up
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     #: What a regular file holds: (offset, bytes) in rising order. What lies between is a hole, and so is the rest.
     #: Offsets are multiples of the sector size; only the piece that ends the file has another length.
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
     Xattrs = tuple[tuple[bytes, bytes], ...]  # (name, value), sorted
 
 PIECE = 1 << 20  #: bytes that a piece of content has at most
+
+#: Extended attributes that btrfs can hold; others (system.nfs4_acl, ceph.dir) are of the filesystem they come from.
+XATTRS_KEPT = (b"user.", b"security.", b"trusted.", b"btrfs.", b"system.posix_acl_")
 
 
 class Clock(NamedTuple):
@@ -45,3 +50,29 @@ class Entry(NamedTuple):
     target: bytes = b""  #: what a symlink says
     device: tuple[int, int] = (0, 0)  #: major and minor number of a device
     same_as: bytes | None = None  #: a further name, a hard link, of the file that came at this path
+
+
+def aligned(pieces: Iterable[tuple[int, bytes]], sectorsize: int, size: int) -> Iterator[tuple[int, bytes]]:
+    """Yield content as `Entry.pieces` has it, of *pieces* in rising order that begin and end anywhere.
+
+    *size* is that of the file, which no piece reaches beyond. Where a sector has data, zeros fill up the rest of it.
+    """
+    start, held = 0, bytearray()
+    for offset, data in pieces:
+        if held and offset >= round_up(start + len(held), sectorsize):
+            yield start, _filled(held, sectorsize, size - start)
+            held = bytearray()
+        if not held:
+            start = round_down(offset, sectorsize)
+        held += bytes(offset - start - len(held))
+        held += data
+        whole = round_down(len(held), sectorsize)
+        if whole >= PIECE:
+            yield from ((start + at, bytes(held[at : min(at + PIECE, whole)])) for at in range(0, whole, PIECE))
+            start, held = start + whole, held[whole:]
+    if held:
+        yield start, _filled(held, sectorsize, size - start)
+
+
+def _filled(held: bytearray, sectorsize: int, most: int) -> bytes:
+    return bytes(held.ljust(min(round_up(len(held), sectorsize), most), b"\0"))

@@ -106,7 +106,8 @@ def _encode_zlib(data: memoryview, level: int, sectorsize: int) -> bytes:
 
 
 @cache
-def _zstd() -> ModuleType:
+def zstd_module() -> ModuleType:
+    """Return the module for zstd: of the standard library, where that has one."""
     if sys.version_info >= (3, 14):
         from compression import zstd
     else:
@@ -115,7 +116,7 @@ def _zstd() -> ModuleType:
 
 
 def _decode_zstd(data: memoryview, ram_bytes: int, sectorsize: int) -> bytes:
-    zstd = _zstd()
+    zstd = zstd_module()
     options = {zstd.DecompressionParameter.window_log_max: _WINDOW_LOG_MAX}
     return _decode_stream("zstd", zstd.ZstdDecompressor(options=options), zstd.ZstdError, data, ram_bytes)
 
@@ -133,7 +134,7 @@ _zstd_encoders = _ZstdEncoders()
 def _encode_zstd(data: memoryview, level: int, sectorsize: int) -> bytes:
     encoder = _zstd_encoders.by_level.get(level)
     if encoder is None:
-        encoder = _zstd_encoders.by_level[level] = _zstd().ZstdCompressor(level=level)
+        encoder = _zstd_encoders.by_level[level] = zstd_module().ZstdCompressor(level=level)
     # libzstd never makes the window larger than the data, so it is within the kernel's 128 KiB.
     frame: bytes = encoder.compress(data, encoder.FLUSH_FRAME)
     return frame
