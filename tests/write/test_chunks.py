@@ -15,6 +15,7 @@ from btrimg.volume.profiles import PROFILES
 from btrimg.write.chunks import Policy, policy_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from btrimg.volume.chunkmap import MappedChunk
@@ -74,6 +75,23 @@ def test_devices_are_filled_to_the_last_sector(profile: str, tmp_path: Path) -> 
     least = PROFILES[chunks_of(fixture)[0].type & ~7].min_stripes // (2 if profile == "dup" else 1)
     assert sum(room >= 2 * MIB for room in unallocated) < least, "a chunk of more than a MiB would still go"
     assert sum(map(bool, map(fixture.in_superblocks, chunks_of(fixture)))) >= 1
+
+
+@pytest.mark.parametrize("features", [("^block-group-tree",), ("^free-space-tree", "^block-group-tree")])
+@pytest.mark.parametrize("profile", ["single", "raid6"])
+def test_places_of_superblocks_are_kept_when_space_is_loaded(
+    profile: str, features: Sequence[str], tmp_path: Path
+) -> None:
+    fixture = Blank(tmp_path, profile, features=features)
+    fixture.space.provide(BlockGroup.DATA)
+    while not any(map(fixture.in_superblocks, chunks_of(fixture))):
+        fixture.space.release(*fixture.space.allocate_data(4096, at=chunks_of(fixture)[-1].end + MIB)[0])
+    fixture.space.record()
+    fixture.space.committed()
+    fixture.reopen()
+    given = {run.logical for run in fixture.space.allocate_data(chunks_of(fixture)[-1].end // 2, longest=4096)}
+    for chunk in chunks_of(fixture):
+        assert not given & fixture.in_superblocks(chunk)
 
 
 def test_full_devices_are_told_with_their_numbers(tmp_path: Path) -> None:
