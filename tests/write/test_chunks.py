@@ -89,9 +89,12 @@ def test_places_of_superblocks_are_kept_when_space_is_loaded(
     fixture.space.record()
     fixture.space.committed()
     fixture.reopen()
-    given = {run.logical for run in fixture.space.allocate_data(chunks_of(fixture)[-1].end // 2, longest=4096)}
-    for chunk in chunks_of(fixture):
-        assert not given & fixture.in_superblocks(chunk)
+    kept = set().union(*map(fixture.in_superblocks, chunks_of(fixture)))
+    for sector in kept:
+        with pytest.raises(NoSpaceError):
+            fixture.space.allocate_data(4096, at=sector)
+    beside = {sector + step for sector in kept for step in (-4096, 4096)} - kept
+    assert all(fixture.space.allocate_data(4096, at=sector) for sector in beside)
 
 
 def test_full_devices_are_told_with_their_numbers(tmp_path: Path) -> None:
