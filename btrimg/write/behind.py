@@ -32,7 +32,7 @@ class WriteBehind:
     def __init__(self, volume: Volume, writer: VolumeWriter, csums: PendingCsums) -> None:
         self._volume, self._writer, self._csums = volume, writer, csums
         self._thread = ThreadPoolExecutor(1)
-        self._under_way: deque[tuple[int, Future[bytes]]] = deque()
+        self._under_way: deque[tuple[int, int, Future[bytes]]] = deque()
         self._parts: list[Buffer] = []
         self._start = self._end = 0
         self._summed = True
@@ -58,6 +58,14 @@ class WriteBehind:
         self._send()
         self._collect(0)
 
+    def settle(self, logical: int, length: int) -> None:
+        """Return when nothing is held back of *length* bytes at *logical*, so that they can be read."""
+        end = logical + length
+        if self._start < end and logical < self._end:
+            self._send()
+        if any(start < end and logical < stop for start, stop, _ in self._under_way):
+            self._collect(0)
+
     def close(self) -> None:
         """Forget what is not yet written, and end the thread."""
         self._parts.clear()
@@ -68,14 +76,14 @@ class WriteBehind:
         if self._parts:
             self._collect(_UNDER_WAY - 1)
             job = self._thread.submit(self._write, self._start, self._parts, summed=self._summed)
-            self._under_way.append((self._start, job))
+            self._under_way.append((self._start, self._end, job))
             self._parts = []
         self._start = self._end
 
     def _collect(self, most: int) -> None:
         """Wait until at most *most* writes are under way."""
         while len(self._under_way) > most:
-            logical, job = self._under_way.popleft()
+            logical, _, job = self._under_way.popleft()
             if sums := job.result():
                 self._csums.put(logical, sums)
 

@@ -14,6 +14,7 @@ from btrimg.ondisk.constants import Compression, FileExtentType
 from btrimg.ondisk.extents import FileExtent
 from btrimg.units import MIB, round_up
 from btrimg.write.behind import WriteBehind
+from btrimg.write.dedupe import Dedupe
 from btrimg.write.encode import Encoder, Prepared
 from btrimg.write.inline import MAX_INLINE, inline_extent
 
@@ -42,6 +43,8 @@ class DataSink:
         self._sectorsize = txn.volume.sectorsize
         self._behind = WriteBehind(txn.volume, txn.writer, txn.csums)
         self._encoder = Encoder(self._sectorsize)
+        self._dedupe: Dedupe | None = None
+        self.sharing = False  #: whether equal data are stored once: those that come while this is set
 
     def prepare(self, data: Buffer, compression: int, level: int | None = None) -> Prepared:
         """Begin to compress *data* in other threads, for who has more to do before they are stored, or many to store.
@@ -80,12 +83,12 @@ class DataSink:
     ) -> list[FileExtent]:
         """Store *data* and return their file extents in order; empty ones have none.
 
-        Data without checksums (*nodatasum*) are not compressed, as in the kernel. *at* is the logical address wanted
-        for the first byte, the rest follows. *pieces* is the number of extents wanted, as equal as whole sectors
-        allow; there are more where data are compressed, or where one does not fit into any run of free space. What is
-        prepared is stored so, in one piece. Raises NoSpaceError.
+        Data without checksums (*nodatasum*) are neither compressed, as in the kernel, nor shared. *at* is the logical
+        address wanted for the first byte, the rest follows. *pieces* is the number of extents wanted, as equal as whole
+        sectors allow; there are more where data are compressed, or where one does not fit into any run of free space.
+        What is prepared is stored so, in one piece. Raises NoSpaceError.
         """
-        placing = _Placing(self._txn, self._behind, at, summed=not nodatasum)
+        placing = self._placing(at, pieces, nodatasum=nodatasum)
         if isinstance(data, Prepared):
             placing.prepared(data)
             return placing.extents
@@ -120,7 +123,7 @@ class DataSink:
         *read* gets a number of bytes, at most 4 MiB, and returns as many of the next ones. Raises BtrimgError when it
         returns fewer.
         """
-        placing = _Placing(self._txn, self._behind, at, summed=not nodatasum)
+        placing = self._placing(at, pieces, nodatasum=nodatasum)
         for size in shares(length, pieces, self._sectorsize):
             if compression and not nodatasum:
                 for batch in self._batches(read, size, compression, level):
@@ -136,6 +139,13 @@ class DataSink:
             for run in placing.take(size):
                 placing.add(run, FileExtentType.PREALLOC)
         return placing.extents
+
+    def _placing(self, at: int | None, pieces: int, *, nodatasum: bool) -> _Placing:
+        if not self.sharing or nodatasum or at is not None or pieces > 1:
+            return _Placing(self._txn, self._behind, at, summed=not nodatasum)
+        if self._dedupe is None:
+            self._dedupe = Dedupe(self._txn, self._behind.settle)
+        return _Placing(self._txn, self._behind, at, summed=True, dedupe=self._dedupe)
 
     def flush(self) -> None:
         """Return when all data are written and their checksums known: before they are read, and before a commit."""
@@ -163,8 +173,10 @@ class DataSink:
 class _Placing:
     """Data on their way to extents, one after the other; *at* is where the next one shall begin, None for anywhere."""
 
-    def __init__(self, txn: Transaction, behind: WriteBehind, at: int | None, *, summed: bool) -> None:
-        self._txn, self._behind, self._at, self._summed = txn, behind, at, summed
+    def __init__(
+        self, txn: Transaction, behind: WriteBehind, at: int | None, *, summed: bool, dedupe: Dedupe | None = None
+    ) -> None:
+        self._txn, self._behind, self._at, self._summed, self._dedupe = txn, behind, at, summed, dedupe
         self._sectorsize = txn.volume.sectorsize
         self.extents: list[FileExtent] = []
 
@@ -187,8 +199,15 @@ class _Placing:
 
     def plain(self, data: memoryview) -> None:
         """Store *data*, which are in memory, as they are."""
-        if data:
-            self._fill(self.take(len(data)), data)
+        if data and self._dedupe:
+            self._dedupe.place(data, self._stored, self.extents.append)
+        elif data:
+            self._stored(data)
+
+    def _stored(self, data: memoryview) -> list[FileExtent]:
+        before = len(self.extents)
+        self._fill(self.take(len(data)), data)
+        return self.extents[before:]
 
     def _fill(self, runs: Sequence[Run], data: memoryview) -> None:
         for run in runs:
@@ -198,6 +217,10 @@ class _Placing:
 
     def stream(self, read: Callable[[int], Buffer], length: int) -> None:
         """Store *length* bytes that *read* gives as they are."""
+        if self._dedupe:
+            for done in range(0, length, PIECE):
+                self.plain(_read(read, min(PIECE, length - done)))
+            return
         for run in self.take(length):
             self.add(run)
             for done in range(0, run.length, PIECE):
@@ -207,7 +230,10 @@ class _Placing:
                 length -= len(data)
 
     def prepared(self, data: Prepared) -> None:
-        """Store *data* compressed where that saves a sector."""
+        """Store *data* compressed where that saves a sector, unless they are to have no checksums."""
+        if not self._summed:
+            self.plain(data.data)
+            return
         for chunk, stream in data.parts(self._sectorsize):
             if stream is None:
                 self.plain(chunk)
@@ -215,10 +241,15 @@ class _Placing:
                 self._compressed(chunk, stream, data.kind)
 
     def _compressed(self, chunk: memoryview, stream: bytes, kind: int) -> None:
+        if self._dedupe and (known := self._dedupe.chunk(chunk, kind)):
+            self.extents.append(known)
+            return
         runs = self.take(len(stream))
         if len(runs) == 1:
             self.add(runs[0], ram_bytes=round_up(len(chunk), self._sectorsize), compression=kind)
             self._behind.append(runs[0].logical, stream, runs[0].length, summed=True)
+            if self._dedupe:
+                self._dedupe.learn_chunk(chunk, self.extents[-1])
             return
         # A compressed extent cannot be split. As fs/btrfs/inode.c ``submit_one_async_extent``: then plainly.
         room = sum(run.length for run in runs)

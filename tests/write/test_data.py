@@ -104,7 +104,7 @@ def content(kinds: list[str], sizes: list[int], seed: int = 1) -> bytes:
     rng = random.Random(seed)
     makers: dict[str, Callable[[int], bytes]] = {
         "noise": rng.randbytes,
-        "text": lambda n: (b"all work and no play %d " % n * n)[:n],
+        "text": lambda n: (b"all work %d and no play %d " % (seed, n) * n)[:n],
         "zeros": bytes,
     }
     return b"".join(makers[kind](size) for kind, size in zip(kinds, sizes, strict=True))
