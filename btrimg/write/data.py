@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from btrimg.errors import BtrimgError
-from btrimg.ondisk.constants import Compression, FileExtentType
+from btrimg.ondisk.constants import Compression, FileExtentType, Incompat
 from btrimg.ondisk.extents import FileExtent
 from btrimg.units import MIB, round_up
 from btrimg.write.behind import WriteBehind
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from btrimg.write.transaction import Transaction
 
 LONGEST = 128 * MIB  #: bytes of the longest extent of plain data (fs/btrfs/fs.h ``BTRFS_MAX_EXTENT_SIZE``)
+#: Features that must be declared by who stores data so; zlib is part of the format.
+_INCOMPAT = {int(Compression.LZO): Incompat.COMPRESS_LZO, int(Compression.ZSTD): Incompat.COMPRESS_ZSTD}
 PIECE = 4 * MIB  #: bytes that are read and held at once
 
 
@@ -69,7 +71,10 @@ class DataSink:
         if not isinstance(data, Prepared):
             may_shrink = compression and memoryview(data).nbytes <= self._sectorsize
             data = self._encoder.prepare(data, compression if may_shrink else Compression.NONE, level)
-        return inline_extent(volume, self._txn.generation, data, max_inline)
+        extent = inline_extent(volume, self._txn.generation, data, max_inline)
+        if extent:
+            _declare(self._txn, extent.compression)
+        return extent
 
     def store(
         self,
@@ -246,6 +251,7 @@ class _Placing:
             return
         runs = self.take(len(stream))
         if len(runs) == 1:
+            _declare(self._txn, kind)
             self.add(runs[0], ram_bytes=round_up(len(chunk), self._sectorsize), compression=kind)
             self._behind.append(runs[0].logical, stream, runs[0].length, summed=True)
             if self._dedupe:
@@ -255,6 +261,13 @@ class _Placing:
         room = sum(run.length for run in runs)
         self._fill(runs, chunk[:room])
         self.plain(chunk[room:])
+
+
+def _declare(txn: Transaction, compression: int) -> None:
+    """Have the superblock say that there are data compressed so."""
+    bit = _INCOMPAT.get(compression, 0)
+    if bit & ~txn.superblock.incompat_flags:
+        txn.set_incompat(bit)
 
 
 def _read(read: Callable[[int], Buffer], size: int) -> memoryview:

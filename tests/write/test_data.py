@@ -39,6 +39,9 @@ CODINGS = st.sampled_from(
 )
 
 
+INCOMPAT = {0: 0, Compression.ZLIB: 0, Compression.LZO: 1 << 3, Compression.ZSTD: 1 << 4}
+
+
 class Run(NamedTuple):
     logical: int
     length: int
@@ -56,6 +59,8 @@ class Memory:
         self.gap, self.end = round_up(gap, sectorsize), 1 << 30
         self.taken: list[tuple[int, int]] = []
         self.written: list[tuple[int, bytes]] = []
+        self.superblock = self
+        self.incompat_flags = 0
 
     def allocate_data(self, length: int, *, longest: int, at: int | None) -> list[Run]:
         runs = []
@@ -66,6 +71,9 @@ class Memory:
             at = None if at is None else at + size
             length -= size
         return runs
+
+    def set_incompat(self, bits: int) -> None:
+        self.incompat_flags |= bits
 
     def new_data_extent(self, logical: int, length: int) -> None:
         self.taken.append((logical, length))
@@ -153,7 +161,9 @@ def test_what_is_stored_reads_back_and_has_its_checksums(
     sink.flush()
     sink.close()
     check(memory, extents, data, summed=not nodatasum)
-    assert {extent.compression for extent in extents} <= ({0} if nodatasum else {0, kind})
+    used = {extent.compression for extent in extents}
+    assert used <= ({0} if nodatasum else {0, kind})
+    assert memory.incompat_flags == sum(INCOMPAT[each] for each in used)
     assert len(extents) >= min(pieces, -(-len(data) // sectorsize))
 
 
@@ -337,7 +347,8 @@ INLINE_CASES = [  # sector size, content, its length, compression, limit, and wh
 def test_small_files_are_inline(
     sectorsize: int, kind: str, length: int, compression: int, limit: int, expected: bool, ahead: bool
 ) -> None:
-    sink = sink_of(Memory(sectorsize))
+    memory = Memory(sectorsize)
+    sink = sink_of(memory)
     data = content([kind], [length])
     thing = sink.prepare(data, compression) if ahead else data
     item = sink.inline(thing, compression=compression, max_inline=limit)
@@ -346,6 +357,7 @@ def test_small_files_are_inline(
     if item:
         assert (item.generation, item.ram_bytes, item.type) == (GENERATION, length, FileExtentType.INLINE)
         assert item.compression == (compression if kind == "text" else 0)
+        assert memory.incompat_flags == INCOMPAT[item.compression]
         plain = (
             decompress(item.compression, item.data, length, sectorsize, inline=True) if item.compression else item.data
         )
