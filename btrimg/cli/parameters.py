@@ -76,6 +76,23 @@ OPENING = (
 )
 
 
+def source_date_epoch() -> int | None:
+    """Return the seconds since 1970 that SOURCE_DATE_EPOCH names: the clock of builds that are to be reproducible.
+
+    None where it is not set (https://reproducible-builds.org/specs/source-date-epoch/).
+    """
+    text = os.environ.get("SOURCE_DATE_EPOCH")
+    if not text:
+        return None
+    try:
+        seconds = int(text)
+        if not -(1 << 63) <= seconds < 1 << 63:
+            raise ValueError
+    except ValueError:
+        raise BtrimgError(f"SOURCE_DATE_EPOCH is {text[:40]!a}: it must be a number of seconds since 1970") from None
+    return seconds
+
+
 def size_option(name: str, flag: str, text: str, default: int | None = None) -> Option:
     """Return an option that takes a number of bytes: 4096, 0x1000, 4K, 1MiB."""
     return Option(name, (flag,), text, parse_size, "SIZE", default)

@@ -25,7 +25,7 @@ class Feature(NamedTuple):
 #: Source of names, versions and defaults: ``mkfs.btrfs -O list-all`` of btrfs-progs 6.19.
 FEATURES = (
     Feature("mixed-bg", Incompat.MIXED_GROUPS, 0, False, "2.6.37", "data and metadata share their block groups"),
-    Feature("extref", Incompat.EXTENDED_IREF, 0, True, "3.7", "up to 65,536 hard links of a file in one directory"),
+    Feature("extref", Incompat.EXTENDED_IREF, 0, True, "3.7", "more hard links of a file in one directory, up to 65,536"),
     Feature("raid56", Incompat.RAID56, 0, False, "3.9", "set by the profiles raid5 and raid6"),
     Feature("skinny-metadata", Incompat.SKINNY_METADATA, 0, True, "3.10", "shorter records of tree blocks"),
     Feature("no-holes", Incompat.NO_HOLES, 0, True, "3.14", "a hole of a file takes no item"),
@@ -96,3 +96,10 @@ def bits_of(features: Iterable[str]) -> tuple[int, int]:
         incompat |= _NAMED[name].incompat
         compat_ro |= _NAMED[name].compat_ro
     return incompat, compat_ro
+
+
+def names_of(incompat: int, compat_ro: int) -> list[str]:
+    """Return the features of which a superblock's Incompat and CompatRo bits have all that they set."""
+    return [
+        feature.name for feature in FEATURES if not feature.incompat & ~incompat and not feature.compat_ro & ~compat_ro
+    ]
