@@ -24,6 +24,8 @@ from btrimg.ondisk.chunks import FreeSpaceInfo
 from btrimg.ondisk.constants import U64_MAX, BlockGroup, ItemType, TreeId
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from btrimg.volume.chunkmap import MappedChunk
 
 FEATURES = ("^block-group-tree",), (), ("^free-space-tree", "^block-group-tree")
@@ -194,3 +196,27 @@ def into_bitmaps(fixture: Blank, chunk: MappedChunk, sectors: int = 24) -> None:
 
 def test_any_sequence_is_as_in_a_set_of_sectors() -> None:
     run_state_machine_as_test(SpaceMachine, settings=settings(max_examples=60, stateful_step_count=20, deadline=None))
+
+
+@pytest.mark.parametrize("features", FEATURES)
+@pytest.mark.parametrize("recorded", [False, True])
+def test_what_was_released_before_it_was_read_waits_for_the_commit(
+    recorded: bool, features: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Of a block group of which nothing was needed before: free in the trees, or soon so, and not to be given out."""
+    fixture = Blank(tmp_path, "single", features=features)
+    blocks = fixture.space.allocate_blocks(BlockGroup.METADATA, 9)
+    fixture.space.record()
+    for block in blocks:
+        fixture.tree(TreeId.EXTENT_TREE).put(Key(block, ItemType.METADATA_ITEM, 0), b"")
+    fixture.space.committed()
+    fixture.reopen()
+    size = fixture.volume.nodesize
+    fixture.space.release(blocks[3], size)
+    if recorded:
+        fixture.space.record()
+        fixture.tree(TreeId.EXTENT_TREE).delete(Key(blocks[3], ItemType.METADATA_ITEM, 0))
+    assert fixture.space.allocate_blocks(BlockGroup.METADATA, 2) == [blocks[8] + size, blocks[8] + 2 * size]
+    fixture.space.record()
+    fixture.space.committed()
+    assert fixture.space.allocate_blocks(BlockGroup.METADATA, 2) == [blocks[3], blocks[8] + 3 * size]
