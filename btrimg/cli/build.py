@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from btrimg.cli.command import Argument, Option, command
-from btrimg.cli.parameters import JSON, size_option, warn
+from btrimg.cli.parameters import JSON, size_option, source_date_epoch, warn
 from btrimg.cli.progress import counting
 from btrimg.errors import BtrimgError
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from btrimg.build.recipe import Recipe
     from btrimg.build.values import Filesystem
     from btrimg.ondisk.inodes import Timespec
-
-CLOCK = "SOURCE_DATE_EPOCH"  #: https://reproducible-builds.org/specs/source-date-epoch/
 
 # What of the table [filesystem] can be said on the command line: option, metavar, help.
 _CHOICES = (
@@ -167,15 +165,10 @@ def _operations(recipe: Recipe, directories: Sequence[str], archives: Sequence[s
 def _clock() -> Timespec:
     """Return the clock that the environment sets, else the start of time."""
     from btrimg.build.image import START_OF_TIME
-    from btrimg.build.readers import read_time
+    from btrimg.ondisk.inodes import Timespec
 
-    text = os.environ.get(CLOCK)
-    if not text:
-        return START_OF_TIME
-    try:
-        return read_time(int(text))
-    except ValueError:
-        raise BtrimgError(f"{CLOCK} is {text!a}: it must be a number of seconds since 1970") from None
+    epoch = source_date_epoch()
+    return START_OF_TIME if epoch is None else Timespec(epoch, 0)
 
 
 def _show(built: Built, outputs: Sequence[str], *, as_json: bool) -> None:
