@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.listed import ListedTree
 
@@ -149,6 +149,7 @@ def check(memory: Memory, extents: list[FileExtent], data: bytes, *, summed: boo
         )  # fmt: skip
 
 
+@settings(max_examples=60)
 @given(MIXES, SECTORSIZES, CODINGS, st.booleans(), st.integers(1, 5), st.sampled_from((1 << 40, 100_000, 1)))
 def test_what_is_stored_reads_back_and_has_its_checksums(
     mix: list[tuple[str, int]], sectorsize: int, coding: tuple[int, int | None], nodatasum: bool, pieces: int, gap: int

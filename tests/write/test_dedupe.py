@@ -7,7 +7,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.listed import ListedTree
 
@@ -76,6 +76,7 @@ FILES = st.lists(st.lists(st.integers(0, 7) | st.just(0), min_size=1, max_size=7
 
 
 @pytest.mark.parametrize("weak", [False, True])
+@settings(max_examples=40)
 @given(files=FILES, tail=st.integers(0, 4095), sectorsize=st.sampled_from((4096, 65536)))
 def test_what_is_shared_reads_back(weak: bool, files: list[list[int]], tail: int, sectorsize: int) -> None:
     memory = Readable(sectorsize)

@@ -1,0 +1,113 @@
+"""Whole images of files that a sink stored: both checks find them clean, and the kernel reads every byte."""
+
+from __future__ import annotations
+
+import os
+import random
+import stat
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support import kernel
+from support.images import MIB
+from support.judges import complaints
+
+from btrimg.filesystem.data import read
+from btrimg.filesystem.image import open_image
+from btrimg.ondisk.constants import Compression, FileType, InodeFlag
+from btrimg.ondisk.inodes import Timespec
+from btrimg.volume.fresh import fresh_devices
+from btrimg.write import fileextents, inodes, names
+from btrimg.write.data import DataSink
+from btrimg.write.files import Files
+from btrimg.write.mkfs import make_filesystem
+from btrimg.write.options import new_options
+from btrimg.write.uuids import seeded
+
+from .test_data import content
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+pytestmark = [pytest.mark.progs, pytest.mark.kernel]
+
+TOP, ROOT_INO = 5, 256
+SIZES = (1, 100, 2048, 2049, 4095, 4096, 4097, 20_000, 131_072, 131_073, 400_000)
+
+
+def stored(outputs: Sequence[str], *, sharing: bool = False, **choices: Any) -> dict[bytes, bytes]:
+    """Make a filesystem of files compressed in every way and not at all, with and without checksums; give them.
+
+    Half of them are in a second commit, and contents come again.
+    """
+    uuids, rng = seeded(b"stored"), random.Random(3)
+    options = new_options([160 * MIB] * len(outputs), uuids, **choices)
+    files: dict[bytes, bytes] = {}
+    with fresh_devices(outputs, [device.size for device in options.devices]) as fresh:
+        warned: list[str] = []
+        txn = make_filesystem(options, fresh.devices, fresh.sink, now=Timespec(1, 2), uuids=uuids, warn=warned.append)
+        sink = DataSink(txn)
+        sink.sharing = sharing
+        txn.before_commit.append(sink.flush)
+        top = Files(txn, TOP)
+        for number in range(60):
+            kinds = [rng.choice(["noise", "text", "zeros"]) for _ in range(1 + number % 3)]
+            data = content(kinds, [rng.choice(SIZES) for _ in kinds], number % 5)
+            name = b"%d" % number
+            flags = InodeFlag.NODATASUM if number % 11 == 5 else 0
+            storage = fileextents.Storage(
+                sink, compression=list(Compression)[number % 4], pieces=1 + (number % 13 == 9)
+            )
+            inline = storage.inline(data, flags)
+            pieces = [(0, inline)] if inline else storage.store(data, 0, flags)
+            ino = top.new_ino()
+            nbytes = fileextents.lay(top, ino, len(data), pieces)
+            inodes.create(top, stat.S_IFREG | 0o644, ino=ino, size=len(data), nbytes=nbytes, flags=flags)
+            names.enter(top, ROOT_INO, name, ino, FileType.REG_FILE)
+            files[name] = data
+            if number == 30:
+                txn.commit()
+        txn.commit()
+        sink.close()
+        assert warned == []
+    return files
+
+
+@pytest.mark.parametrize(
+    ("devices", "mountable", "choices"),
+    [
+        (1, True, {}),
+        (1, True, {"sharing": True}),
+        (4, True, {"data": "raid5", "metadata": "raid1", "csum": "sha256"}),
+        (1, True, {"mixed": True, "nodesize": 4096, "csum": "blake2", "features": ("^no-holes",), "sharing": True}),
+        (1, False, {"sectorsize": 65536, "nodesize": 65536, "csum": "xxhash"}),
+    ],
+)
+def test_images_are_clean_and_hold_every_byte(
+    tmp_path: Path, devices: int, mountable: bool, choices: dict[str, Any]
+) -> None:
+    outputs = [str(tmp_path / f"{number}.img") for number in range(devices)]
+    files = stored(outputs, **choices)
+    assert complaints(outputs) == []
+    with open_image(outputs) as image:
+        for name, data in files.items():
+            assert read(image.open(b"/" + name), 0, len(data) + 1) == data
+    if mountable:  # sectors of 64 KiB need pages of 64 KiB
+        with kernel.mount(outputs, read_only=True) as top:
+            for name, data in files.items():
+                with open(os.path.join(os.fsencode(top), name), "rb") as file:
+                    assert file.read() == data
+
+
+def test_sharing_takes_less_space_and_the_same_bytes_make_the_same_image(tmp_path: Path) -> None:
+    images = [str(tmp_path / f"{number}.img") for number in range(3)]
+    for number, image in enumerate(images):
+        stored([image], sharing=number > 0)
+    used = []
+    for image in images:
+        with open_image([image]) as opened:
+            used.append(opened.superblock.bytes_used)
+    assert used[0] - used[1] > 2 * MIB
+    with open(images[1], "rb") as one, open(images[2], "rb") as other:
+        assert one.read() == other.read()
