@@ -108,6 +108,6 @@ def test_sharing_takes_less_space_and_the_same_bytes_make_the_same_image(tmp_pat
     for image in images:
         with open_image([image]) as opened:
             used.append(opened.superblock.bytes_used)
-    assert used[0] - used[1] > 2 * MIB
+    assert used[0] - used[1] > MIB
     with open(images[1], "rb") as one, open(images[2], "rb") as other:
         assert one.read() == other.read()
