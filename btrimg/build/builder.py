@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from typing import TYPE_CHECKING, Any, Self
 
 from btrimg.build import attributes, values
 from btrimg.build.content import Surroundings, reading
+from btrimg.build.directory import Selection, read_directory
 from btrimg.build.filedata import FileData
 from btrimg.build.paths import Paths, Spot
 from btrimg.build.removal import remove, remove_tree
+from btrimg.build.tree import TreeWriter
 from btrimg.build.values import Attributes, Storage
 from btrimg.errors import BtrimgError, RecipeError, RefusedError
 from btrimg.filesystem.inode import quoted
@@ -46,11 +49,17 @@ class Builder:
         seed: bytes = b"",
         compress: Compression = values.Compression(0),  # noqa: B008 (it is frozen)
         dedupe: bool = False,
+        latest: int | None = None,
         progress: Callable[[int, int], None] = lambda _things, _bytes: None,
+        warn: Callable[[str], None] = lambda _text: None,
     ) -> None:
-        """Do things relative to the *directory* of the host; *progress* is told of things and bytes done."""
+        """Do things relative to the *directory* of the host; *progress* is told of things and bytes done.
+
+        Times of files from the host that are after *latest*, in ns since 1970, become that.
+        """
         self.txn = txn
         self._directory, self._seed, self._progress = directory, seed, progress
+        self._latest, self._warn = latest, warn
         self._around = Surroundings(directory, seed, "")
         self._origin: Origin
         self._readonly: dict[int, bool] = {}  # subvolumes, as far as somebody asked
@@ -286,6 +295,21 @@ class Builder:
     def _define_extent(self, do: values.DefineExtent) -> None:
         self._data.define(do, self._origin, self._around)
 
+    # From the host
+
+    def _from_directory(self, do: values.FromDirectory) -> None:
+        devices = self.txn.volume.devices.values()
+        written = {(found.st_dev, found.st_ino) for found in (os.stat(device.path) for device in devices)}
+        selection = Selection(do.exclude, do.one_filesystem, do.owner, self._latest, written)
+        entries = read_directory(do.host, self.txn.volume.sectorsize, selection, self._warn)
+        self._tree_writer(do.to, do.storage).add_all(entries)
+
+    def _tree_writer(self, path: bytes, storage: Storage) -> TreeWriter:
+        spot = self._to_change(path)
+        if not stat.S_ISDIR(inodes.read(*spot).mode):
+            raise RefusedError(f"{quoted(path)} is not a directory")
+        return TreeWriter(spot, self._paths, self._sink, self._data, storage, self._progress)
+
     # The clock, and the end of transactions
 
     def _set_clock(self, do: values.SetClock) -> None:
@@ -313,6 +337,7 @@ _DO: dict[type, Callable[[Builder, Any], None]] = {
     values.Truncate: Builder._truncate,
     values.Reflink: Builder._reflink,
     values.DefineExtent: Builder._define_extent,
+    values.FromDirectory: Builder._from_directory,
     values.SetClock: Builder._set_clock,
     values.Commit: Builder._commit,
 }

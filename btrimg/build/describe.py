@@ -187,12 +187,14 @@ class _Step(NamedTuple):
             yield toml.entry({"delete": self._at(path), "recursive": True})
         first: dict[tuple[bytes, ...], bytes] = {}
         for path, each in self.new.items():
-            if each.names and each.names in first:
+            if each.names in first:
                 yield toml.entry({"link": self._at(path), "to": self._at(first[each.names])})
-                continue
+            else:
+                yield from self._made(path, each, words)
             if len(each.names) > 1 and not each.is_directory:
-                first[each.names] = path
-            yield from self._made(path, each, words)
+                first.setdefault(each.names, path)
+        for names, path in first.items():  # a further name changes the inode
+            yield toml.entry({"set": self._at(path), "ctime": toml.time(self.new[names[0]].times[2])})
         for path in sorted(self.stubs):
             yield toml.entry({"mkdir": self._at(path)})
         for path, each in self.changed.items():

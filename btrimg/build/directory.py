@@ -177,7 +177,10 @@ class _Walk:
             self._warn(f"{self._name()} is left out: it is what is being written")
             return None
         further = self._further_name(found) if found.nlink > 1 else None
-        return further or self._entry(found, self._xattrs(fd), size=found.size, pieces=self._pieces(fd, found))
+        if further:
+            return further
+        size, dense = found.size, found.blocks * _BLOCK >= found.size
+        return self._entry(found, self._xattrs(fd), size=size, pieces=self._pieces(fd, size, dense=dense), dense=dense)
 
     def _special(self, directory: int, name: bytes) -> Entry:
         """Return the entry of what is no directory and no regular file."""
@@ -207,13 +210,12 @@ class _Walk:
         kept = sorted(name for name in map(os.fsencode, names) if name.startswith(XATTRS_KEPT))
         return tuple((name, os.getxattr(at, name, follow_symlinks=follow)) for name in kept)
 
-    def _pieces(self, fd: int, found: Stat) -> Pieces:
-        size = found.size
-        if found.blocks * _BLOCK >= size:
-            if size <= PIECE:
-                return ((0, self._read(fd, 0, size)),) if size else ()
+    def _pieces(self, fd: int, size: int, *, dense: bool) -> Pieces:
+        if not dense:
+            return self._ranges(fd, _data_ranges(fd, size, self._sectorsize))
+        if size > PIECE:
             return self._ranges(fd, [(0, size)])
-        return self._ranges(fd, _data_ranges(fd, size, self._sectorsize))
+        return ((0, self._read(fd, 0, size)),) if size else ()
 
     def _ranges(self, fd: int, ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, bytes]]:
         """Yield the bytes of ranges of a file, piece by piece."""

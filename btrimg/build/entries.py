@@ -47,6 +47,7 @@ class Entry(NamedTuple):
     xattrs: Xattrs = ()
     size: int = 0  #: bytes of a regular file
     pieces: Pieces = ()  #: content of a regular file
+    dense: bool = True  #: whether that has no holes
     target: bytes = b""  #: what a symlink says
     device: tuple[int, int] = (0, 0)  #: major and minor number of a device
     same_as: bytes | None = None  #: a further name, a hard link, of the file that came at this path

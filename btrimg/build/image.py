@@ -42,13 +42,15 @@ def build_image(
     *,
     directory: bytes = b"",
     now: Timespec = START_OF_TIME,
+    latest: int | None = None,
     force: bool = False,
     progress: Callable[[int, int], None] = lambda _things, _bytes: None,
     warn: Callable[[str], None] = lambda _text: None,
 ) -> Built:
     """Make *filesystem* with all that *operations* do to it in *outputs*, one for each of its devices.
 
-    Paths of the host go from *directory*; *now* is the clock unless the filesystem has its own. Nothing is left of
+    Paths of the host go from *directory*; *now* is the clock unless the filesystem has its own, *latest*
+    in ns since 1970 what later times of files of the host become. Nothing is left of
     files that could not be completed. Raises OptionError for a filesystem that cannot be, RecipeError for an operation
     that cannot be done, DeviceError for outputs that cannot be written.
     """
@@ -68,7 +70,9 @@ def build_image(
             seed=filesystem.seed,
             compress=filesystem.compress,
             dedupe=filesystem.dedupe,
+            latest=latest,
             progress=progress,
+            warn=warn,
         ) as builder:
             builder.run(operations)
             txn.commit()

@@ -30,6 +30,7 @@ _MOST_SAID = 16 * MIB  # bytes of pax headers and long names of one member, and 
 _MOST_SEGMENTS = 1 << 20  # of a sparse file
 _MOST_AFTER = 16 * MIB  # bytes that are read behind the end, for the checksum of a compressed stream
 _MAX_SIZE = (1 << 63) - 1  # loff_t
+_FIRST_TIME, _LAST_TIME = -(1 << 63) * 10**9, ((1 << 63) - 1) * 10**9  # s64, in ns
 _NO_ID = (1 << 32) - 1  # -1 means "leave it" to chown(2)
 
 _LINK = b"1"
@@ -194,6 +195,8 @@ class _Reader:
             raise ValueError(f"no file can be owned by {uid}:{gid}")
         if self._latest is not None:
             times = times.until(self._latest)
+        if not (min(times) >= _FIRST_TIME and max(times) <= _LAST_TIME):
+            raise ValueError("no file can have such a time: seconds have 64 bits")
         return Entry(path, mode | header.mode, self._owner or (uid, gid), times, xattrs)
 
     def _xattrs(self, pax: Pax) -> Xattrs:
@@ -226,7 +229,8 @@ class _Reader:
             segments = listed
             size = tarheaders.pax_number(pax.get(b"GNU.sparse.size") or pax.get(b"GNU.sparse.realsize", b""))
         self._check_segments(segments, size)
-        return entry._replace(size=size, pieces=aligned(self._sparse(segments), self._sectorsize, size))
+        pieces = aligned(self._sparse(segments), self._sectorsize, size)
+        return entry._replace(size=size, pieces=pieces, dense=False)
 
     def _plain(self, size: int) -> Pieces:
         if size <= PIECE:

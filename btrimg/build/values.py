@@ -215,6 +215,9 @@ class FromDirectory(NamedTuple):
     host: bytes
     to: bytes
     storage: Storage
+    exclude: tuple[bytes, ...] = ()  #: patterns of what is left out
+    one_filesystem: bool = False  #: whether what is mounted below is left out
+    owner: tuple[int, int] | None = None  #: uid and gid of everything; None for those of the host
 
 
 class FromTar(NamedTuple):
@@ -224,6 +227,7 @@ class FromTar(NamedTuple):
     to: bytes
     whiteouts: bool
     storage: Storage
+    owner: tuple[int, int] | None = None
 
 
 class SetClock(NamedTuple):

@@ -1,0 +1,98 @@
+"""Inodes of a filesystem with the attributes that entries say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from btrimg.ondisk.blocks import Key
+from btrimg.ondisk.constants import U64_MAX, ItemType
+from btrimg.ondisk.inodes import DirItem, Timespec
+from btrimg.ondisk.items import records_of
+from btrimg.write import inodes, xattrs
+from btrimg.write.inodes import Times
+
+if TYPE_CHECKING:
+    from btrimg.build.entries import Entry
+    from btrimg.write.files import Files
+
+_BILLION = 10**9
+
+
+def times_of(entry: Entry) -> Times:
+    """Return the times of an entry as an inode has them."""
+    access, change, modification, creation = entry.times
+    return Times(
+        Timespec(*divmod(access, _BILLION)),
+        Timespec(*divmod(change, _BILLION)),
+        Timespec(*divmod(modification, _BILLION)),
+        Timespec(*divmod(creation, _BILLION)),
+    )
+
+
+def create(
+    files: Files, ino: int, entry: Entry, *, flags: int = 0, size: int = 0, nbytes: int = 0, rdev: int = 0
+) -> None:
+    """Put the item of a new inode, and its extended attributes."""
+    uid, gid = entry.owner
+    inodes.create(
+        files,
+        entry.mode,
+        ino=ino,
+        uid=uid,
+        gid=gid,
+        rdev=rdev,
+        flags=flags | compression_flags(entry),
+        size=size,
+        nbytes=nbytes,
+        times=times_of(entry),
+    )
+    if entry.xattrs:
+        xattrs.put_all(files, ino, dict(entry.xattrs))
+
+
+def create_symlink(files: Files, ino: int, entry: Entry) -> None:
+    """Put a new symlink, and its extended attributes."""
+    uid, gid = entry.owner
+    inodes.create_symlink(files, entry.target, ino=ino, uid=uid, gid=gid, times=times_of(entry))
+    if entry.xattrs:
+        xattrs.put_all(files, ino, dict(entry.xattrs))
+
+
+def compression_flags(entry: Entry) -> int:
+    """Return the flags that go with the property ``btrfs.compression`` of an entry."""
+    value = dict(entry.xattrs).get(xattrs.COMPRESSION) if entry.xattrs else None
+    return xattrs.compression_flags(value) if value else 0
+
+
+def attributes_differ(files: Files, ino: int, entry: Entry) -> bool:
+    """Return whether an inode has other attributes than its entry says."""
+    item = inodes.read(files, ino)
+    if (item.mode, item.uid, item.gid) != (entry.mode, *entry.owner):
+        return True
+    if (item.atime, item.ctime, item.mtime, item.otime) != times_of(entry):
+        return True
+    return _xattrs(files, ino) != dict(entry.xattrs)
+
+
+def change_attributes(files: Files, ino: int, entry: Entry) -> None:
+    """Give an inode that is there the attributes of *entry*; nothing changes where it has them."""
+    if not attributes_differ(files, ino, entry):
+        return
+    stored, wanted = _xattrs(files, ino), dict(entry.xattrs)
+    for name in sorted(stored.keys() - wanted.keys()):
+        xattrs.remove(files, ino, name)
+    for name, value in entry.xattrs:
+        if stored.get(name) != value:
+            xattrs.set_value(files, ino, name, value)
+    atime, ctime, mtime, otime = times_of(entry)
+    uid, gid = entry.owner
+    inodes.change(files, ino, mode=entry.mode, uid=uid, gid=gid, atime=atime, ctime=ctime, mtime=mtime, otime=otime)
+
+
+def _xattrs(files: Files, ino: int) -> dict[bytes, bytes]:
+    first = Key(ino, ItemType.XATTR_ITEM, 0)
+    return {
+        record.name: record.data
+        for _, payload in files.tree.items(first, first._replace(offset=U64_MAX))
+        for record in records_of(DirItem, ItemType.XATTR_ITEM, payload)
+    }

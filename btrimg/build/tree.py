@@ -1,0 +1,289 @@
+"""Whole trees of files made of entries: what a directory or an archive holds, put into a subvolume in bulk.
+
+Names are kept back and put a directory at a time, so that nothing needs to be looked up in a new one; inode numbers
+rise with the entries, so that the items of files are appended to the tree. After so many items what is held back is
+put and the tree is flushed, which bounds the memory whatever the size of the source.
+"""
+
+from __future__ import annotations
+
+import stat
+from typing import TYPE_CHECKING
+
+from btrimg.build.entries import Clock, Entry
+from btrimg.build.filequeue import FileQueue
+from btrimg.build.imported import change_attributes, compression_flags, create, create_symlink
+from btrimg.build.paths import Spot
+from btrimg.build.removal import remove_tree
+from btrimg.errors import BtrimgError, RefusedError
+from btrimg.filesystem import edit_names
+from btrimg.filesystem.edit_names import entry_named
+from btrimg.filesystem.inode import quoted
+from btrimg.filesystem.namei import Link
+from btrimg.ondisk.blocks import DiskKey, Key
+from btrimg.ondisk.constants import U64_MAX, FileType, InodeFlag, ItemType
+from btrimg.ondisk.inodes import DirItem
+from btrimg.write import inodes, names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from btrimg.build.filedata import FileData
+    from btrimg.build.paths import Paths
+    from btrimg.build.values import Storage
+    from btrimg.write.data import DataSink
+
+_LOOK = 256  # entries after which what is pending is counted
+_MOST_PENDING = 100_000  # items, and names held back, that are kept in memory
+_MOST_EXTENTS = 100_000  # of data, new and not yet in the extent tree
+
+
+class _Directory:
+    """A directory that entries go to."""
+
+    __slots__ = ("entry", "exists", "filled", "ino", "names", "path")
+
+    def __init__(self, path: bytes, ino: int, *, exists: bool, filled: bool, entry: Entry | None = None) -> None:
+        self.path, self.ino = path, ino
+        self.exists = exists  #: whether its inode item has been put
+        self.filled = filled  #: whether it may have names besides those held back
+        self.entry = entry  #: what its attributes shall be, None when they stay
+        self.names: dict[bytes, tuple[int, FileType]] = {}  #: held back
+
+
+class TreeWriter:
+    """Makes files of entries in the directory *top*; call `finish` at the end.
+
+    An entry takes the place of what has its name, but a directory that is there stays and gets the attributes.
+    """
+
+    def __init__(
+        self,
+        top: Spot,
+        paths: Paths,
+        sink: DataSink,
+        data: FileData,
+        storage: Storage,
+        progress: Callable[[int, int], None] = lambda _things, _bytes: None,
+    ) -> None:
+        self._top, self._files, self._paths = top, top.files, paths
+        self._data, self._storage, self._progress = data, storage, progress
+        flags = inodes.read(*top).flags
+        self._directory_flags = inodes.inherited_flags(flags, stat.S_IFDIR)
+        self._file_flags = inodes.inherited_flags(flags, stat.S_IFREG) | _own_flags(storage)
+        self._queue = FileQueue(self._files, sink)
+        self._directories: dict[bytes, _Directory] = {}
+        self._names_held = self._count = 0
+        self._first_new = self._files.new_ino()  #: inodes from here on are made by this writer
+        self._told: set[int] = set()  #: older directories that an entry has spoken of
+
+    def add_all(self, entries: Iterable[Entry]) -> None:
+        """Make everything of *entries*.
+
+        Raises BtrimgError, with the path, for what cannot be.
+        """
+        for entry in entries:
+            try:
+                self.add(entry)
+            except BtrimgError as error:
+                raise type(error)(f"{quoted(b'/' + entry.path)}: {error}") from None
+        self.finish()
+
+    def add(self, entry: Entry) -> None:
+        """Make what *entry* says."""
+        if not entry.path:
+            self._tell(self._directory(b""), entry)
+        else:
+            head, _, name = entry.path.rpartition(b"/")
+            self._put(self._directories.get(head) or self._directory(head), name, entry)
+        self._progress(1, entry.size)
+        self._count += 1
+        if self._count % _LOOK == 0:
+            self._relieve()
+
+    def finish(self) -> None:
+        """Put all that is held back; the caller commits."""
+        self._settle()
+
+    def _tell(self, directory: _Directory, entry: Entry) -> None:
+        directory.entry = entry
+        self._told.add(directory.ino)
+
+    # Names
+
+    def _put(self, parent: _Directory, name: bytes, entry: Entry) -> None:
+        found = self._found(parent, name)
+        if found and stat.S_ISDIR(entry.mode) and found[1] == FileType.DIR:
+            self._tell(self._directory(entry.path), entry)
+            return
+        if found is None:
+            names.check_name(name)
+        made = self._make(entry)
+        if found:
+            self._remove(parent, name)
+            parent = self._directory(parent.path)
+        parent.names[name] = made
+        self._names_held += 1
+
+    def _found(self, parent: _Directory, name: bytes) -> tuple[int, FileType] | None:
+        """Return the number and type of what is called *name*, None when there is nothing."""
+        held = parent.names.get(name)
+        if held or not parent.filled:
+            return held
+        entry = entry_named(self._files.tree, parent.ino, name)
+        if entry is None:
+            return None
+        if entry.location.type != ItemType.INODE_ITEM:
+            raise RefusedError("a subvolume has this name")
+        return entry.location.objectid, FileType(entry.type)
+
+    def _remove(self, parent: _Directory, name: bytes) -> None:
+        """Remove *name* with all that is below it; the directory keeps times that an entry gave it."""
+        self._settle()
+        spot = Spot(self._files, parent.ino)
+        before = inodes.read(*spot)
+        remove_tree(self._paths, spot, name)
+        self._paths.forget()
+        if self._is_told(parent.ino):
+            inodes.change(*spot, mtime=before.mtime, ctime=before.ctime)
+
+    def _is_told(self, ino: int) -> bool:
+        """Return whether an entry has said what attributes a directory has."""
+        return ino >= self._first_new or ino in self._told
+
+    def _directory(self, path: bytes) -> _Directory:
+        """Return the directory at *path*, made with all above it where they are not there.
+
+        Raises RefusedError when something else is there: links are not followed.
+        """
+        found = self._directories.get(path)
+        if found:
+            return found
+        known = path
+        while known and known not in self._directories:
+            known = known.rpartition(b"/")[0]
+        at = self._directories.get(known) or self._remember(self._existing(b"", self._top.ino))
+        for name in filter(None, path[len(known) :].split(b"/")):
+            known = known + b"/" + name if known else name
+            child = self._found(at, name)
+            if child is None:
+                names.check_name(name)
+                at = self._new_directory(at, name, Entry(known, stat.S_IFDIR | 0o755, (0, 0), self._now()))
+            elif child[1] == FileType.DIR:
+                at = self._remember(self._existing(known, child[0]))
+            else:
+                raise RefusedError(f"{quoted(b'/' + known)} is no directory, and links are not followed")
+        return at
+
+    def _now(self) -> Clock:
+        now = self._files.now
+        return Clock(*(now.sec * 10**9 + now.nsec,) * 4)
+
+    def _existing(self, path: bytes, ino: int) -> _Directory:
+        key = Key(ino, ItemType.DIR_INDEX, U64_MAX)
+        last = self._files.tree.floor(key)
+        return _Directory(path, ino, exists=True, filled=bool(last and last[0][:2] == key[:2]))
+
+    def _remember(self, directory: _Directory) -> _Directory:
+        self._directories[directory.path] = directory
+        return directory
+
+    def _new_directory(self, parent: _Directory, name: bytes, entry: Entry) -> _Directory:
+        ino = self._files.new_ino()
+        parent.names[name] = (ino, FileType.DIR)
+        self._names_held += 1
+        return self._remember(_Directory(entry.path, ino, exists=False, filled=False, entry=entry))
+
+    # Inodes
+
+    def _make(self, entry: Entry) -> tuple[int, FileType]:
+        """Make the inode of an entry, or find the one it is a further name of; return its number and type."""
+        if entry.same_as is not None:
+            return self._further_name(entry.same_as)
+        kind = inodes.file_type(entry.mode)
+        ino = self._files.new_ino()
+        if kind == FileType.DIR:
+            self._remember(_Directory(entry.path, ino, exists=False, filled=False, entry=entry))
+        elif kind == FileType.REG_FILE:
+            flags = self._file_flags
+            compression = self._data.compression(self._storage, flags | compression_flags(entry))
+            self._queue.add(ino, entry, flags, compression)
+        elif kind == FileType.SYMLINK:
+            create_symlink(self._files, ino, entry)
+        else:
+            create(self._files, ino, entry, rdev=inodes.device_number(*entry.device))
+        return ino, kind
+
+    def _further_name(self, path: bytes) -> tuple[int, FileType]:
+        """Return the file at *path*, which has one more name from now on."""
+        head, _, name = path.rpartition(b"/")
+        found = self._found(self._directory(head), name) if name else None
+        if found is None:
+            raise RefusedError(f"{quoted(b'/' + path)}, of which it is to be a hard link, is not there")
+        ino, kind = found
+        if kind == FileType.DIR:
+            raise RefusedError(f"{quoted(b'/' + path)}, of which it is to be a hard link, is a directory")
+        self._queue.drain()
+        nlink = inodes.read(self._files, ino).nlink
+        if nlink >= names.LINK_MAX:
+            raise RefusedError(f"{quoted(b'/' + path)} has {nlink} names: it can have no more")
+        inodes.change(self._files, ino, nlink=nlink + 1)
+        return found
+
+    # What is held back
+
+    def _relieve(self) -> None:
+        """Give memory back when much is pending."""
+        txn = self._files.txn
+        if self._files.tree.pending + 3 * self._names_held > _MOST_PENDING:
+            self._settle()
+            txn.flush(self._files.id)
+        if len(txn.refs.data) > _MOST_EXTENTS:
+            self._settle()
+            txn.commit()
+
+    def _settle(self) -> None:
+        """Put what is held back; directories become those that are there already."""
+        self._queue.drain()
+        for directory in self._directories.values():
+            if not directory.exists and directory.entry:
+                self._put_new(directory, directory.entry)
+            elif directory.names or directory.entry:
+                self._put_existing(directory)
+        self._directories.clear()
+        self._names_held = 0
+
+    def _put_new(self, directory: _Directory, entry: Entry) -> None:
+        size = names.fill(self._files, directory.ino, _named(directory))
+        create(self._files, directory.ino, entry, flags=self._directory_flags, size=size)
+
+    def _put_existing(self, directory: _Directory) -> None:
+        files, ino = self._files, directory.ino
+        if directory.names:
+            grown = self._extend(directory) if directory.filled else names.fill(files, ino, _named(directory))
+            inodes.change(files, ino, size=inodes.read(files, ino).size + grown)
+        if directory.entry:
+            change_attributes(files, ino, directory.entry)
+        elif not self._is_told(ino):
+            inodes.change(files, ino, mtime=files.now, ctime=files.now)
+
+    def _extend(self, directory: _Directory) -> int:
+        """Put names into a directory that has others; return by how much its size grows."""
+        files, tree, parent = self._files, self._files.tree, directory.ino
+        for name, ino, kind in _named(directory):
+            index = files.new_index(parent)
+            edit_names.add_ref(tree, ino, Link(parent, index, name))
+            location = DiskKey(ino, ItemType.INODE_ITEM, 0)
+            entry = DirItem(location, files.generation, 0, len(name), kind, name, b"")
+            edit_names.insert_entry(tree, parent, index, name, entry.pack())
+        return 2 * sum(map(len, directory.names))
+
+
+def _named(directory: _Directory) -> Iterator[tuple[bytes, int, FileType]]:
+    return ((name, ino, kind) for name, (ino, kind) in directory.names.items())
+
+
+def _own_flags(storage: Storage) -> int:
+    if storage.nodatacow:
+        return InodeFlag.NODATACOW | InodeFlag.NODATASUM
+    return InodeFlag.NODATASUM if storage.nodatasum else 0
