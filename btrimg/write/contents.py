@@ -74,16 +74,15 @@ def convert_inline(files: Files, ino: int, storage: Storage) -> int:
     return replace(files, ino, 0, end, storage.store(data, 0, item.flags), max(item.size, end))
 
 
-def expand(files: Files, ino: int, size: int, storage: Storage) -> int:
+def expand(files: Files, ino: int, size: int, storage: Storage, *, keep_inline: bool = False) -> int:
     """Make ready for a file to grow to *size*; return by how much ``nbytes`` grow (``btrfs_cont_expand``).
 
-    What the last sector holds beyond the end becomes zeros, inline data an extent, and where holes have items they are
-    put. The inode item is the caller's.
+    What the last sector holds beyond the end becomes zeros, inline data an extent unless *keep_inline*, and where
+    holes have items they are put. The inode item is the caller's.
     """
     old = inodes.read(files, ino).size
-    grown = convert_inline(files, ino, storage) + _zero(
-        files, ino, old, min(size, round_up(old, files.sectorsize)), storage
-    )
+    grown = 0 if keep_inline else convert_inline(files, ino, storage)
+    grown += _zero(files, ino, old, min(size, round_up(old, files.sectorsize)), storage)
     if not files.no_holes:
         start, stop = round_up(old, files.sectorsize), round_up(size, files.sectorsize)
         for gap_start, gap_end in gaps(files, ino, start, stop):

@@ -48,7 +48,7 @@ def clone_range(
     nbytes = item.nbytes
     size = max(item.size, at + length)
     if at > item.size:
-        nbytes += expand(target, ino, at, storage)
+        nbytes += expand(target, ino, at, storage, keep_inline=target.no_holes)
     nbytes += fileextents.replace(target, ino, at, at + span, pieces, size)
     touch(target, ino, size=size, nbytes=nbytes)
 

@@ -74,7 +74,7 @@ def create(
     inodes.create(files, stat.S_IFDIR | mode, ino=TOP_DIRECTORY, uid=uid, gid=gid, flags=flags, times=times)
     files.tree.put(edit_names.ref_key(TOP_DIRECTORY, TOP_DIRECTORY), InodeRef(0, 2, b"..").pack())
     files.begin_directory(TOP_DIRECTORY)
-    _hang(parent, directory, name, subvolume)
+    _hang(parent, directory, name, DiskKey(subvolume, ItemType.ROOT_ITEM, 0))
     _add_uuid(txn, uuid, ItemType.UUID_KEY_SUBVOL, subvolume)
     return files
 
@@ -127,7 +127,7 @@ def snapshot(
         **({} if read_only else _FRESH),
     )
     txn.snapshot_root(source.id, subvolume, item)
-    _hang(parent, directory, name, subvolume)
+    _hang(parent, directory, name, DiskKey(subvolume, ItemType.ROOT_ITEM, U64_MAX))
     _add_uuid(txn, uuid, ItemType.UUID_KEY_SUBVOL, subvolume)
     if item.received_uuid != _NOBODY:
         _add_uuid(txn, item.received_uuid, ItemType.UUID_KEY_RECEIVED_SUBVOL, subvolume)
@@ -180,7 +180,7 @@ def rename(parent: Files, directory: int, name: bytes, new_parent: Files, new_di
         raise RefusedError(f"subvolume {subvolume} cannot be moved into itself")
     names.refuse_taken(new_parent, new_directory, new_name)
     _unhang(parent, place, subvolume)
-    _hang(new_parent, new_directory, new_name, subvolume)
+    _hang(new_parent, new_directory, new_name, root_key(parent.txn, subvolume))
 
 
 def _ancestors(txn: Transaction, subvolume: int) -> Iterator[int]:
@@ -214,6 +214,17 @@ def place_of(txn: Transaction, subvolume: int) -> Place | None:
     return None
 
 
+def root_key(txn: Transaction, subvolume: int) -> DiskKey:
+    """Return the key of the root item of a subvolume.
+
+    Raises NotFoundError when there is none.
+    """
+    found = txn.tree(TreeId.ROOT_TREE).floor(Key(subvolume, ItemType.ROOT_ITEM, U64_MAX))
+    if not is_subvolume(subvolume) or found is None or found[0][:2] != (subvolume, ItemType.ROOT_ITEM):
+        raise NotFoundError(f"there is no subvolume {subvolume}")
+    return DiskKey(*found[0])
+
+
 def set_read_only(txn: Transaction, subvolume: int, *, read_only: bool) -> None:
     """Let the files of a subvolume be changed no more, or again, by who mounts it (``btrfs_ioctl_subvol_setflags``)."""
     flags = txn.root_item(subvolume).flags
@@ -236,16 +247,12 @@ def set_default(txn: Transaction, subvolume: int) -> None:
     Raises NotFoundError when there is none.
     """
     roots = txn.tree(TreeId.ROOT_TREE)
-    if not is_subvolume(subvolume):
-        raise NotFoundError(f"there is no subvolume {subvolume}")
-    found = roots.floor(Key(subvolume, ItemType.ROOT_ITEM, U64_MAX))
-    if found is None or found[0][:2] != (subvolume, ItemType.ROOT_ITEM):
-        raise NotFoundError(f"there is no subvolume {subvolume}")
+    location = root_key(txn, subvolume)
     key = Key(TreeId.ROOT_TREE_DIR, ItemType.DIR_ITEM, name_hash(_DEFAULT))
     entries = records_at(roots, DirItem, key)
     old = next((entry for entry in entries if entry.name == _DEFAULT), None)
     transid = old.transid if old else txn.generation
-    new = DirItem(DiskKey(*found[0]), transid, 0, len(_DEFAULT), FileType.DIR, _DEFAULT, b"")
+    new = DirItem(location, transid, 0, len(_DEFAULT), FileType.DIR, _DEFAULT, b"")
     put_records(roots, key, [*(entry for entry in entries if entry.name != _DEFAULT), new])
     txn.set_incompat(Incompat.DEFAULT_SUBVOL)
 
@@ -253,14 +260,17 @@ def set_default(txn: Transaction, subvolume: int) -> None:
 # Entries that lead to subvolumes, and the references between them
 
 
-def _hang(parent: Files, directory: int, name: bytes, subvolume: int) -> None:
-    """Give a subvolume its entry in *directory*, and its references (``btrfs_add_root_ref``)."""
+def _hang(parent: Files, directory: int, name: bytes, location: DiskKey) -> None:
+    """Give a subvolume its entry in *directory*, and its references (``btrfs_add_root_ref``).
+
+    *location* is the key of its root item, with the offset that the kernel writes there; nobody reads it.
+    """
+    subvolume = location.objectid
     index = parent.new_index(directory)
     ref = RootRef(directory, index, len(name), name).pack()
     roots = parent.txn.tree(TreeId.ROOT_TREE)
     roots.put(Key(parent.id, ItemType.ROOT_REF, subvolume), ref)
     roots.put(Key(subvolume, ItemType.ROOT_BACKREF, parent.id), ref)
-    location = DiskKey(subvolume, ItemType.ROOT_ITEM, U64_MAX)
     names.add_entry(parent, directory, index, name, location, FileType.DIR)
 
 

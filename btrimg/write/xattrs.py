@@ -42,6 +42,12 @@ def put_all(files: Files, ino: int, xattrs: Mapping[bytes, bytes]) -> None:
         files.tree.put(Key(ino, ItemType.XATTR_ITEM, code), payload)
 
 
+def read(files: Files, ino: int, name: bytes) -> bytes | None:
+    """Return the value of an attribute, None if there is none."""
+    entries = records_at(files.tree, DirItem, _key(ino, name))
+    return next((entry.data for entry in entries if entry.name == name), None)
+
+
 def set_value(files: Files, ino: int, name: bytes, value: bytes) -> None:
     """Set an attribute, new or in place of its old value (``btrfs_setxattr``).
 
