@@ -201,7 +201,7 @@ class Space:
         run = self._take_first(self._data, length)
         if run:
             return run
-        plan = self._devices.plan(self._policy.type_of(BlockGroup.DATA))
+        plan = self._plan(self._policy.type_of(BlockGroup.DATA))
         if plan and (plan.length >= length or plan.length > self._longest(self._data)):
             self._grow(self._data, length)
             run = self._take_first(self._data, length)
