@@ -245,10 +245,12 @@ class _Step(NamedTuple):
     @staticmethod
     def _behind_the_end(at: bytes, each: Described) -> Iterator[str]:
         """Yield what is reserved from the end of the file on, to whole sectors as the rows are."""
-        for row in each.rows:
-            if row.kind == "prealloc" and row.offset >= each.size:
-                words = {"offset": toml.size(row.offset), "length": toml.size(row.length), "keep-size": True}
-                yield toml.entry({"prealloc": at, **words})
+        reserved = [row for row in each.rows if row.kind == "prealloc" and row.offset >= each.size]
+        for row in reserved:
+            words = {"offset": toml.size(row.offset), "length": toml.size(row.length), "keep-size": True}
+            yield toml.entry({"prealloc": at, **words})
+        if reserved:
+            yield toml.entry({"set": at, "mtime": toml.time(each.times[1]), "ctime": toml.time(each.times[2])})
 
 
 def _steps(planned: dict[int, _Planned]) -> Iterator[_Step]:

@@ -9,6 +9,7 @@ from btrimg.build import tomltext as toml
 from btrimg.errors import ChecksumError
 from btrimg.filesystem.data import row_bytes
 from btrimg.filesystem.extents import COMPRESSION_NAMES, ExtentRef, FileExtentRow
+from btrimg.ondisk.constants import InodeFlag
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -66,7 +67,7 @@ class ExtentWords:
                 continue
             length = min(row.end, each.size) - row.offset
             if row.kind == "inline":
-                parts.append(self._inline(row, length, alone=each.size == length))
+                parts.append(self._inline(row, length, each))
             elif self._is_whole(row):
                 parts.append(self._whole(row, length, each))
             else:
@@ -80,18 +81,18 @@ class ExtentWords:
         alone = len(self._uses[_used(row)]) == 1 and _other(row) not in self._uses
         return extent is not None and alone and extent.offset == 0 and row.length == extent.ram_bytes
 
-    def _inline(self, row: FileExtentRow, length: int, *, alone: bool) -> Words:
+    def _inline(self, row: FileExtentRow, length: int, each: Described) -> Words:
         data = row_bytes(self._image, row, row.offset, row.offset + length, verify=True)
         words = self._content(data.ljust(length, b"\0"))
-        words["compress"] = _compression(row)
-        words["inline"] = True if alone else None
+        words["compress"] = _compression(row, each.flags)
+        words["inline"] = True if each.size == length else None
         return words
 
     def _whole(self, row: FileExtentRow, length: int, each: Described) -> Words:
         if row.kind == "prealloc":
             return {"prealloc": toml.size(length)}
         words = self._content(self._data(row, _Range(0, length), checked=each.checksummed))
-        words["compress"] = _compression(row)
+        words["compress"] = _compression(row, each.flags)
         words["inline"] = False if row.offset == 0 and each.size <= _MOST_INLINE else None
         return words
 
@@ -121,7 +122,7 @@ class ExtentWords:
         if row.kind == "prealloc":
             return toml.entry({"extent": name, "prealloc": toml.size(part.end - part.start)})
         words = {"extent": name, **self._content(self._data(row, part, checked=checked))}
-        words["compress"] = _compression(row)
+        words["compress"] = _compression(row, 0)
         words["nodatasum"] = None if checked else True
         return toml.entry(words)
 
@@ -161,8 +162,9 @@ def _other(row: FileExtentRow) -> _Used:
     return used._replace(prealloc=not used.prealloc)
 
 
-def _compression(row: FileExtentRow) -> str | None:
-    return COMPRESSION_NAMES[row.compression] if row.compression else None
+def _compression(row: FileExtentRow, flags: int) -> str | None:
+    """Return how a row is compressed; None where it is not, and a file with these *flags* would not be."""
+    return COMPRESSION_NAMES[row.compression] if row.compression or flags & InodeFlag.COMPRESS else None
 
 
 def _is_text(data: bytes) -> bool:

@@ -63,8 +63,8 @@ def complaints_of_progs(devices: Sequence[str]) -> list[str]:
 
 def _is_mute(said: Sequence[str]) -> bool:
     """Return whether ``btrfs check`` found faults in trees of files, and told none."""
-    errors = re.findall(r"^(?:ERROR: |\t|root \d+ ).*", "".join(said), re.MULTILINE)
-    return errors == ["ERROR: errors found in fs roots"]
+    told = re.findall(r"^(?:ERROR: (?!cannot scan)|\t|root \d+ ).*", "".join(said), re.MULTILINE)
+    return told == ["ERROR: errors found in fs roots"]
 
 
 def _has_extrefs(devices: Sequence[str]) -> bool:
