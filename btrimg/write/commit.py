@@ -53,6 +53,7 @@ def _uncollected() -> Iterator[None]:
 def _commit(txn: Transaction) -> None:
     for ready in txn.before_commit:
         ready()
+    txn.change_root(TreeId.EXTENT_TREE)  # without any change, too: the root tree has the generation of the superblock
     for tree_id in txn.changed_trees():
         if tree_id != TreeId.CSUM_TREE:
             txn.flush(tree_id)
