@@ -7,6 +7,8 @@ import random
 import re
 import stat
 from bisect import bisect_left
+from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -18,6 +20,7 @@ from support.judges import complaints
 from support.populate import Filler, nocow
 from support.truth import record
 
+from btrimg.errors import DeviceError
 from btrimg.filesystem.image import open_image
 from btrimg.filesystem.walk import walk
 from btrimg.ondisk.constants import SUPERBLOCK_OFFSETS, Compression, ItemType, TreeId
@@ -41,8 +44,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from support.crash import Write
+    from typing_extensions import Buffer
 
     from btrimg.filesystem.inode import Inode
+    from btrimg.volume.writer import Sink
     from btrimg.write.transaction import Transaction
 
 MIB = 1 << 20
@@ -56,12 +61,11 @@ NOW = Timespec(1_700_000_000, 0)
 class Editor:
     """Files of the top-level subvolume, changed by one transaction after the other."""
 
-    def __init__(self, txn: Transaction) -> None:
-        self.txn = txn
-        self.sink = DataSink(txn)
-        txn.before_commit.append(self.sink.flush)
+    def __init__(self, txn: Transaction, sink: DataSink) -> None:
+        self.sink = sink
+        txn.before_commit.append(sink.flush)
         self.files = Files(txn, TreeId.FS_TREE)
-        self.plain = Storage(self.sink)
+        self.plain = Storage(sink)
 
     def make(self, name: bytes, data: bytes, compression: int = Compression.NONE, files: Files | None = None) -> int:
         files = files or self.files
@@ -141,16 +145,19 @@ def written_by_us(directory: str, profile: str, metadata: str) -> Sequence[str]:
     return paths
 
 
-def recorded(paths: Sequence[str]) -> list[list[Write]]:
-    """Commit EDITS to an image, one by one; give what was written."""
+def recorded(
+    paths: Sequence[str],
+    edits: Sequence[Callable[[Editor], None]],
+    recorder_over: Callable[[Sink], Recorder] = Recorder,
+) -> list[list[Write]]:
+    """Commit *edits* to an image, one by one; give what was written."""
     with open_image(paths, warn=pytest.fail) as image, DeviceSink(image.volume.devices, durable=False) as sink:
-        recorder = Recorder(sink)
-        with begin(image, recorder, now=NOW, uuids=seeded(b"edits")) as txn:
-            editor = Editor(txn)
-            for edit in EDITS:
+        recorder = recorder_over(sink)
+        with begin(image, recorder, now=NOW, uuids=seeded(b"edits")) as txn, closing(DataSink(txn)) as data:
+            editor = Editor(txn, data)
+            for edit in edits:
                 edit(editor)
                 txn.commit()
-            editor.sink.close()
     assert recorder.epochs.pop() == []
     return recorder.epochs
 
@@ -227,7 +234,7 @@ def test_every_state_is_clean_and_old_or_new(
     """
     paths = make(str(tmp_path), profile, metadata)
     copies = images.copy_sparse(paths, str(tmp_path / "copies"))
-    epochs = recorded(paths)
+    epochs = recorded(paths, EDITS)
     assert len(epochs) == 2 * len(EDITS), "of each commit all that is new, then the superblocks"
     for commit, (everything_new, superblocks) in enumerate(batched(epochs)):
         old, places = held(copies), used(copies)
@@ -248,6 +255,33 @@ def test_every_state_is_clean_and_old_or_new(
         assert in_order[0] == old.generation, "the mirrors come first"
     assert new == held(paths)
     judge(copies, str(tmp_path / "mounted"))
+
+
+class Failing(Recorder):
+    """A sink that fails after so many writes."""
+
+    def __init__(self, sink: Sink, writes: int) -> None:
+        super().__init__(sink)
+        self._left = writes
+
+    def pwrite(self, devid: int, physical: int, data: Buffer) -> None:
+        if not self._left:
+            raise DeviceError("the host has no space left")
+        self._left -= 1
+        super().pwrite(devid, physical, data)
+
+
+def test_a_commit_that_cannot_be_written_is_as_if_it_had_never_been(tmp_path: Path) -> None:
+    paths = written_by_us(str(tmp_path), "raid1", "raid1")
+    old, other = held(paths), images.copy_sparse(paths, str(tmp_path / "other"))
+    (everything_new, _) = recorded(other, [add])
+    first_mirror = len(everything_new) + 1
+    for writes in (0, 1, first_mirror // 2, first_mirror - 1, first_mirror):
+        with pytest.raises(DeviceError, match="no space left"):
+            recorded(paths, [add], partial(Failing, writes=writes))
+        assert held(paths) == old, f"after {writes} writes"
+    recorded(paths, [add])
+    assert held(paths) == held(other)
 
 
 def batched(epochs: Sequence[Sequence[Write]]) -> Iterator[tuple[Sequence[Write], Sequence[Write]]]:
