@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import os
+import stat
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import odd
+from support import images, kernel, odd
+from support.bases import NEW_CACHE
 from support.blank import Judge, sectors_of
+from support.judges import complaints
 from support.matrix import Variant, name_of, options_of, variants
 
 from btrimg.errors import CorruptError, NoSpaceError
 from btrimg.filesystem.image import open_image
 from btrimg.ondisk.blocks import Key
-from btrimg.ondisk.constants import BlockGroup, ItemType, TreeId
+from btrimg.ondisk.constants import BlockGroup, FileType, ItemType, TreeId
+from btrimg.ondisk.inodes import Timespec
 from btrimg.tables.cachedspace import cached_rows
+from btrimg.volume.sink import DeviceSink
+from btrimg.write import contents, inodes, names
+from btrimg.write.begin import begin
 from btrimg.write.blockgroups import Group, Ledger
+from btrimg.write.data import DataSink
+from btrimg.write.fileextents import Storage
+from btrimg.write.files import Files
 from btrimg.write.space import Space
+from btrimg.write.subvolumes import TOP_DIRECTORY
+from btrimg.write.uuids import seeded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -77,12 +90,19 @@ def test_both_trees_say_the_same_of_mixed_block_groups(kernel_image: Callable[..
     assert sum(map(len, by_extents.values())) > 10
 
 
-def test_bitmaps_are_read_and_stay_bitmaps(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def fragmented(tmp_path_factory: pytest.TempPathFactory) -> Sequence[str]:
+    """Give the devices of an image with so many holes that the kernel keeps them as bitmaps."""
+    devices = odd.replaced(str(tmp_path_factory.mktemp("fragmented")))
+    with kernel.mount(devices, options=NEW_CACHE):
+        return devices
+
+
+def test_bitmaps_are_read_and_stay_bitmaps(fragmented: Sequence[str]) -> None:
     """Taking every other hole and giving back every other file makes the runs that a reader of bits finds."""
-    devices = odd.replaced(str(tmp_path))
-    by_space_tree, by_extents = both_ways(devices)
+    by_space_tree, by_extents = both_ways(fragmented)
     assert by_space_tree == by_extents
-    with open_image(devices) as image:
+    with open_image(fragmented) as image:
         opened = Opened(image)
         assert any(key.type == ItemType.FREE_SPACE_BITMAP for key, _ in opened.tree(TreeId.FREE_SPACE_TREE).items())
         space, before = Space(image.volume, opened.tree), dict(opened.tree(TreeId.FREE_SPACE_TREE).items())
@@ -103,6 +123,31 @@ def test_bitmaps_are_read_and_stay_bitmaps(tmp_path: Path) -> None:
         assert {key for key in after if key.type == ItemType.FREE_SPACE_BITMAP} == {
             key for key in before if key.type == ItemType.FREE_SPACE_BITMAP
         }
+
+
+def test_commits_keep_bitmaps_right(fragmented: Sequence[str], tmp_path: Path) -> None:
+    """Some files fill holes, some are deleted in the next commit; then the kernel goes on and moves all of it."""
+    devices = images.copy_sparse(fragmented, str(tmp_path))
+    with open_image(devices) as image, DeviceSink(image.volume.devices) as sink:
+        txn = begin(image, sink, now=Timespec(1_800_000_000, 0), uuids=seeded(b"bitmaps"))
+        files = Files(txn, TreeId.FS_TREE)
+        with closing(DataSink(txn)) as data:
+            for number in range(200):
+                ino = inodes.create(files, stat.S_IFREG | 0o644)
+                names.enter(files, TOP_DIRECTORY, b"new-%d" % number, ino, FileType.REG_FILE)
+                contents.write(files, ino, 0, bytes([number]) * 9000, Storage(data))
+            data.flush()
+            txn.commit()
+            for number in range(0, 200, 2):
+                names.unlink(files, TOP_DIRECTORY, b"new-%d" % number)
+            txn.commit()
+    assert complaints(devices) == []
+    with kernel.mount(devices) as top:
+        for number in range(1, 200, 2):
+            with open(os.path.join(top, f"new-{number}"), "rb") as file:
+                assert file.read() == bytes([number]) * 9000
+        kernel.run("btrfs", "balance", "start", "--full-balance", top)
+    assert complaints(devices) == []
 
 
 def test_a_cached_image_has_the_space_that_the_kernel_cached(base_image: Callable[[str], Sequence[str]]) -> None:
