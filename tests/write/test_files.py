@@ -377,8 +377,8 @@ CHOICES: list[dict[str, Any]] = [{}, {"features": ["^no-holes"], "nodesize": 409
 @pytest.mark.progs
 @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    st.lists(st.tuples(st.sampled_from(OPERATIONS), NUMBERS, NUMBERS, NUMBERS), min_size=1, max_size=60),
-    st.sampled_from(CHOICES),
+    operations=st.lists(st.tuples(st.sampled_from(OPERATIONS), NUMBERS, NUMBERS, NUMBERS), min_size=1, max_size=60),
+    choices=st.sampled_from(CHOICES),
 )
 def test_files_are_what_a_model_of_them_is(
     operations: list[tuple[str, int, int, int]], choices: dict[str, Any], tmp_path: Path
