@@ -11,8 +11,6 @@ from btrimg.units import MIB
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from typing_extensions import Buffer
-
     from btrimg.volume.volume import Volume
     from btrimg.volume.writer import VolumeWriter
     from btrimg.write.csums import PendingCsums
@@ -33,11 +31,11 @@ class WriteBehind:
         self._volume, self._writer, self._csums = volume, writer, csums
         self._thread = ThreadPoolExecutor(1)
         self._under_way: deque[tuple[int, int, Future[bytes]]] = deque()
-        self._parts: list[Buffer] = []
+        self._parts: list[bytes | memoryview] = []
         self._start = self._end = 0
         self._summed = True
 
-    def append(self, logical: int, data: Buffer, length: int, *, summed: bool) -> None:
+    def append(self, logical: int, data: bytes | memoryview, length: int, *, summed: bool) -> None:
         """Write *data*, filled up with zeros to *length* whole sectors, to *logical*; with *summed* also its checksums.
 
         The data must not be changed before `flush`.
@@ -46,9 +44,8 @@ class WriteBehind:
             self._send()
             self._start, self._summed = logical, summed
         self._parts.append(data)
-        missing = length - memoryview(data).nbytes
-        if missing:
-            self._parts.append(bytes(missing))
+        if len(data) < length:
+            self._parts.append(bytes(length - len(data)))
         self._end = logical + length
         if self._end - self._start >= FULL:
             self._send()
@@ -87,7 +84,7 @@ class WriteBehind:
             if sums := job.result():
                 self._csums.put(logical, sums)
 
-    def _write(self, logical: int, parts: list[Buffer], *, summed: bool) -> bytes:
+    def _write(self, logical: int, parts: list[bytes | memoryview], *, summed: bool) -> bytes:
         data = parts[0] if len(parts) == 1 else b"".join(parts)
         sums = self._sums(memoryview(data)) if summed else b""
         self._writer.write(logical, data)

@@ -11,25 +11,25 @@ from typing import TYPE_CHECKING
 
 from btrimg.errors import BtrimgError
 from btrimg.ondisk.constants import Compression, FileExtentType, Incompat
-from btrimg.ondisk.extents import FileExtent
+from btrimg.ondisk.extents import FileExtent, FileExtentInline
 from btrimg.units import MIB, round_up
 from btrimg.write.behind import WriteBehind
 from btrimg.write.dedupe import Dedupe
 from btrimg.write.encode import Encoder, Prepared
-from btrimg.write.inline import MAX_INLINE, inline_extent
+from btrimg.write.inline import MAX_INLINE, most_inline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from typing_extensions import Buffer
 
-    from btrimg.ondisk.extents import FileExtentInline
     from btrimg.write.space import Run
     from btrimg.write.transaction import Transaction
 
 LONGEST = 128 * MIB  #: bytes of the longest extent of plain data (fs/btrfs/fs.h ``BTRFS_MAX_EXTENT_SIZE``)
 #: Features that must be declared by who stores data so; zlib is part of the format.
 _INCOMPAT = {int(Compression.LZO): Incompat.COMPRESS_LZO, int(Compression.ZSTD): Incompat.COMPRESS_ZSTD}
+_REGULAR, _INLINE = int(FileExtentType.REGULAR), int(FileExtentType.INLINE)
 PIECE = 4 * MIB  #: bytes that are read and held at once
 
 
@@ -48,7 +48,7 @@ class DataSink:
         self._dedupe: Dedupe | None = None
         self.sharing = False  #: whether equal data are stored once: those that come while this is set
 
-    def prepare(self, data: Buffer, compression: int, level: int | None = None) -> Prepared:
+    def prepare(self, data: bytes | memoryview, compression: int, level: int | None = None) -> Prepared:
         """Begin to compress *data* in other threads, for who has more to do before they are stored, or many to store.
 
         How many are prepared and not yet stored, and so kept in memory, is the caller's affair.
@@ -57,7 +57,7 @@ class DataSink:
 
     def inline(
         self,
-        data: Buffer | Prepared,
+        data: bytes | memoryview | Prepared,
         *,
         compression: int = Compression.NONE,
         level: int | None = None,
@@ -67,18 +67,23 @@ class DataSink:
 
         *max_inline* is the limit in bytes that a mount can set. Empty files have no extent either.
         """
-        volume = self._txn.volume
-        if not isinstance(data, Prepared):
-            may_shrink = compression and memoryview(data).nbytes <= self._sectorsize
-            data = self._encoder.prepare(data, compression if may_shrink else Compression.NONE, level)
-        extent = inline_extent(volume, self._txn.generation, data, max_inline)
-        if extent:
-            _declare(self._txn, extent.compression)
-        return extent
+        plain = data.data if isinstance(data, Prepared) else data
+        if not 0 < len(plain) <= self._sectorsize:
+            return None
+        if isinstance(data, Prepared):
+            compression, stream = data.kind, data.streams[0]() if data.streams else None
+        else:
+            stream = self._encoder.encode(memoryview(data), compression, level) if compression else None
+        if len(plain if stream is None else stream) > most_inline(self._txn.volume, max_inline):
+            return None
+        if stream is None:
+            return FileExtentInline(self._txn.generation, len(plain), 0, 0, 0, _INLINE, bytes(plain))
+        _declare(self._txn, compression)
+        return FileExtentInline(self._txn.generation, len(plain), compression, 0, 0, _INLINE, stream)
 
     def store(
         self,
-        data: Buffer | Prepared,
+        data: bytes | memoryview | Prepared,
         *,
         compression: int = Compression.NONE,
         level: int | None = None,
@@ -93,14 +98,13 @@ class DataSink:
         sectors allow; there are more where data are compressed, or where one does not fit into any run of free space.
         What is prepared is stored so, in one piece. Raises NoSpaceError.
         """
-        placing = self._placing(at, pieces, nodatasum=nodatasum)
+        if type(data) is bytes and len(data) <= PIECE and not (compression or self.sharing or at or pieces > 1):
+            return self._store_whole(data, nodatasum=nodatasum)
         if isinstance(data, Prepared):
+            placing = self._placing(at, pieces, nodatasum=nodatasum)
             placing.prepared(data)
             return placing.extents
         view = memoryview(data).cast("B")
-        if not compression and pieces == 1 and len(view) <= PIECE:
-            placing.plain(view)
-            return placing.extents
         taken = 0
 
         def read(size: int) -> memoryview:
@@ -111,6 +115,16 @@ class DataSink:
         return self.stream(
             read, len(view), compression=compression, level=level, nodatasum=nodatasum, at=at, pieces=pieces
         )
+
+    def _store_whole(self, data: bytes, *, nodatasum: bool) -> list[FileExtent]:
+        """Store data with nothing special about them, as most files are: what `_Placing` does, in half the time."""
+        txn, extents, done = self._txn, [], 0
+        for logical, length in txn.space.allocate_data(round_up(len(data), self._sectorsize)):
+            txn.refs.new_data_extent(logical, length)
+            self._behind.append(logical, data[done : done + length], length, summed=not nodatasum)
+            extents.append(FileExtent(txn.generation, length, 0, 0, 0, _REGULAR, logical, length, 0, length))
+            done += length
+        return extents
 
     def stream(
         self,

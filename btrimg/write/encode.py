@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
-    from typing_extensions import Buffer
-
 _AT_ONCE = 256 * KIB  # bytes that a thread compresses before it looks for more: for small files one by one is too often
 
 
@@ -49,7 +47,7 @@ class Encoder:
         self._threads = ThreadPoolExecutor(os.cpu_count())
         self._batch = _Batch(self)
 
-    def prepare(self, data: Buffer, kind: int, level: int | None) -> Prepared:
+    def prepare(self, data: bytes | memoryview, kind: int, level: int | None) -> Prepared:
         """Begin to compress *data*, which must not be changed any more; by kind NONE they stay as they are."""
         view = memoryview(data).cast("B")
         if not kind:
@@ -71,13 +69,15 @@ class Encoder:
     def begin(self, batch: _Batch) -> Future[list[bytes | None]]:
         """Have *batch* compressed; the next chunks go to another one."""
         self._batch = _Batch(self)
-        return self._threads.submit(self._encode, batch.chunks)
+        return self._threads.submit(self._encode_all, batch.chunks)
 
-    def _encode(self, chunks: list[tuple[memoryview, int, int | None]]) -> list[bytes | None]:
-        streams = (compress(kind, chunk, level=level, sectorsize=self._sectorsize) for chunk, kind, level in chunks)
-        return [
-            stream if len(stream) < len(chunk) else None for (chunk, *_), stream in zip(chunks, streams, strict=True)
-        ]
+    def encode(self, chunk: memoryview, kind: int, level: int | None) -> bytes | None:
+        """Return the stream of *chunk*, at most 128 KiB, None if it would not be shorter; done when this returns."""
+        stream = compress(kind, chunk, level=level, sectorsize=self._sectorsize)
+        return stream if len(stream) < len(chunk) else None
+
+    def _encode_all(self, chunks: list[tuple[memoryview, int, int | None]]) -> list[bytes | None]:
+        return [self.encode(*chunk) for chunk in chunks]
 
 
 class _Batch:
