@@ -215,6 +215,6 @@ def _unallocated(files: Files, ino: int, start: int, end: int) -> list[tuple[int
     return found
 
 
-def touch(files: Files, ino: int, **fields: Value) -> None:
-    """Overwrite *fields* of an inode whose contents change, and its times."""
-    inodes.change(files, ino, mtime=files.now, ctime=files.now, **fields)
+def touch(files: Files, ino: int, *, nbytes: int, **fields: Value) -> None:
+    """Overwrite *fields* of an inode whose contents change, and its times; wrong *nbytes* may come out below 0."""
+    inodes.change(files, ino, nbytes=max(nbytes, 0), mtime=files.now, ctime=files.now, **fields)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from btrimg.errors import RefusedError
+from btrimg.errors import CorruptError, RefusedError
 from btrimg.filesystem.csums import Csums
 from btrimg.filesystem.data import row_bytes
 from btrimg.filesystem.edit_extents import drop_extents, overlapping
@@ -135,9 +135,12 @@ def replace(files: Files, ino: int, start: int, end: int, pieces: Sequence[Piece
 def regular(files: Files, ino: int) -> InodeItem:
     """Return the inode item of a file whose data may be changed.
 
-    Raises NotFoundError when there is none, RefusedError when it is no regular file, or sealed by fs-verity.
+    Raises NotFoundError when there is none, RefusedError when it is no regular file, or sealed by fs-verity,
+    CorruptError when no file can be as large.
     """
     item = inodes.read(files, ino)
+    if item.size > OFFSET_MAX:
+        raise CorruptError(f"inode {ino} of subvolume {files.id} has a size of {item.size}")
     if not stat.S_ISREG(item.mode):
         raise RefusedError(f"inode {ino} of subvolume {files.id} is no regular file: it has no data to change")
     if item.flags & InodeFlag.VERITY:

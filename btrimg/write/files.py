@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from btrimg.errors import RefusedError
 from btrimg.ondisk.blocks import Header, Item, Key
 from btrimg.ondisk.constants import U64_MAX, Incompat, ItemType, TreeId
 
@@ -61,10 +62,15 @@ class Files:
         return bool(self.txn.superblock.incompat_flags & Incompat.NO_HOLES)
 
     def new_ino(self) -> int:
-        """Return the number for a new inode, one above the highest (fs/btrfs/disk-io.c ``btrfs_get_free_objectid``)."""
+        """Return the number for a new inode, one above the highest (fs/btrfs/disk-io.c ``btrfs_get_free_objectid``).
+
+        Raises RefusedError when there is none.
+        """
         if not self._next_ino:
             found = self.tree.floor(Key(TreeId.LAST_FREE, 255, U64_MAX))
             self._next_ino = max(found[0].objectid if found else 0, TreeId.FIRST_FREE - 1) + 1
+        if self._next_ino > TreeId.LAST_FREE:
+            raise RefusedError(f"subvolume {self.id} has used up all inode numbers: it can have no new file")
         self._next_ino += 1
         return self._next_ino - 1
 
@@ -74,12 +80,17 @@ class Files:
             self._next_ino = ino + 1
 
     def new_index(self, directory: int) -> int:
-        """Return the index for a new entry, one above the last (fs/btrfs/inode.c ``btrfs_set_inode_index``)."""
+        """Return the index for a new entry, one above the last (fs/btrfs/inode.c ``btrfs_set_inode_index``).
+
+        Raises RefusedError when there is none.
+        """
         index = self._next_index.get(directory)
         if index is None:
             key = Key(directory, ItemType.DIR_INDEX, U64_MAX)
             found = self.tree.floor(key)
             index = found[0].offset + 1 if found and found[0][:2] == key[:2] else _FIRST_INDEX
+        if index > U64_MAX:
+            raise RefusedError(f"directory {directory} has used up all indexes: it can have no new name")
         self._next_index[directory] = index + 1
         return index
 

@@ -147,7 +147,7 @@ def change(files: Files, ino: int, *, growth: int = 0, **fields: Value) -> None:
     payload = _payload(files, ino)
     flat = InodeItem.STRUCT.unpack_from(payload)
     if growth:
-        fields["size"] = max(flat[_SIZE] + growth, 0)
+        fields["size"] = min(max(flat[_SIZE] + growth, 0), U64_MAX)
     fields["sequence"] = flat[_SEQUENCE] + 1 & U64_MAX
     files.tree.put(inode_key(ino), InodeItem.patch(payload, transid=files.generation, **fields))
 

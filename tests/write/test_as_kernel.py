@@ -12,6 +12,7 @@ import pytest
 from support import images, kernel
 from support.judges import complaints
 from support.populate import COLLIDING
+from support.truth import record
 
 from btrimg.filesystem.image import open_image
 from btrimg.ondisk.constants import U64_MAX, Compression, InodeFlag, ItemType, TreeId
@@ -521,3 +522,25 @@ def test_a_transaction_leaves_the_items_that_the_kernel_leaves(case: str, tmp_pa
         # up to 6.19 lowmem mode finds "errors in fs roots" wherever the kernel made an extended reference
         found = [complaint for complaint in found if "(lowmem)" not in complaint]
     assert found == []
+    assert seen(ours) == seen(kernels)
+
+
+def seen(devices: Sequence[str]) -> dict[bytes, Any]:
+    """Return what the kernel shows of every file: but for times, and for where extents lie."""
+    with kernel.mount(devices, read_only=True) as top:
+        truth = record(top)
+    return {
+        path: (
+            entry.stat.mode,
+            entry.stat.nlink,
+            entry.stat.size,
+            entry.stat.blocks,
+            *(entry.xattrs, entry.target, entry.names, entry.sha256),
+            {  # by sector: neighbours on disk come as one row
+                at: row.flags & ~kernel.FIEMAP_LAST
+                for row in entry.extents
+                for at in range(row.offset, row.offset + row.length, BLOCK)
+            },
+        )
+        for path, entry in truth.entries.items()
+    }
