@@ -62,7 +62,7 @@ class Memory:
         self.superblock = self
         self.incompat_flags = 0
 
-    def allocate_data(self, length: int, *, longest: int, at: int | None) -> list[Run]:
+    def allocate_data(self, length: int, *, longest: int = 128 << 20, at: int | None = None) -> list[Run]:
         runs = []
         while length:
             size = min(length, longest, self.gap)
