@@ -48,13 +48,14 @@ def complaints_of_btrimg(devices: Sequence[str]) -> list[str]:
 def complaints_of_progs(devices: Sequence[str]) -> list[str]:
     """Return what ``btrfs check`` has to say in either mode."""
     found: list[str] = []
+    with_data = () if _has_parity(devices) else ("--check-data-csum",)  # docs/verification.md
     with ExitStack() as stack:
         # btrfs-progs look for further devices among block devices only
         several = len(devices) > 1
         attached = stack.enter_context(kernel.loop_devices(devices, read_only=True)) if several else devices
         for program in programs("btrfs"):
             for mode in ("original", "lowmem"):
-                said = _btrfs_check(program, mode, attached)
+                said = _btrfs_check(program, mode, attached, with_data)
                 if mode == "lowmem" and _is_mute(said) and _has_extrefs(devices):
                     continue  # docs/verification.md
                 found += [f"{program} ({mode}): {each}" for each in said]
@@ -68,15 +69,20 @@ def _is_mute(said: Sequence[str]) -> bool:
 
 
 def _has_extrefs(devices: Sequence[str]) -> bool:
-    with open_image(devices) as image:
+    with open_image(devices, warn=lambda _: None) as image:
         return any(
             key.type == ItemType.INODE_EXTREF for subvolume in image.subvolumes() for key, _ in subvolume.tree.items()
         )
 
 
-def _btrfs_check(program: str, mode: str, devices: Sequence[str]) -> list[str]:
+def _has_parity(devices: Sequence[str]) -> bool:
+    with open_image(devices, warn=lambda _: None) as image:
+        return any(chunk.profile.parity for chunk in image.volume.chunk_map)
+
+
+def _btrfs_check(program: str, mode: str, devices: Sequence[str], options: Sequence[str]) -> list[str]:
     done = subprocess.run(
-        [program, "check", "--readonly", f"--mode={mode}", "--check-data-csum", devices[0]],
+        [program, "check", "--readonly", f"--mode={mode}", *options, devices[0]],
         capture_output=True,
         text=True,
         errors="replace",
