@@ -68,7 +68,8 @@ def _commit(txn: Transaction) -> None:
     txn.writer.barrier()
     superblock = _new_superblock(txn)
     for devid, item in sorted(txn.space.device_items().items()):
-        txn.writer.write_superblock(devid, superblock.replace(dev_item=item))
+        if devid not in txn.volume.seeds:
+            txn.writer.write_superblock(devid, superblock.replace(dev_item=item))
     txn.writer.barrier()
     txn.space.committed()
     txn.next(superblock)

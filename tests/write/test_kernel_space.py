@@ -13,6 +13,7 @@ from support.bases import NEW_CACHE
 from support.blank import Judge, sectors_of
 from support.judges import complaints
 from support.matrix import Variant, name_of, options_of, variants
+from support.populate import Filler
 
 from btrimg.errors import CorruptError, NoSpaceError
 from btrimg.filesystem.image import open_image
@@ -148,6 +149,35 @@ def test_commits_keep_bitmaps_right(fragmented: Sequence[str], tmp_path: Path) -
                 assert file.read() == bytes([number]) * 9000
         kernel.run("btrfs", "balance", "start", "--full-balance", top)
     assert complaints(devices) == []
+
+
+def test_commits_on_a_sprout_leave_the_seed_alone(tmp_path: Path) -> None:
+    """What lies on the seed may be released, and nothing is written there."""
+    seed, top = images.new_devices(str(tmp_path), 2, 256 * images.MIB)
+    images.mkfs([seed], "single", "dup")
+    with kernel.mount([seed], options=NEW_CACHE) as directory:
+        Filler(directory).write(b"old", bytes(300_000))
+    kernel.run("btrfstune", "-f", "-S", "1", seed)
+    with kernel.loop_devices([top]) as (target,), kernel.mount([seed], read_only=True) as directory:
+        kernel.run("btrfs", "device", "add", "-f", target, directory)
+    with open(seed, "rb") as file:
+        before = file.read()
+    with open_image([top, seed]) as image, DeviceSink(image.volume.devices) as sink:
+        txn = begin(image, sink, now=Timespec(1_800_000_000, 0), uuids=seeded(b"sprout"))
+        files = Files(txn, TreeId.FS_TREE)
+        names.unlink(files, TOP_DIRECTORY, b"old")
+        with closing(DataSink(txn)) as data:
+            ino = inodes.create(files, stat.S_IFREG | 0o644)
+            names.enter(files, TOP_DIRECTORY, b"new", ino, FileType.REG_FILE)
+            contents.write(files, ino, 0, bytes(range(256)) * 999, Storage(data))
+            data.flush()
+            txn.commit()
+    assert complaints([top, seed]) == []
+    with open(seed, "rb") as file:
+        assert file.read() == before
+    with kernel.mount([top, seed]) as directory, open(os.path.join(directory, "new"), "rb") as file:
+        assert file.read() == bytes(range(256)) * 999
+        assert os.listdir(directory) == ["new"]
 
 
 def test_a_cached_image_has_the_space_that_the_kernel_cached(base_image: Callable[[str], Sequence[str]]) -> None:
