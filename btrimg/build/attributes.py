@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from functools import cache
 from typing import TYPE_CHECKING
 
 from btrimg.build.content import content_bytes
@@ -21,6 +22,9 @@ _USUAL_MODE = {stat.S_IFDIR: 0o755, stat.S_IFLNK: 0o777}
 _OTHERS = 0o644
 
 
+_inherited = cache(inodes.inherited_flags)
+
+
 def times_of(attributes: Attributes, spot: Spot) -> Times:
     """Return the times of a new inode: those that are said, else the clock."""
     now = spot.files.now
@@ -30,7 +34,9 @@ def times_of(attributes: Attributes, spot: Spot) -> Times:
 
 def flags_of(parent: Spot, kind: int, attributes: Attributes, around: Surroundings) -> int:
     """Return the flags of a new inode of type *kind* in the directory *parent*."""
-    flags = inodes.inherited_flags(inodes.read(*parent).flags, kind) | (attributes.flags or 0)
+    flags = _inherited(inodes.read(*parent).flags, kind) | (attributes.flags or 0)
+    if not attributes.xattrs:
+        return flags
     compression = xattr_values(attributes, around).get(xattrs.COMPRESSION, b"")
     return flags | xattrs.compression_flags(compression)
 

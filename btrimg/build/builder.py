@@ -65,6 +65,7 @@ class Builder:
         self._readonly: dict[int, bool] = {}  # subvolumes, as far as somebody asked
         self._paths = Paths(txn)
         self._sink = DataSink(txn)
+        self._sink.sharing = dedupe
         txn.before_commit.append(self._sink.flush)
         self._data = FileData(txn, self._sink, self._paths, compress)
         self._given_times: dict[tuple[int, int], dict[str, Value]] = {}  # of directories, by subvolume and inode
@@ -96,9 +97,7 @@ class Builder:
     # Names
 
     def _place(self, path: bytes) -> tuple[Spot, bytes]:
-        """Return the directory for something new at *path*, and its name there."""
-        if self._paths.entry(path):
-            raise RefusedError("is there already")
+        """Return the directory for something new at *path*, and its name there, which whoever makes it finds free."""
         return self._changeable(*self._paths.parent(path))
 
     def _enter(self, parent: Spot, name: bytes, ino: int, kind: FileType) -> None:
@@ -282,7 +281,7 @@ class Builder:
         contents.truncate(*spot, do.size, self._data.storage(spot, Storage()))
 
     def _reflink(self, do: values.Reflink) -> None:
-        source = self._paths.find(do.source)
+        source = self._paths.find(do.source or do.path)
         if self._paths.entry(do.path) is None:
             parent, name = self._place(do.path)
             flags = inodes.read(*source).flags & int(InodeFlag.NODATASUM | InodeFlag.NODATACOW)

@@ -368,7 +368,7 @@ VERBS: dict[str, Verb] = {
         read.read_new_path,
         {**_RANGE, "from": read.read_source, "from-offset": read.read_size},
         lambda path, given: made.Reflink(
-            path, given["from"] or path, given.get("from-offset", 0), given.get("length"), given.get("offset", 0)
+            path, given["from"], given.get("from-offset", 0), given.get("length"), given.get("offset", 0)
         ),
         ("from",),
     ),

@@ -36,11 +36,17 @@ class Origin(NamedTuple):
     name: str  #: of the recipe, or the option that the operation comes from
     line: int | None
     label: str  #: ``3.1:n=7``, see docs/recipes.md
-    text: str  #: its verb and subject
+    verb: str  #: empty for an option
+    subject: Any  #: of the verb, as TOML has it
+
+    @property
+    def text(self) -> str:
+        """Return the verb with its subject, cut if that is long."""
+        return _text_of(self.verb, self.subject) if self.verb else ""
 
     def error(self, sentence: str) -> RecipeError:
         """Return an error of this entry."""
-        return RecipeError(self.name, self.line, f"{self.text}: {sentence}" if self.text else sentence)
+        return RecipeError(self.name, self.line, f"{self.text}: {sentence}" if self.verb else sentence)
 
 
 class _Step(NamedTuple):
@@ -55,6 +61,7 @@ class _Step(NamedTuple):
     fixed: Mapping[str, Any]  #: values of keys that do not depend on counters
     varying: Mapping[str, Any]  #: TOML of those that do
     steps: tuple[_Step, ...]
+    made: list[Operation]  #: its operation, once that was made, if nothing but the subject varies
 
 
 class Recipe(NamedTuple):
@@ -181,7 +188,9 @@ def _step(entry: Any, path: Path, label: str, outer: tuple[str, ...]) -> _Step:
             if key not in ("do", "repeat"):
                 raise FaultError((*path, key), f"{key!r} is no key of a group: it has do and repeat")
         return _Step(
-            path, label, counter, times, "", None, {}, {}, _steps(entry["do"], (*path, "do"), f"{label}.", counters)
+            *(path, label, counter, times, "", None, {}, {}),
+            steps=_steps(entry["do"], (*path, "do"), f"{label}.", counters),
+            made=[],
         )
     verb = _verb_of(entry)
     if not verb:
@@ -198,7 +207,7 @@ def _step(entry: Any, path: Path, label: str, outer: tuple[str, ...]) -> _Step:
             fixed[key] = read_key(key, value, keys, verb)
         except FaultError as fault:
             raise FaultError((*path, *fault.path), fault.sentence) from None
-    return _Step(path, label, counter, times, verb, entry[verb], fixed, varying, ())
+    return _Step(path, label, counter, times, verb, entry[verb], fixed, varying, (), [])
 
 
 def _repetition(value: Any, path: Path) -> tuple[str, int | None]:
@@ -250,20 +259,26 @@ def _operation(recipe: Recipe, step: _Step, counters: dict[str, int]) -> tuple[O
     line = _line(recipe.lines, step.path)
     try:
         subject = fill(step.subject, counters) if counters else step.subject
-        entry = Origin(recipe.name, line, label, _text_of(step.verb, subject))
+        origin = Origin(recipe.name, line, label, step.verb, subject)
     except ValueError as error:
-        raise Origin(recipe.name, line, label, _text_of(step.verb, step.subject)).error(str(error)) from None
+        raise Origin(recipe.name, line, label, step.verb, step.subject).error(str(error)) from None
+    verb = VERBS[step.verb]
     try:
-        keys = VERBS[step.verb].keys
+        if not step.varying:
+            # All but the subject is the same each time; it is what an operation's first field holds.
+            if not step.made:
+                step.made.append(make(step.verb, verb.subject(subject), step.fixed))
+            made = step.made[0]
+            return origin, type(made)(verb.subject(subject), *made[1:]) if made else made
         given = dict(step.fixed)
         for key, value in step.varying.items():
-            given[key] = read_key(key, _filled(key, value, counters), keys, step.verb)
-        return entry, make(step.verb, VERBS[step.verb].subject(subject), given)
+            given[key] = read_key(key, _filled(key, value, counters), verb.keys, step.verb)
+        return origin, make(step.verb, verb.subject(subject), given)
     except FaultError as fault:
         at = _line(recipe.lines, (*step.path, *fault.path))
-        raise entry._replace(line=at).error(fault.sentence) from None
+        raise origin._replace(line=at).error(fault.sentence) from None
     except ValueError as error:
-        raise entry.error(str(error)) from None
+        raise origin.error(str(error)) from None
 
 
 def _filled(key: str, value: Any, counters: dict[str, int]) -> Any:

@@ -165,7 +165,7 @@ class Reflink(NamedTuple):
     """Share a range of a file with another, or itself."""
 
     path: bytes
-    source: bytes
+    source: bytes  #: empty for the file itself
     source_offset: int
     length: int | None  #: None: to the end of the source
     offset: int

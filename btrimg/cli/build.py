@@ -147,10 +147,10 @@ def _operations(recipe: Recipe, directories: Sequence[str], archives: Sequence[s
     storage = values.Storage()
     for path in directories:
         host = os.fsencode(os.path.abspath(path))
-        yield Origin(f"--from-dir {path}", None, "", ""), values.FromDirectory(host, b"/", storage)
+        yield Origin(f"--from-dir {path}", None, "", "", None), values.FromDirectory(host, b"/", storage)
     layered = len(archives) > 1
     for number, path in enumerate(archives, 1):
-        origin = Origin(f"--from-tar {path}", None, "", "")
+        origin = Origin(f"--from-tar {path}", None, "", "", None)
         host = b"/dev/stdin" if path == "-" else os.fsencode(os.path.abspath(path))
         layer = b"/layer-%d" % number if layered else b"/"
         if layered and number == 1:

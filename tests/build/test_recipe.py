@@ -98,7 +98,7 @@ def test_operations_come_in_order_with_all_that_they_say() -> None:
     assert storage == Storage(values.Compression(Compression.ZLIB, 9), pieces=2, at=values.Place(64 << 20, 2))
     assert found[3] == values.Write(b"/home/b", 4096, Content("pattern", b"ab", 5), Storage(values.Compression(0)))
     assert found[4] == values.Reflink(b"/home/c", b"/home/b", 4096, 4096, 8192)
-    assert found[5].source == b"/home/c"
+    assert found[5].source == b""
     assert found[6].device == (1, 3)
     assert found[7] == values.MakeSnapshot(b"/monday", b"/home", True, None)
     assert found[8] == values.DefineExtent(b"e", None, 1 << 20, Storage())
