@@ -211,10 +211,13 @@ class FileData:
         if content and define.storage.nodatasum != bool(flags & InodeFlag.NODATASUM):
             raise RefusedError(f"extent {quoted(name)} has checksums and this file has none, or the other way round")
         if not named.stored:
+            sharing, self._sink.sharing = self._sink.sharing, False  # its layout is said: it is an extent of its own
             try:
                 extents = self._store(named)
             except BtrimgError as error:
                 raise named.origin.error(str(error)) from None
+            finally:
+                self._sink.sharing = sharing
             if len(extents) != 1:
                 raise named.origin.error(f"becomes {len(extents)} extents: make it smaller")
             named.stored.append((0, extents[0]))
