@@ -10,6 +10,7 @@ from btrimg.ondisk.constants import InodeFlag
 from btrimg.units import MIB
 from btrimg.write import fileextents
 from btrimg.write.fileextents import placed
+from btrimg.write.inline import most_inline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from btrimg.write.fileextents import Piece
     from btrimg.write.files import Files
 
+_NODATASUM = int(InodeFlag.NODATASUM)
 _AHEAD = 8 * MIB  # bytes of data that are being compressed, or were and are not yet stored
 
 
@@ -38,6 +40,7 @@ class FileQueue:
 
     def __init__(self, files: Files, sink: DataSink) -> None:
         self._files, self._sink = files, sink
+        self._most_inline = most_inline(files.txn.volume)
         self._waiting: deque[tuple[_File, int, Prepared | None]] = deque()  # None behind the last data of a file
         self._bytes = 0  # that wait
 
@@ -81,14 +84,13 @@ class FileQueue:
 
     def _store_plain(self, file: _File) -> None:
         entry, sink = file.entry, self._sink
-        nodatasum = bool(file.flags & InodeFlag.NODATASUM)
+        nodatasum = bool(file.flags & _NODATASUM)
         if entry.dense and entry.size and not isinstance(entry.pieces, tuple):
             extents = sink.stream(_Reader(entry.pieces).read, entry.size, nodatasum=nodatasum)
             file.pieces.extend(placed(extents, 0))
             return
         for offset, data in entry.pieces:
-            inline = sink.inline(data) if len(data) == entry.size else None
-            if inline:
+            if len(data) == entry.size <= self._most_inline and (inline := sink.inline(data)):
                 file.pieces.append((0, inline))
             else:
                 file.pieces.extend(placed(sink.store(data, nodatasum=nodatasum), offset))

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from btrimg.build.filedata import FileData
     from btrimg.build.paths import Paths
-    from btrimg.build.values import Storage
+    from btrimg.build.values import Compression, Storage
     from btrimg.write.data import DataSink
 
 _LOOK = 256  # entries after which what is pending is counted
@@ -71,6 +71,7 @@ class TreeWriter:
         flags = inodes.read(*top).flags
         self._directory_flags = inodes.inherited_flags(flags, stat.S_IFDIR)
         self._file_flags = inodes.inherited_flags(flags, stat.S_IFREG) | _own_flags(storage)
+        self._compressions: dict[int, Compression] = {}
         self._queue = FileQueue(self._files, sink)
         self._directories: dict[bytes, _Directory] = {}
         self._names_held = self._count = 0
@@ -205,14 +206,21 @@ class TreeWriter:
         if kind == FileType.DIR:
             self._remember(_Directory(entry.path, ino, exists=False, filled=False, entry=entry))
         elif kind == FileType.REG_FILE:
-            flags = self._file_flags
-            compression = self._data.compression(self._storage, flags | compression_flags(entry))
-            self._queue.add(ino, entry, flags, compression)
+            self._queue.add(
+                ino, entry, self._file_flags, self._compression(self._file_flags | compression_flags(entry))
+            )
         elif kind == FileType.SYMLINK:
             create_symlink(self._files, ino, entry)
         else:
             create(self._files, ino, entry, rdev=inodes.device_number(*entry.device))
         return ino, kind
+
+    def _compression(self, flags: int) -> Compression:
+        """Return how data of files with these *flags* are compressed; asked once for each, since it is the same."""
+        found = self._compressions.get(flags)
+        if found is None:
+            found = self._compressions[flags] = self._data.compression(self._storage, flags)
+        return found
 
     def _further_name(self, path: bytes) -> tuple[int, FileType]:
         """Return the file at *path*, which has one more name from now on."""
@@ -285,5 +293,5 @@ def _named(directory: _Directory) -> Iterator[tuple[bytes, int, FileType]]:
 
 def _own_flags(storage: Storage) -> int:
     if storage.nodatacow:
-        return InodeFlag.NODATACOW | InodeFlag.NODATASUM
-    return InodeFlag.NODATASUM if storage.nodatasum else 0
+        return int(InodeFlag.NODATACOW | InodeFlag.NODATASUM)
+    return int(InodeFlag.NODATASUM) if storage.nodatasum else 0
