@@ -49,10 +49,8 @@ class Group:
         toggle(self.changed, start, start + length)
         self.growth += length
 
-    def give_back(self, start: int, length: int) -> None:
-        """Put back what was taken for nothing, for any use."""
-        assert self.free is not None  # noqa: S101  # it was taken from there
-        self.free.add(start, length)
+    def gave_back(self, start: int, length: int) -> None:
+        """Note that bytes were put back into ``free``: they were taken for nothing."""
         toggle(self.changed, start, start + length)
         self.growth -= length
 

@@ -23,7 +23,6 @@ from btrimg.ondisk.constants import (
     TreeId,
 )
 from btrimg.ondisk.items import records_of
-from btrimg.ondisk.superblock import Superblock
 from btrimg.units import GIB, MIB, round_down, round_up
 from btrimg.volume.devicemap import RESERVED
 from btrimg.volume.profiles import PROFILES, data_columns, profile_of
@@ -42,7 +41,6 @@ _LARGE = 50 * GIB  # a filesystem above gets larger chunks of metadata (calc_chu
 _LONGEST_STRIPE = GIB
 _LEAST_CHUNK, _LEAST_STRIPE = 4 * MIB, MIB
 _MOST_SYSTEM_DEVICES = 58  # BTRFS_MAX_DEVS_SYS_CHUNK: the superblock must have room for a second chunk
-_ARRAY_SIZE = dict(Superblock.FIELDS)["sys_chunk_array"]  # "2048s"
 _ENTRY_SIZE = DiskKey.SIZE + Chunk.SIZE  # in the superblock, without its stripes
 
 #: What the kernel chooses where block groups of one kind have several profiles (btrfs_reduce_alloc_profile).
@@ -163,7 +161,7 @@ class DeviceSpace:
         leaf = self._volume.nodesize - Header.SIZE - Item.SIZE
         most = (leaf - Chunk.SIZE) // Stripe.SIZE
         if chunk_type & BlockGroup.SYSTEM:
-            left = int(_ARRAY_SIZE[:-1]) - len(self._array) - _ENTRY_SIZE
+            left = len(self._volume.superblock.sys_chunk_array) - len(self._array) - _ENTRY_SIZE
             most = min(most, _MOST_SYSTEM_DEVICES, left // Stripe.SIZE)
         return most
 

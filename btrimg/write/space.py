@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from btrimg.write.chunks import Plan, Policy
 
 _FIRST_CHUNK = MIB  # logical
+_FARTHEST = 1 << 40  # from the last chunk, that data is placed: hundreds of chunks lead there
 _KINDS = (BlockGroup.DATA, BlockGroup.METADATA, BlockGroup.SYSTEM)
 
 
@@ -253,6 +254,10 @@ class Space:
 
     def _take_at(self, at: int, length: int) -> None:
         """Take exactly these bytes for data; chunks are made until one reaches them."""
+        if at % self._volume.sectorsize:
+            raise NoSpaceError(f"data cannot lie at logical {at}: take a multiple of {self._volume.sectorsize}")
+        if self._groups and at > self._groups[-1].chunk.end + _FARTHEST:
+            raise NoSpaceError(f"logical {at} is more than {_FARTHEST} bytes behind all chunks: take less")
         while self._groups and at >= self._groups[-1].chunk.end:
             self._grow(self._data, at + length - self._groups[-1].chunk.end)
         position = bisect_right(self._starts, at) - 1
@@ -267,7 +272,9 @@ class Space:
         self.bytes_used += length
 
     def _undo(self, logical: int, length: int) -> None:
-        self._group_at(logical, length).give_back(logical, length)
+        group = self._group_at(logical, length)
+        self._ledger.load(group).add(logical, length)
+        group.gave_back(logical, length)
         self.bytes_used -= length
         self._forget()
 

@@ -160,6 +160,10 @@ def test_a_place_beyond_all_chunks_is_reached_by_new_ones(tmp_path: Path) -> Non
     assert [chunk.type for chunk in chunks_of(fixture)] == [METADATA, *[DATA] * (len(chunks_of(fixture)) - 1)]
     with pytest.raises(NoSpaceError, match="the devices are full"):
         fixture.space.allocate_data(4096, at=200 * MIB)
+    with pytest.raises(NoSpaceError, match="data cannot lie at logical 4097: take a multiple of 4096"):
+        fixture.space.allocate_data(4096, at=4097)
+    with pytest.raises(NoSpaceError, match="logical 1152921504606846976 is more than 1099511627776 bytes behind all"):
+        fixture.space.allocate_data(4096, at=1 << 60)
     for taken in (at, at - 4096, MIB, 0):
         with pytest.raises(NoSpaceError, match=f"the 8192 bytes at logical {taken} are not all free space"):
             fixture.space.allocate_data(8192, at=taken)
