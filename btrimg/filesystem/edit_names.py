@@ -63,8 +63,9 @@ def change_inode(tree: OverlayTree, ino: int, **fields: Value) -> None:
 
 def entry_named(tree: Tree, parent: int, name: bytes) -> DirItem | None:
     """Return the entry *name* of the directory *parent*, by its hash."""
-    key = Key(parent, ItemType.DIR_ITEM, name_hash(name))
-    return next((entry for entry in records_at(tree, DirItem, key) if entry.name == name), None)
+    _, payload = hashed(tree, parent, name)
+    entries = records_of(DirItem, ItemType.DIR_ITEM, payload) if payload else ()
+    return next((entry for entry in entries if entry.name == name), None)
 
 
 def entry_at(tree: Tree, link: Link) -> DirItem | None:
@@ -82,17 +83,28 @@ def add_entry(tree: OverlayTree, parent: int, index: int, entry: DirItem) -> Non
     _grow(tree, parent, 2 * len(entry.name))
 
 
-def insert_entry(tree: OverlayTree, parent: int, index: int, name: bytes, entry: bytes) -> None:
+def hashed(tree: Tree, parent: int, name: bytes) -> tuple[Key, bytes]:
+    """Return the key of the DIR_ITEM of *name*, and what is there already: entries whose names have the same hash."""
+    key = Key(parent, ItemType.DIR_ITEM, name_hash(name))
+    return key, tree.find(key) or b""
+
+
+def insert_entry(
+    tree: OverlayTree, parent: int, index: int, name: bytes, entry: bytes, place: tuple[Key, bytes] | None = None
+) -> None:
     """Put *entry*, a packed DirItem, as both items of *name*; the size of the directory is the caller's.
 
-    Raises CorruptError when another entry has the index, RefusedError when so many names of one hash are there that a
-    leaf cannot hold them (fs/btrfs/dir-item.c ``insert_with_overflow``).
+    *place* is what :func:`hashed` gives, for who has asked already. Raises CorruptError when another entry has the
+    index, RefusedError when so many names of one hash are there that a leaf cannot hold them (fs/btrfs/dir-item.c
+    ``insert_with_overflow``).
     """
     index_key = Key(parent, ItemType.DIR_INDEX, index)
+    key, others = place or hashed(tree, parent, name)
     if has_item(tree, index_key):
         raise CorruptError(f"directory {parent} has two entries with the index {index}")
-    if not _append(tree, Key(parent, ItemType.DIR_ITEM, name_hash(name)), entry):
+    if len(others) + len(entry) > room_of(tree):
         raise RefusedError(f"directory {parent} holds no further name with the hash of {name!r}: take another")
+    tree.put(key, others + entry)
     tree.put(index_key, entry)
 
 
@@ -111,8 +123,8 @@ def remove_hashed(tree: OverlayTree, parent: int, name: bytes) -> None:
 
     Raises CorruptError when it is not there.
     """
-    key = Key(parent, ItemType.DIR_ITEM, name_hash(name))
-    entries = records_at(tree, DirItem, key)
+    key, payload = hashed(tree, parent, name)
+    entries = records_of(DirItem, ItemType.DIR_ITEM, payload) if payload else ()
     kept = [entry for entry in entries if entry.name != name]
     if len(kept) == len(entries):
         raise CorruptError(f"directory {parent} has no entry {name!r}, though its inode has that name")

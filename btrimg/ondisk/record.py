@@ -183,11 +183,16 @@ class Record(_Tuple):
         """
         if len(payload) < cls.SIZE:
             raise CorruptError(f"{cls.__name__} takes {cls.SIZE} bytes, there are {len(payload)}")
-        places = _places_of(cls.__name__)
+        places = cls.places()
         flat = list(cls.STRUCT.unpack_from(payload))
         for name, value in changes.items():
             flat[places[name]] = _flatten(value, []) if isinstance(value, tuple) else (value,)
         return cls.STRUCT.pack(*flat) + bytes(payload[cls.SIZE :])
+
+    @classmethod
+    def places(cls) -> dict[str, slice]:
+        """Return where the values of every field of the fixed part stand among those of STRUCT."""
+        return _places_of(cls.__name__)
 
     def asdict(self) -> dict[str, Value]:
         """Return the fields by name; nested records stay records."""
@@ -241,7 +246,6 @@ def _parts_of(fields: Layout) -> tuple[Part, ...]:
 
 @cache
 def _places_of(name: str) -> dict[str, slice]:
-    """Return where the values of every field of the fixed part stand among those of STRUCT."""
     places, start = {}, 0
     for field, code in _CLASSES[name].FIELDS:
         end = start + _width_of(code)

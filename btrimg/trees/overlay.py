@@ -57,16 +57,15 @@ class OverlayTree(Tree):
 
     def put(self, key: Key, payload: bytes) -> None:
         """Insert an item, or overwrite the one that has this key."""
-        self._change(key, payload)
-
-    def delete(self, key: Key) -> None:
-        """Delete the item that has this key, if there is one."""
-        self._change(key, None)
-
-    def _change(self, key: Key, payload: bytes | None) -> None:
         if key not in self._changes:
             self._unsorted.append(key)
         self._changes[key] = payload
+
+    def delete(self, key: Key) -> None:
+        """Delete the item that has this key, if there is one."""
+        if key not in self._changes:
+            self._unsorted.append(key)
+        self._changes[key] = None
 
     def _sorted(self) -> list[Key]:
         """Return the keys of all changes in order; putting very many costs one sort, a few among many an insertion."""

@@ -26,7 +26,7 @@ FILE_TYPES: dict[int, FileType] = {
     stat.S_IFSOCK: FileType.SOCK,
     stat.S_IFLNK: FileType.SYMLINK,
 }
-_SIZE, _SEQUENCE = InodeItem.names().index("size"), InodeItem.names().index("sequence")  # before nested records
+_TRANSID, _SIZE, _SEQUENCE = (InodeItem.places()[name].start for name in ("transid", "size", "sequence"))
 _COMPRESSED = InodeFlag.COMPRESS | InodeFlag.NOCOMPRESS
 
 
@@ -144,12 +144,14 @@ def change(files: Files, ino: int, *, growth: int = 0, **fields: Value) -> None:
 
     Its size grows by *growth* bytes. Raises NotFoundError when there is none.
     """
-    payload = _payload(files, ino)
-    flat = InodeItem.STRUCT.unpack_from(payload)
+    flat = list(InodeItem.STRUCT.unpack_from(_payload(files, ino)))
+    places = InodeItem.places()
     if growth:
-        fields["size"] = min(max(flat[_SIZE] + growth, 0), U64_MAX)
-    fields["sequence"] = flat[_SEQUENCE] + 1 & U64_MAX
-    files.tree.put(inode_key(ino), InodeItem.patch(payload, transid=files.generation, **fields))
+        flat[_SIZE] = min(max(flat[_SIZE] + growth, 0), U64_MAX)
+    flat[_TRANSID], flat[_SEQUENCE] = files.generation, flat[_SEQUENCE] + 1 & U64_MAX
+    for name, value in fields.items():
+        flat[places[name]] = value if isinstance(value, tuple) else (value,)
+    files.tree.put(inode_key(ino), InodeItem.STRUCT.pack(*flat))
 
 
 def _payload(files: Files, ino: int) -> bytes:

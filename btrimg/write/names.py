@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from btrimg.errors import NotFoundError, RefusedError
 from btrimg.filesystem import edit_names
-from btrimg.filesystem.edit_names import entry_named
+from btrimg.filesystem.edit_names import entry_named, inode_key
 from btrimg.filesystem.namei import Link
-from btrimg.ondisk.blocks import DiskKey, Key
+from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.constants import NAME_MAX, U64_MAX, FileType, ItemType
 from btrimg.ondisk.csum import name_hash
 from btrimg.ondisk.inodes import DirItem, InodeRef
@@ -21,6 +21,7 @@ from btrimg.write import inodes
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from btrimg.ondisk.blocks import DiskKey
     from btrimg.ondisk.inodes import InodeItem
     from btrimg.write.files import Files
 
@@ -65,23 +66,36 @@ def enter(files: Files, directory: int, name: bytes, ino: int, kind: FileType, i
     *index* is the entry's, a new one unless said. Raises RefusedError when the name is taken or cannot be, or the inode
     has no room for it.
     """
-    check_name(name)
-    refuse_taken(files, directory, name)
+    place = free_place(files, directory, name)
     index = files.new_index(directory) if index is None else index
     edit_names.add_ref(files.tree, ino, Link(directory, index, name))
-    add_entry(files, directory, index, name, DiskKey(ino, ItemType.INODE_ITEM, 0), kind)
+    add_entry(files, directory, index, name, inode_key(ino), kind, place)
 
 
-def refuse_taken(files: Files, directory: int, name: bytes) -> None:
-    """Raise RefusedError when *directory* has an entry *name*."""
-    if entry_named(files.tree, directory, name):
+def free_place(files: Files, directory: int, name: bytes) -> tuple[Key, bytes]:
+    """Return where :func:`add_entry` can put a new *name*.
+
+    Raises RefusedError when the name is taken or cannot be.
+    """
+    check_name(name)
+    place = edit_names.hashed(files.tree, directory, name)
+    if place[1] and entry_named(files.tree, directory, name):
         raise RefusedError(f"directory {directory} of subvolume {files.id} has a {name!r} already")
+    return place
 
 
-def add_entry(files: Files, directory: int, index: int, name: bytes, location: DiskKey, kind: FileType) -> None:
-    """Add an entry to *directory*, which has none of that name; the size and times of the directory follow."""
+def add_entry(
+    files: Files,
+    directory: int,
+    index: int,
+    name: bytes,
+    location: DiskKey | Key,
+    kind: FileType,
+    place: tuple[Key, bytes] | None = None,
+) -> None:
+    """Add an entry to *directory*, whose size and times follow; *place* is what :func:`free_place` gave, if asked."""
     entry = DirItem.STRUCT.pack(*location, files.generation, 0, len(name), kind) + name
-    edit_names.insert_entry(files.tree, directory, index, name, entry)
+    edit_names.insert_entry(files.tree, directory, index, name, entry, place)
     resize_directory(files, directory, 2 * len(name))
 
 

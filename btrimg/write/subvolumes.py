@@ -63,8 +63,7 @@ def create(
 
     The attributes are those of its top directory. Raises RefusedError when the name is taken or cannot be.
     """
-    names.check_name(name)
-    names.refuse_taken(parent, directory, name)
+    names.free_place(parent, directory, name)
     txn = parent.txn
     subvolume = new_id(txn)
     uuid = uuid or txn.uuids()
@@ -110,8 +109,7 @@ def snapshot(
     Subvolumes in it are not in the snapshot: empty directories stand for them. Raises RefusedError when the name is
     taken or cannot be.
     """
-    names.check_name(name)
-    names.refuse_taken(parent, directory, name)
+    names.free_place(parent, directory, name)
     txn = source.txn
     subvolume = new_id(txn)
     uuid = uuid or txn.uuids()
@@ -171,14 +169,13 @@ def rename(parent: Files, directory: int, name: bytes, new_parent: Files, new_di
     Raises NotFoundError when it is not there; RefusedError when the new name is taken or cannot be, when it would
     move into itself, and when it is not there itself but an empty directory for it.
     """
-    names.check_name(new_name)
     subvolume = find(parent, directory, name)
     place = place_of(parent.txn, subvolume)
     if place is None or place[:2] != (parent.id, directory) or place.name != name:
         raise RefusedError(f"{name!r} stands for a subvolume that is elsewhere: it cannot be moved")
     if any(above == subvolume for above in _ancestors(parent.txn, new_parent.id)):
         raise RefusedError(f"subvolume {subvolume} cannot be moved into itself")
-    names.refuse_taken(new_parent, new_directory, new_name)
+    names.free_place(new_parent, new_directory, new_name)
     _unhang(parent, place, subvolume)
     _hang(new_parent, new_directory, new_name, root_key(parent.txn, subvolume))
 
