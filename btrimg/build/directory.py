@@ -11,9 +11,10 @@ import errno
 import os
 import stat
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, NamedTuple
+from operator import itemgetter
+from typing import TYPE_CHECKING, NamedTuple
 
-from btrimg.build.entries import PIECE, XATTRS_KEPT, Clock, Entry
+from btrimg.build.entries import PIECE, XATTRS_KEPT, Entry, until
 from btrimg.errors import BtrimgError
 from btrimg.units import round_down, round_up
 from btrimg.volume.statx import stat as statx
@@ -65,7 +66,9 @@ class _Walk:
     """One walk; it keeps two directories and a file open at most, whatever the depth."""
 
     def __init__(self, top: bytes, sectorsize: int, selection: Selection, warn: Callable[[str], None]) -> None:
-        self._top, self._sectorsize, self._selection, self._warn = top, sectorsize, selection, warn
+        self._top, self._sectorsize, self._warn = top, sectorsize, warn
+        self._owner, self._latest, self._without = selection.owner, selection.latest, selection.without
+        self._one_filesystem = selection.one_filesystem
         self._patterns = [_parts(pattern) for pattern in selection.exclude]
         self._first_names: dict[Identity, bytes] = {}
         self._at = b""  # the path that is being read
@@ -90,7 +93,7 @@ class _Walk:
                 self._at = at = _join(levels[-1].path, name)
                 opened.append(_open(name, _DIRECTORY, opened[0]))
                 found = statx(b"", opened[1])
-                if found.dev != device and self._selection.one_filesystem:
+                if found.dev != device and self._one_filesystem:
                     yield self._entry(found, self._xattrs(opened[1]))
                     below = []
                 else:
@@ -118,30 +121,28 @@ class _Walk:
         """Yield the directory *fd* and what is in it but directories; return the names of those, the first one last."""
         yield self._entry(found, self._xattrs(fd))
         below = []
-        for name, is_directory, is_regular in self._listing(fd, path):
-            if is_directory:
+        for name, listed in self._listing(fd, path):
+            if listed.is_file(follow_symlinks=False):
+                self._at = _join(path, name)
+                file = _open(name, _FILE, fd)
+                try:
+                    entry = self._regular(file)
+                    if entry:
+                        yield entry
+                finally:
+                    os.close(file)
+            elif listed.is_dir(follow_symlinks=False):
                 below.append(name)
-                continue
-            self._at = _join(path, name)
-            if not is_regular:
+            else:
+                self._at = _join(path, name)
                 yield self._special(fd, name)
-                continue
-            file = _open(name, _FILE, fd)
-            try:
-                entry = self._regular(file)
-                if entry:
-                    yield entry
-            finally:
-                os.close(file)
         return below[::-1]
 
-    def _listing(self, fd: int, path: bytes) -> list[tuple[bytes, bool, bool]]:
-        """Return (name, is it a directory, is it a regular file) of all that is not excluded, sorted."""
+    def _listing(self, fd: int, path: bytes) -> list[tuple[bytes, os.DirEntry[str]]]:
+        """Return all in a directory that is not excluded, in the order of names."""
         with os.scandir(fd) as entries:
-            listing = sorted(
-                (os.fsencode(entry.name), entry.is_dir(follow_symlinks=False), entry.is_file(follow_symlinks=False))
-                for entry in entries
-            )
+            listing = [(os.fsencode(entry.name), entry) for entry in entries]
+        listing.sort(key=itemgetter(0))
         if self._patterns:
             return [each for each in listing if not self._is_excluded(_join(path, each[0]))]
         return listing
@@ -155,17 +156,30 @@ class _Walk:
             for anchored, pattern in self._patterns
         )
 
-    def _entry(self, found: Stat, xattrs: Xattrs = (), **more: Any) -> Entry:
-        times = Clock(found.atime, found.ctime, found.mtime, found.btime or found.mtime)
-        if self._selection.latest is not None:
-            times = times.until(self._selection.latest)
-        owner = self._selection.owner or (found.uid, found.gid)
-        return Entry(self._at, found.mode, owner, times, xattrs, **more)
+    def _entry(
+        self,
+        found: Stat,
+        xattrs: Xattrs = (),
+        size: int = 0,
+        pieces: Pieces = (),
+        target: bytes = b"",
+        device: tuple[int, int] = (0, 0),
+        same_as: bytes | None = None,
+        dense: bool = True,
+    ) -> Entry:
+        _, uid, gid, mode, _, _, _, atime, ans, btime, bns, ctime, cns, mtime, mns, *_ = found
+        if not btime:
+            btime, bns = mtime, mns
+        times = (atime, ans, ctime, cns, mtime, mns, btime, bns)
+        if self._latest is not None:
+            times = until(times, self._latest)
+        return Entry(
+            self._at, mode, self._owner or (uid, gid), times, xattrs, size, pieces, dense, target, device, same_as
+        )
 
     def _further_name(self, found: Stat) -> Entry | None:
         """Return the entry for a further name of a file that came already; take note of the first one."""
-        identity = (found.dev, found.ino)
-        first = self._first_names.setdefault(identity, self._at)
+        first = self._first_names.setdefault((found.dev, found.ino), self._at)
         return None if first == self._at else self._entry(found, same_as=first)
 
     def _regular(self, fd: int) -> Entry | None:
@@ -173,14 +187,22 @@ class _Walk:
         found = statx(b"", fd)
         if not stat.S_ISREG(found.mode):
             raise self._changed("is no regular file any more")
-        if (found.dev, found.ino) in self._selection.without:
+        if found.nlink > 1:
+            further = self._further_name(found)
+            if further:
+                return further
+        if self._without and (found.dev, found.ino) in self._without:
             self._warn(f"{self._name()} is left out: it is what is being written")
             return None
-        further = self._further_name(found) if found.nlink > 1 else None
-        if further:
-            return further
         size, dense = found.size, found.blocks * _BLOCK >= found.size
-        return self._entry(found, self._xattrs(fd), size=size, pieces=self._pieces(fd, size, dense=dense), dense=dense)
+        pieces: Pieces = ()
+        if not dense:
+            pieces = self._ranges(fd, _data_ranges(fd, size, self._sectorsize))
+        elif size > PIECE:
+            pieces = self._ranges(fd, [(0, size)])
+        elif size:
+            pieces = ((0, self._read(fd, 0, size)),)
+        return self._entry(found, self._xattrs(fd), size, pieces, dense=dense)
 
     def _special(self, directory: int, name: bytes) -> Entry:
         """Return the entry of what is no directory and no regular file."""
@@ -194,7 +216,7 @@ class _Walk:
         xattrs = self._xattrs(b"/proc/self/fd/%d/%s" % (directory, name))
         if stat.S_ISLNK(found.mode):
             return self._entry(found, xattrs, target=os.readlink(name, dir_fd=directory))
-        return self._entry(found, xattrs, device=(os.major(found.rdev), os.minor(found.rdev)))
+        return self._entry(found, xattrs, device=(found.rdev_major, found.rdev_minor))
 
     def _xattrs(self, at: int | bytes) -> Xattrs:
         """Return the extended attributes of an open file, or of what is at a path, that btrfs can hold."""
@@ -209,13 +231,6 @@ class _Walk:
             return ()
         kept = sorted(name for name in map(os.fsencode, names) if name.startswith(XATTRS_KEPT))
         return tuple((name, os.getxattr(at, name, follow_symlinks=follow)) for name in kept)
-
-    def _pieces(self, fd: int, size: int, *, dense: bool) -> Pieces:
-        if not dense:
-            return self._ranges(fd, _data_ranges(fd, size, self._sectorsize))
-        if size > PIECE:
-            return self._ranges(fd, [(0, size)])
-        return ((0, self._read(fd, 0, size)),) if size else ()
 
     def _ranges(self, fd: int, ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, bytes]]:
         """Yield the bytes of ranges of a file, piece by piece."""

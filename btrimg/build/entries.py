@@ -16,21 +16,25 @@ if TYPE_CHECKING:
 
 PIECE = 1 << 20  #: bytes that a piece of content has at most
 
+_NS = 10**9
+
 #: Extended attributes that btrfs can hold; others (system.nfs4_acl, ceph.dir) are of the filesystem they come from.
 XATTRS_KEPT = (b"user.", b"security.", b"trusted.", b"btrfs.", b"system.posix_acl_")
 
 
-class Clock(NamedTuple):
-    """The four times of an inode, in ns since 1970."""
+#: The times of an inode as its item has them, each as seconds since 1970 and ns: of access, of change of the inode, of
+#: change of the content, of creation.
+Clock = tuple[int, int, int, int, int, int, int, int]
 
-    access: int
-    change: int
-    modification: int
-    creation: int
 
-    def until(self, latest: int) -> Clock:
-        """Return the times, those after *latest* made that."""
-        return Clock(*(min(time, latest) for time in self))
+def clock(access: int, change: int, modification: int, creation: int) -> Clock:
+    """Return the times that these ns since 1970 are."""
+    return (*divmod(access, _NS), *divmod(change, _NS), *divmod(modification, _NS), *divmod(creation, _NS))
+
+
+def until(times: Clock, latest: int) -> Clock:
+    """Return *times*, those after *latest* (ns since 1970) made that."""
+    return clock(*(min(times[at] * _NS + times[at + 1], latest) for at in (0, 2, 4, 6)))
 
 
 class Entry(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.constants import U64_MAX, ItemType
@@ -15,21 +15,11 @@ if TYPE_CHECKING:
     from btrimg.build.entries import Entry
     from btrimg.write.files import Files
 
-_BILLION = 10**9
-_new: Any = (
-    tuple.__new__
-)  # a Record is a tuple; its own way to make one takes named fields as well, and thrice the time
-
 
 def times_of(entry: Entry) -> Times:
     """Return the times of an entry as an inode has them."""
-    access, change, modification, creation = entry.times
-    return Times(_timespec(access), _timespec(change), _timespec(modification), _timespec(creation))
-
-
-def _timespec(ns: int) -> Timespec:
-    made: Timespec = _new(Timespec, divmod(ns, _BILLION))
-    return made
+    times = entry.times
+    return Times(*(Timespec(*times[at : at + 2]) for at in (0, 2, 4, 6)))
 
 
 def create(

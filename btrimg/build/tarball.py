@@ -15,7 +15,7 @@ from urllib.parse import unquote_to_bytes
 
 from btrimg.build import tarheaders
 from btrimg.build.archive import Archive
-from btrimg.build.entries import PIECE, XATTRS_KEPT, Clock, Entry, aligned
+from btrimg.build.entries import PIECE, XATTRS_KEPT, Entry, aligned, clock, until
 from btrimg.build.tarheaders import BLOCK
 from btrimg.errors import BtrimgError
 from btrimg.units import MIB
@@ -184,7 +184,7 @@ class _Reader:
             raise ValueError("it has no name")
         uid, gid = header.uid, header.gid
         modification = header.mtime * 10**9
-        times = Clock(*(modification,) * 4)
+        times = (modification,) * 4
         xattrs: Xattrs = ()
         if pax:
             uid = tarheaders.pax_number(pax[b"uid"]) if b"uid" in pax else uid
@@ -193,11 +193,10 @@ class _Reader:
             xattrs = self._xattrs(pax)
         if not (0 <= uid < _NO_ID and 0 <= gid < _NO_ID) and not self._owner:
             raise ValueError(f"no file can be owned by {uid}:{gid}")
-        if self._latest is not None:
-            times = times.until(self._latest)
         if not (min(times) >= _FIRST_TIME and max(times) <= _LAST_TIME):
             raise ValueError("no file can have such a time: seconds have 64 bits")
-        return Entry(path, mode | header.mode, self._owner or (uid, gid), times, xattrs)
+        shown = clock(*times) if self._latest is None else until(clock(*times), self._latest)
+        return Entry(path, mode | header.mode, self._owner or (uid, gid), shown, xattrs)
 
     def _xattrs(self, pax: Pax) -> Xattrs:
         found: dict[bytes, bytes] = {}
@@ -289,12 +288,14 @@ def _path(name: bytes) -> bytes:
     return b"/".join(parts)
 
 
-def _times(pax: Pax, modification: int) -> Clock:
+def _times(pax: Pax, modification: int) -> tuple[int, int, int, int]:
+    """Return the times that a pax header says, in ns since 1970, as `clock` takes them."""
+
     def time(keyword: bytes, otherwise: int) -> int:
         return tarheaders.pax_time(pax[keyword]) if keyword in pax else otherwise
 
     modification = time(b"mtime", modification)
-    return Clock(
+    return (
         time(b"atime", modification),
         time(b"ctime", modification),
         modification,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import stat
 from typing import TYPE_CHECKING
 
-from btrimg.build.entries import Clock, Entry
+from btrimg.build.entries import Entry
 from btrimg.build.filequeue import FileQueue
 from btrimg.build.imported import change_attributes, compression_flags, create, create_symlink
 from btrimg.build.paths import Spot
@@ -28,6 +28,7 @@ from btrimg.write import inodes, names
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from btrimg.build.entries import Clock
     from btrimg.build.filedata import FileData
     from btrimg.build.paths import Paths
     from btrimg.build.values import Compression, Storage
@@ -177,8 +178,8 @@ class TreeWriter:
         return at
 
     def _now(self) -> Clock:
-        now = self._files.now
-        return Clock(*(now.sec * 10**9 + now.nsec,) * 4)
+        sec, nsec = self._files.now
+        return (sec, nsec, sec, nsec, sec, nsec, sec, nsec)
 
     def _existing(self, path: bytes, ino: int) -> _Directory:
         key = Key(ino, ItemType.DIR_INDEX, U64_MAX)

@@ -12,8 +12,7 @@ AT_FDCWD = -100
 _SYMLINK_NOFOLLOW, _EMPTY_PATH = 0x100, 0x1000
 _BASIC_AND_BTIME = 0xFFF
 
-_INODE = Struct("=16xIIIH2xQQQ72xIIII")
-_TIMES = Struct("=64xqI4xqI4xqI4xqI")
+_STATX = Struct("=16xIIIH2xQQQ8xqI4xqI4xqI4xqI4xIIII")
 _NS = 10**9
 
 _Buffer = ctypes.c_char * 256
@@ -21,21 +20,57 @@ _statx = ctypes.CDLL(None).statx  # declaring its arguments, and keeping errno, 
 
 
 class Stat(NamedTuple):
-    """What statx() says of an inode; times in ns since 1970."""
+    """What statx() says of an inode; each time as seconds since 1970, and ns, which the properties join."""
 
-    ino: int
-    mode: int
+    nlink: int
     uid: int
     gid: int
-    nlink: int
+    mode: int
+    ino: int
     size: int
-    rdev: int
-    atime: int
-    mtime: int
-    ctime: int
-    btime: int  #: of its creation; 0 where the host's filesystem does not keep it
-    dev: int
     blocks: int  #: of 512 bytes, that it takes on the host
+    atime_s: int
+    atime_ns: int
+    btime_s: int  #: of its creation; 0 where the host's filesystem does not keep it
+    btime_ns: int
+    ctime_s: int
+    ctime_ns: int
+    mtime_s: int
+    mtime_ns: int
+    rdev_major: int
+    rdev_minor: int
+    dev_major: int
+    dev_minor: int
+
+    @property
+    def atime(self) -> int:
+        """Return the time of the last access, in ns since 1970."""
+        return self.atime_s * _NS + self.atime_ns
+
+    @property
+    def btime(self) -> int:
+        """Return the time of its creation, 0 where the host's filesystem does not keep it."""
+        return self.btime_s * _NS + self.btime_ns
+
+    @property
+    def ctime(self) -> int:
+        """Return the time of the last change of the inode."""
+        return self.ctime_s * _NS + self.ctime_ns
+
+    @property
+    def mtime(self) -> int:
+        """Return the time of the last change of the content."""
+        return self.mtime_s * _NS + self.mtime_ns
+
+    @property
+    def rdev(self) -> int:
+        """Return the number of the device that a special file is."""
+        return os.makedev(self.rdev_major, self.rdev_minor)
+
+    @property
+    def dev(self) -> int:
+        """Return the number of the device that it is on."""
+        return os.makedev(self.dev_major, self.dev_minor)
 
 
 def stat(path: bytes, fd: int = AT_FDCWD) -> Stat:
@@ -46,10 +81,4 @@ def stat(path: bytes, fd: int = AT_FDCWD) -> Stat:
     buffer = _Buffer()
     while _statx(fd, path, _SYMLINK_NOFOLLOW | _EMPTY_PATH, _BASIC_AND_BTIME, buffer):
         os.stat(path or fd, dir_fd=fd if path and fd != AT_FDCWD else None, follow_symlinks=not path)  # raises
-    nlink, uid, gid, mode, ino, size, blocks, rmajor, rminor, major, minor = _INODE.unpack_from(buffer)
-    atime, ans, btime, bns, ctime, cns, mtime, mns = _TIMES.unpack_from(buffer)
-    return Stat(
-        *(ino, mode, uid, gid, nlink, size, os.makedev(rmajor, rminor)),
-        *(atime * _NS + ans, mtime * _NS + mns, ctime * _NS + cns, btime * _NS + bns),
-        *(os.makedev(major, minor), blocks),
-    )
+    return Stat._make(_STATX.unpack_from(buffer))

@@ -15,7 +15,7 @@ import pytest
 from support import kernel
 
 from btrimg.build.directory import Selection, read_directory
-from btrimg.build.entries import PIECE, Clock
+from btrimg.build.entries import PIECE, clock
 from btrimg.errors import BtrimgError
 
 if TYPE_CHECKING:
@@ -69,9 +69,10 @@ def test_an_entry_says_what_the_host_says(tmp_path: Path) -> None:
         host = os.path.join(paths[0], path) if path else paths[0]
         found = before[host]
         assert (entry.mode, entry.owner) == (found.st_mode, (found.st_uid, found.st_gid))
-        assert entry.times[:3] == (found.st_atime_ns, found.st_ctime_ns, found.st_mtime_ns)
-        assert entry.times.creation == (kernel.stat(host).btime or found.st_mtime_ns)
-    assert entries[b"file"].times.modification == 4_294_967_296_123_456_789
+        created = kernel.stat(host).btime or found.st_mtime_ns
+        assert entry.times == clock(found.st_atime_ns, found.st_ctime_ns, found.st_mtime_ns, created)
+    assert entries[b"file"].times[:2] == (-1, 999_999_999)
+    assert entries[b"file"].times[4:6] == (4_294_967_296, 123_456_789)
     assert entries[b"file"].xattrs == ((b"user.a", b""), (b"user.b", b"\0\xff"))
     assert entries[b"dir"].xattrs == ((b"user.d", b"d"),)
     assert entries[b"link"].target == b"to\xff"
@@ -188,8 +189,8 @@ def test_owners_and_times_can_be_overruled(tmp_path: Path) -> None:
     os.utime(tmp_path / "old", ns=(5, 7))
     entries = by_path(tmp_path, owner=(3, 4), latest=10**18)
     assert {entry.owner for entry in entries.values()} == {(3, 4)}
-    assert entries[b"old"].times == Clock(access=5, change=10**18, modification=7, creation=10**18)
-    assert entries[b""].times == Clock(10**18, 10**18, 10**18, 10**18)
+    assert entries[b"old"].times == (0, 5, 10**9, 0, 0, 7, 10**9, 0)
+    assert entries[b""].times == (10**9, 0) * 4
 
 
 def test_what_is_being_written_is_left_out_with_a_warning(tmp_path: Path) -> None:
