@@ -98,6 +98,9 @@ class Ledger:
         there would destroy data.
         """
         if group.free is None:
+            chunk = group.chunk
+            if (chunk.logical | chunk.length) % self._volume.sectorsize:
+                raise CorruptError(f"chunk {chunk.logical} of {chunk.length} bytes begins or ends amid a sector")
             released = list(ranges_of(sorted(group.released)))
             if self._has_space_tree:
                 free = ranges_of(self._load_record(group).edges)
@@ -161,7 +164,10 @@ class Ledger:
                 raise CorruptError(f"bytes of block group {group.chunk.logical} are to be free that are so already")
         group.changed.clear()
         if group.growth or not group.recorded:
-            group.item = item.replace(used=item.used + group.growth)
+            used = item.used + group.growth
+            if not 0 <= used <= group.chunk.length:
+                raise CorruptError(f"block group {group.chunk.logical} would have {used} bytes in use")
+            group.item = item.replace(used=used)
             self._tree(self._items_in).put(_item_key(group), group.item.pack())
         group.growth, group.recorded = 0, True
 

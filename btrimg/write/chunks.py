@@ -195,10 +195,16 @@ class DeviceSpace:
         return self._extents[devid]
 
     def make(self, plan: Plan, logical: int) -> Chunk:
-        """Return the chunk of a *plan* just made, and take its places on the devices."""
+        """Return the chunk of a *plan* just made, and take its places on the devices.
+
+        Raises CorruptError when what is allocated on a device is not what its item says.
+        """
         stripes = []
         for devid, physical in plan.places:
             item = self.items[devid]
+            if item.bytes_used > item.total_bytes - plan.stripe_length:
+                allocated = f"{item.bytes_used} of its {item.total_bytes} bytes are allocated"
+                raise CorruptError(f"device {devid} has room for a chunk, but says that {allocated}")
             insort(self._extents_of(devid), (physical, physical + plan.stripe_length))
             self.items[devid] = item.replace(bytes_used=item.bytes_used + plan.stripe_length)
             self._changed.add(devid)
@@ -253,7 +259,8 @@ class DeviceSpace:
             if self.writable(devid)
         )
         profile = profile_of(chunk_type).name
-        return NoSpaceError(f"the devices are full: no room for {wanted} bytes of {kinds} ({profile}); {devices}")
+        numbers = devices or "none can be written to"
+        return NoSpaceError(f"the devices are full: no room for {wanted} bytes of {kinds} ({profile}); {numbers}")
 
 
 def _chunk_key(logical: int) -> Key:

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING, NamedTuple
 
 from btrimg.errors import CorruptError, NoSpaceError
-from btrimg.ondisk.constants import STRIPE_LEN, BlockGroup, Incompat
+from btrimg.ondisk.constants import STRIPE_LEN, U64_MAX, BlockGroup, Incompat
 from btrimg.units import MIB, round_up
 from btrimg.write.blockgroups import Group, Ledger
 from btrimg.write.chunks import DeviceSpace, policy_of
@@ -166,6 +166,8 @@ class Space:
             self._ledger.record(group)
         self._dirty.clear()
         self._devices.record()
+        if not 0 <= self.bytes_used <= U64_MAX:
+            raise CorruptError(f"the superblock tells of so few bytes used that {self.bytes_used} would be left")
 
     def committed(self) -> None:
         """Give out from now on what was released: the commit of all that was recorded is on the devices."""
