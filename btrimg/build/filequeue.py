@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from btrimg.build.imported import create
-from btrimg.ondisk.constants import InodeFlag
+from btrimg.build.entries import PIECE
+from btrimg.build.imported import create, inode_item
+from btrimg.ondisk.blocks import Key
+from btrimg.ondisk.constants import FileExtentType, InodeFlag, ItemType
+from btrimg.ondisk.extents import FileExtent, FileExtentInline
 from btrimg.units import MIB
 from btrimg.write import fileextents
 from btrimg.write.fileextents import placed
@@ -22,7 +25,10 @@ if TYPE_CHECKING:
     from btrimg.write.fileextents import Piece
     from btrimg.write.files import Files
 
-_NODATASUM = int(InodeFlag.NODATASUM)
+_pack_extent, _pack_inline = FileExtent.STRUCT.pack, FileExtentInline.STRUCT.pack
+_EXTENT_DATA, _INODE_ITEM = int(ItemType.EXTENT_DATA), int(ItemType.INODE_ITEM)
+_REGULAR, _INLINE = int(FileExtentType.REGULAR), int(FileExtentType.INLINE)
+_TOGETHER = 4 * MIB  # bytes of small files that are stored at once
 _AHEAD = 8 * MIB  # bytes of data that are being compressed, or were and are not yet stored
 
 
@@ -31,38 +37,78 @@ class _File(NamedTuple):
 
     ino: int
     entry: Entry
-    flags: int
     pieces: list[Piece]
 
 
 class FileQueue:
-    """Makes regular files of *files*, in the order in which they come; names are the caller's."""
+    """Makes regular files of *files* with inode *flags*, in the order in which they come; names are the caller's."""
 
-    def __init__(self, files: Files, sink: DataSink) -> None:
-        self._files, self._sink = files, sink
+    def __init__(self, files: Files, sink: DataSink, flags: int) -> None:
+        self._files, self._sink, self._flags = files, sink, flags
+        self._nodatasum = bool(flags & InodeFlag.NODATASUM)
         self._most_inline = most_inline(files.txn.volume)
         self._waiting: deque[tuple[_File, int, Prepared | None]] = deque()  # None behind the last data of a file
+        self._small: list[tuple[int, Entry, bytes]] = []  # that will be stored together
         self._bytes = 0  # that wait
 
-    def add(self, ino: int, entry: Entry, flags: int, compression: Compression) -> None:
-        """Make inode *ino* of *entry*, with all its data; its item may be there after `drain` only."""
-        file = _File(ino, entry, flags, [])
-        if not compression.kind:
+    def add(self, ino: int, entry: Entry, compression: Compression) -> None:
+        """Make inode *ino* of *entry*, with all its data; its items may be there after `drain` only."""
+        pieces = entry.pieces
+        if compression.kind:
+            self._prepare(_File(ino, entry, []), compression)
+        elif isinstance(pieces, tuple) and not self._sink.sharing:
+            self._small.append((ino, entry, pieces[0][1] if pieces else b""))
+            self._bytes += entry.size
+            if self._bytes > _TOGETHER:
+                self.drain()
+        else:
             self.drain()
-            self._store_plain(file)
+            file = _File(ino, entry, [])
+            self._store(file)
             self._finish(file)
-            return
-        for offset, data in entry.pieces:
-            self._waiting.append((file, offset, self._sink.prepare(data, compression.kind, compression.level)))
-            self._bytes += len(data)
-            while self._bytes > _AHEAD:
-                self._pop()
-        self._waiting.append((file, 0, None))
 
     def drain(self) -> None:
         """Finish all files."""
         while self._waiting:
             self._pop()
+        if self._small:
+            self._store_small()
+        self._bytes = 0
+
+    # Small files that are not compressed
+
+    def _store_small(self) -> None:
+        """Put the items of many small files with little more than is needed for each: most files are such."""
+        files, small, limit = self._files, self._small, self._most_inline
+        self._small = []
+        put, generation, flags = files.tree.put, files.generation, self._flags
+        placed_runs = iter(
+            self._sink.store_all([data for *_, data in small if len(data) > limit], nodatasum=self._nodatasum)
+        )
+        for ino, entry, data in small:
+            size = nbytes = len(data)
+            if size > limit:
+                nbytes = 0
+                for logical, length in next(placed_runs):
+                    item = _pack_extent(generation, length, 0, 0, 0, _REGULAR, logical, length, 0, length)
+                    put(Key(ino, _EXTENT_DATA, nbytes), item)
+                    nbytes += length
+            elif size:
+                put(Key(ino, _EXTENT_DATA, 0), _pack_inline(generation, size, 0, 0, 0, _INLINE) + data)
+            if entry.xattrs:
+                create(files, ino, entry, flags=flags, size=size, nbytes=nbytes)
+            else:
+                put(Key(ino, _INODE_ITEM, 0), inode_item(entry, generation, flags, size, nbytes))
+
+    # Others
+
+    def _prepare(self, file: _File, compression: Compression) -> None:
+        for offset, data in file.entry.pieces:
+            self._waiting.append((file, offset, self._sink.prepare(data, compression.kind, compression.level)))
+            self._bytes += len(data)
+            while self._bytes > _AHEAD:
+                self._pop()
+        self._waiting.append((file, 0, None))
 
     def _pop(self) -> None:
         file, offset, data = self._waiting.popleft()
@@ -80,20 +126,19 @@ class FileQueue:
     def _finish(self, file: _File) -> None:
         entry = file.entry
         nbytes = fileextents.lay(self._files, file.ino, entry.size, file.pieces)
-        create(self._files, file.ino, entry, flags=file.flags, size=entry.size, nbytes=nbytes)
+        create(self._files, file.ino, entry, flags=self._flags, size=entry.size, nbytes=nbytes)
 
-    def _store_plain(self, file: _File) -> None:
+    def _store(self, file: _File) -> None:
         entry, sink = file.entry, self._sink
-        nodatasum = bool(file.flags & _NODATASUM)
-        if entry.dense and entry.size and not isinstance(entry.pieces, tuple):
-            extents = sink.stream(_Reader(entry.pieces).read, entry.size, nodatasum=nodatasum)
+        if entry.dense and entry.size > PIECE:
+            extents = sink.stream(_Reader(entry.pieces).read, entry.size, nodatasum=self._nodatasum)
             file.pieces.extend(placed(extents, 0))
             return
         for offset, data in entry.pieces:
-            if len(data) == entry.size <= self._most_inline and (inline := sink.inline(data)):
+            if len(data) == entry.size and (inline := sink.inline(data)):
                 file.pieces.append((0, inline))
             else:
-                file.pieces.extend(placed(sink.store(data, nodatasum=nodatasum), offset))
+                file.pieces.extend(placed(sink.store(data, nodatasum=self._nodatasum), offset))
 
 
 class _Reader:

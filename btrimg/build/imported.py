@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.constants import U64_MAX, ItemType
-from btrimg.ondisk.inodes import DirItem, Timespec
+from btrimg.ondisk.inodes import DirItem, InodeItem, Timespec
 from btrimg.ondisk.items import records_of
 from btrimg.write import inodes, xattrs
 from btrimg.write.inodes import Times
@@ -14,6 +14,8 @@ from btrimg.write.inodes import Times
 if TYPE_CHECKING:
     from btrimg.build.entries import Entry
     from btrimg.write.files import Files
+
+_pack_inode = InodeItem.STRUCT.pack
 
 
 def times_of(entry: Entry) -> Times:
@@ -25,22 +27,18 @@ def times_of(entry: Entry) -> Times:
 def create(
     files: Files, ino: int, entry: Entry, *, flags: int = 0, size: int = 0, nbytes: int = 0, rdev: int = 0
 ) -> None:
-    """Put the item of a new inode, and its extended attributes."""
-    uid, gid = entry.owner
-    inodes.create(
-        files,
-        entry.mode,
-        ino=ino,
-        uid=uid,
-        gid=gid,
-        rdev=rdev,
-        flags=flags | compression_flags(entry),
-        size=size,
-        nbytes=nbytes,
-        times=times_of(entry),
-    )
+    """Put the item of the new inode *ino*, which has one name, and its extended attributes."""
     if entry.xattrs:
+        flags |= compression_flags(entry)
         xattrs.put_all(files, ino, dict(entry.xattrs))
+    files.tree.put(Key(ino, ItemType.INODE_ITEM, 0), inode_item(entry, files.generation, flags, size, nbytes, rdev))
+
+
+def inode_item(entry: Entry, generation: int, flags: int, size: int, nbytes: int, rdev: int = 0) -> bytes:
+    """Return the item of a new inode with one name."""
+    uid, gid = entry.owner
+    counts = (generation, generation, size, nbytes, 0, 1)
+    return _pack_inode(*counts, uid, gid, entry.mode, rdev, flags, 0, 0, 0, 0, 0, *entry.times)
 
 
 def create_symlink(files: Files, ino: int, entry: Entry) -> None:

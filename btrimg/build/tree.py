@@ -24,6 +24,7 @@ from btrimg.ondisk.blocks import DiskKey, Key
 from btrimg.ondisk.constants import U64_MAX, FileType, InodeFlag, ItemType
 from btrimg.ondisk.inodes import DirItem
 from btrimg.write import inodes, names
+from btrimg.write.collector import uncollected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -53,7 +54,7 @@ class _Directory:
 
 
 class TreeWriter:
-    """Makes files of entries in the directory *top*; call `finish` at the end.
+    """Makes files of entries in the directory *top*.
 
     An entry takes the place of what has its name, but a directory that is there stays and gets the attributes.
     """
@@ -73,9 +74,10 @@ class TreeWriter:
         self._directory_flags = inodes.inherited_flags(flags, stat.S_IFDIR)
         self._file_flags = inodes.inherited_flags(flags, stat.S_IFREG) | _own_flags(storage)
         self._compressions: dict[int, Compression] = {}
-        self._queue = FileQueue(self._files, sink)
+        self._queue = FileQueue(self._files, sink, self._file_flags)
         self._directories: dict[bytes, _Directory] = {}
-        self._names_held = self._count = 0
+        self._names_held = 0
+        self._count = self._bytes = 0  # since somebody looked
         self._first_new = self._files.new_ino()  #: inodes from here on are made by this writer
         self._told: set[int] = set()  #: older directories that an entry has spoken of
 
@@ -84,28 +86,25 @@ class TreeWriter:
 
         Raises BtrimgError, with the path, for what cannot be.
         """
-        for entry in entries:
-            try:
-                self.add(entry)
-            except BtrimgError as error:
-                raise type(error)(f"{quoted(b'/' + entry.path)}: {error}") from None
-        self.finish()
+        with uncollected():
+            for entry in entries:
+                try:
+                    self.add(entry)
+                except BtrimgError as error:
+                    raise type(error)(f"{quoted(b'/' + entry.path)}: {error}") from None
+            self._settle()
 
     def add(self, entry: Entry) -> None:
         """Make what *entry* says."""
-        if not entry.path:
-            self._tell(self._directory(b""), entry)
-        else:
+        if entry.path:
             head, _, name = entry.path.rpartition(b"/")
             self._put(self._directories.get(head) or self._directory(head), name, entry)
-        self._progress(1, entry.size)
+        else:
+            self._tell(self._directory(b""), entry)
         self._count += 1
-        if self._count % _LOOK == 0:
+        self._bytes += entry.size
+        if self._count == _LOOK:
             self._relieve()
-
-    def finish(self) -> None:
-        """Put all that is held back; the caller commits."""
-        self._settle()
 
     def _tell(self, directory: _Directory, entry: Entry) -> None:
         directory.entry = entry
@@ -207,9 +206,7 @@ class TreeWriter:
         if kind == FileType.DIR:
             self._remember(_Directory(entry.path, ino, exists=False, filled=False, entry=entry))
         elif kind == FileType.REG_FILE:
-            self._queue.add(
-                ino, entry, self._file_flags, self._compression(self._file_flags | compression_flags(entry))
-            )
+            self._queue.add(ino, entry, self._compression(self._file_flags | compression_flags(entry)))
         elif kind == FileType.SYMLINK:
             create_symlink(self._files, ino, entry)
         else:
@@ -242,7 +239,8 @@ class TreeWriter:
     # What is held back
 
     def _relieve(self) -> None:
-        """Give memory back when much is pending."""
+        """Tell of progress, and give memory back when much is pending."""
+        self._tell_progress()
         txn = self._files.txn
         if self._files.tree.pending + 3 * self._names_held > _MOST_PENDING:
             self._settle()
@@ -251,8 +249,13 @@ class TreeWriter:
             self._settle()
             txn.commit()
 
+    def _tell_progress(self) -> None:
+        self._progress(self._count, self._bytes)
+        self._count = self._bytes = 0
+
     def _settle(self) -> None:
         """Put what is held back; directories become those that are there already."""
+        self._tell_progress()
         self._queue.drain()
         for directory in self._directories.values():
             if not directory.exists and directory.entry:

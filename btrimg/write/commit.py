@@ -7,21 +7,20 @@ planned, given as many blocks as they need, and planned again until nothing more
 
 from __future__ import annotations
 
-import gc
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from btrimg.errors import CorruptError
 from btrimg.ondisk.constants import BlockGroup, ItemType, TreeId
 from btrimg.ondisk.superblock import RootBackup
 from btrimg.trees.tree import Tree
+from btrimg.write.collector import uncollected
 from btrimg.write.extenttree import apply, item_key
 from btrimg.write.merge import plan_merge
 from btrimg.write.refs import Delta, Use
 from btrimg.write.transaction import ACCOUNTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from btrimg.ondisk.superblock import Superblock
     from btrimg.write.merge import Plan
@@ -34,20 +33,8 @@ _MANY = 4096  # changed items of the extent tree; sorting and cutting so many ta
 
 def commit(txn: Transaction) -> None:
     """Make all that is pending in *txn* the new state of the filesystem; see ``Transaction.commit``."""
-    with _uncollected():
+    with uncollected():
         _commit(txn)
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Spare the collector of cycles: here are none, and it would look at each of many items a third of the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _commit(txn: Transaction) -> None:

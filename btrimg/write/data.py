@@ -17,13 +17,13 @@ from btrimg.write.behind import WriteBehind
 from btrimg.write.dedupe import Dedupe
 from btrimg.write.encode import Encoder, Prepared
 from btrimg.write.inline import MAX_INLINE, most_inline
+from btrimg.write.space import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from typing_extensions import Buffer
 
-    from btrimg.write.space import Run
     from btrimg.write.transaction import Transaction
 
 LONGEST = 128 * MIB  #: bytes of the longest extent of plain data (fs/btrfs/fs.h ``BTRFS_MAX_EXTENT_SIZE``)
@@ -125,6 +125,31 @@ class DataSink:
             extents.append(FileExtent(txn.generation, length, 0, 0, 0, _REGULAR, logical, length, 0, length))
             done += length
         return extents
+
+    def store_all(self, contents: Sequence[bytes], *, nodatasum: bool = False) -> list[list[Run]]:
+        """Store many small contents side by side, as they are; return where each one lies, of all its sectors.
+
+        Space is taken for all of them at once, so that one is split where free space is. Nothing is shared. Raises
+        NoSpaceError.
+        """
+        txn, step = self._txn, self._sectorsize
+        sizes = [round_up(len(content), step) for content in contents]
+        runs = iter(txn.space.allocate_data(sum(sizes)))
+        placed: list[list[Run]] = []
+        logical = left = 0
+        for content, size in zip(contents, sizes, strict=True):
+            pieces: list[Run] = []
+            done = 0
+            while done < size:
+                if not left:
+                    logical, left = next(runs)
+                length = min(size - done, left)
+                txn.refs.new_data_extent(logical, length)
+                self._behind.append(logical, content[done : done + length], length, summed=not nodatasum)
+                pieces.append(Run(logical, length))
+                logical, left, done = logical + length, left - length, done + length
+            placed.append(pieces)
+        return placed
 
     def stream(
         self,
