@@ -33,8 +33,8 @@ def rich(directory: str) -> Sequence[str]:
     live = images.new_devices(os.path.join(directory, "live"), 1, 256 * images.MIB)
     _mkfs(live, "single", "dup")
     with kernel.mount(live, options=[*STEADY, *NEW_CACHE]) as top:
-        populate(top)
-        fill = Filler(top)
+        populate(top, steady=True)
+        fill = Filler(top, steady=True)
         kernel.run("btrfs", "quota", "enable", top)
         kernel.run("btrfs", "quota", "rescan", "--wait", top)  # that of "enable", which knows no groups of groups
         kernel.run("btrfs", "qgroup", "create", "1/100", top)
@@ -50,7 +50,7 @@ def raid(directory: str) -> Sequence[str]:
     live = images.new_devices(os.path.join(directory, "live"), 5, 256 * images.MIB)
     _mkfs(live, "raid6", "raid1c3")
     with kernel.mount(live, options=[*STEADY, *NEW_CACHE]) as top:
-        fill = Filler(top)
+        fill = Filler(top, steady=True)
         plain_files(fill)
         compressed_files(fill)
         nocow(fill)
@@ -66,7 +66,7 @@ def old(directory: str) -> Sequence[str]:
     options = ["--features", "^no-holes,^skinny-metadata", "--runtime-features", "^free-space-tree"]
     _mkfs(live, "single", "dup", options)
     with kernel.mount(live, options=[*STEADY, "space_cache=v1"]) as top:
-        fill = Filler(top)
+        fill = Filler(top, steady=True)
         plain_files(fill)
         for number in range(3):
             for block in (3, 9, 64 + number):

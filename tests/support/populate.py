@@ -43,9 +43,14 @@ TIMES = {  # name: (atime, mtime) in ns since 1970; beyond what 32 bits hold, si
 
 
 class Filler:
-    """Writes files of distinct content below one directory; names are relative to it."""
+    """Writes files of distinct content below one directory; names are relative to it.
 
-    def __init__(self, top: str) -> None:
+    A *steady* one has each write on the device before the next: so they come to lie in one order, with their checksums,
+    however busy the machine is.
+    """
+
+    def __init__(self, top: str, *, steady: bool = False) -> None:
+        self._steady = steady
         self._top = os.fsencode(top)
         rng = random.Random("btrimg")
         words = b"extent page cache shared inode tree leaf key chunk stripe device offset snapshot".split()
@@ -80,6 +85,8 @@ class Filler:
         try:
             with kernel.opened(self.path(name), os.O_WRONLY | os.O_CREAT) as fd:
                 os.pwrite(fd, content, at)
+                if self._steady:
+                    kernel.write_back(fd)
         except FileNotFoundError:
             os.makedirs(os.path.dirname(self.path(name)))
             self.write(name, content, at)
@@ -102,9 +109,9 @@ class Filler:
         kernel.sync(self._top)
 
 
-def populate(top: str) -> None:
+def populate(top: str, *, steady: bool = False) -> None:
     """Fill the filesystem mounted at *top*."""
-    fill = Filler(top)
+    fill = Filler(top, steady=steady)
     soil(fill)
     plain_files(fill)
     compressed_files(fill)
