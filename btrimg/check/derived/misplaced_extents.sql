@@ -18,7 +18,8 @@ select
     block_groups.logical is null or odd.logical + odd.length > block_groups.logical + block_groups.length as outside
 from candidates as odd
 asof left join block_groups on odd.logical >= block_groups.logical
-where outside or block_groups.flags & case odd.kind when 'data' then 1 else 6 end = 0
+where outside and not exists (from bad_blocks where tree in (1, 2, 11))
+    or not outside and block_groups.flags & case odd.kind when 'data' then 1 else 6 end = 0
 union all
 select blocks.logical, 0, 'tree block', block_groups.logical, holds, false
 from tree_blocks as blocks
