@@ -28,6 +28,14 @@ class Derived(NamedTuple):
     query: str
 
 
+class Made(NamedTuple):
+    """What came of making a derived relation."""
+
+    name: str
+    rows: int  #: how many there are
+    refusal: str = ""  #: a sentence where DuckDB refused to make it
+
+
 @cache
 def derived() -> dict[str, Derived]:
     """Return every derived relation by its name, in order."""
@@ -66,27 +74,25 @@ def needed(words: Collection[str]) -> list[Derived]:
     return list(found.values())
 
 
-def make(con: Any, relations: Collection[Derived]) -> Iterator[str]:
+def make(con: Any, relations: Collection[Derived]) -> Iterator[Made]:
     """Make *relations* in the database, those that are made of others after these and the rest side by side.
 
-    Yields a sentence for each that numbers on the image make DuckDB refuse; that one is left empty.
+    One that numbers on the image make DuckDB refuse is left empty.
     """
     left = {relation.name: words_of(relation.query) - {relation.name} for relation in relations}
     while left:
         ready = [relation for relation in relations if relation.name in left and not left[relation.name] & left.keys()]
-        for _, refusal in ahead(_make, ready, con.cursor):
-            if refusal:
-                yield refusal
+        yield from (made for _, made in ahead(_make, ready, con.cursor))
         for relation in ready:
             del left[relation.name]
 
 
-def _make(relation: Derived, cursor: Any) -> str | None:
+def _make(relation: Derived, cursor: Any) -> Made:
     import duckdb
 
     try:
         cursor.execute(f"create table {relation.name} as {relation.query}")
+        return Made(relation.name, *cursor.fetchone())
     except duckdb.Error as error:
         cursor.execute(f"create table {relation.name} as from ({relation.query}) limit 0")
-        return f"{relation.name} could not be made: {str(error).partition(chr(10))[0]}"
-    return None
+        return Made(relation.name, 0, f"{relation.name} could not be made: {str(error).partition(chr(10))[0]}")

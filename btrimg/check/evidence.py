@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from btrimg.check import derived, disputes, freespace, logs, quotas, rootfacts, schema, superblocks
+from btrimg.check import derived, disputes, freespace, logs, quotas, rootfacts, superblocks
 from btrimg.check.faults import bad_blocks, bad_items
 from btrimg.check.itemfaults import ItemJudge
 from btrimg.check.namebook import NameBook
@@ -116,8 +116,7 @@ class Evidence:
         further = derived.needed(words)
         words |= {word for each in further for word in derived.words_of(each.query)}
         self._make(image, words)
-        self._refused: list[str] = []
-        self._store.later(lambda con: self._refused.extend(derived.make(con, further)))
+        self._store.derive(further)
         self._store.settle()
         give_back()
 
@@ -166,20 +165,22 @@ class Evidence:
         name, more = gathered.relation.name, {}
         if name in (INODES.name, NAMES.name):
             more["differs"] = differences.differs(gathered)
+        if name == INODES.name:
+            linked = gathered.relation._replace(name="linked_inodes")
+            self._store.create(gathered._replace(relation=linked), **more)
+            self._store.create_view(name, "select * exclude (differs) from linked_inodes where differs")
+            self._store.create_from("present", differences.present())
+            return
         self._store.create(gathered, **more)
         if name == NAMES.name:  # by far the most rows
             give_back()
-        if name == INODES.name:
-            self._store.later(_distinguish_inodes)
-            self._store.create_from("present", differences.present())
 
     def answers(self, rules: Sequence[Rule]) -> Iterator[tuple[Rule, dict[str, Any]]]:
         """Yield the rows that the queries of *rules* return, rule by rule."""
-        empty = self._store.empty()
         # Most rules are about what is wrong, and on a sound image there is nothing in what they read.
-        asked = [rule for rule in rules if not _reads(rule) <= empty]
+        asked = [rule for rule in rules if not self._store.silent(rule.query)]
         refused = rule_of("image-unreadable")
-        yield from ((refused, {"detail": sentence}) for sentence in self._refused)
+        yield from ((refused, {"detail": sentence}) for sentence in self._store.refused)
         for rule, answer in zip(asked, self._store.answers([each.query for each in asked]), strict=True):
             if isinstance(answer, QueryError):
                 yield refused, {"detail": f"{rule.code} could not be judged: {answer}"}
@@ -192,16 +193,3 @@ class Evidence:
                 for row in rows:
                     found = dict(zip(columns, row, strict=True))
                     yield rule, found | ({"name": self._names.text(found["name"])} if "name" in found else {})
-
-
-def _reads(rule: Rule) -> frozenset[str]:
-    """Return the relations that a rule reads."""
-    words = derived.words_of(rule.query)
-    return words & (
-        RELATIONS.keys() | schema.RELATIONS.keys() | derived.derived().keys() | {"linked_inodes", "present"}
-    )
-
-
-def _distinguish_inodes(con: Any) -> None:
-    con.execute("alter table inodes rename to linked_inodes")
-    con.execute("create view inodes as select * exclude (differs) from linked_inodes where differs")

@@ -6,9 +6,10 @@ from queue import Queue
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
+from btrimg.check.derived import make, words_of
 from btrimg.tables.database import QueryError, connect
 from btrimg.tables.memory import give_back
-from btrimg.tables.native import create_table
+from btrimg.tables.native import create_empty, create_table, type_of
 from btrimg.trees.ahead import ahead
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from btrimg.check.derived import Derived
     from btrimg.tables.leafscan import Gathered
 
     Task = Callable[[Any], object]  # takes the connection
@@ -35,6 +37,9 @@ class Store:
         self._tasks: Queue[Task | None] = Queue(1)  # what waits holds memory
         self._con: Any = None
         self._error: BaseException | None = None
+        self.refused: list[str] = []  # a sentence for each derived relation that DuckDB could not make
+        self._tables: set[str] = set()
+        self._empty: set[str] = set()  # those of them without rows
         self._thread = Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -55,6 +60,7 @@ class Store:
 
     def create(self, gathered: Gathered, **more: NDArray[Any]) -> None:
         """Create the table of a relation, as ``create_table`` does."""
+        self._note(gathered.relation.name, len(gathered.rows))
 
         def create(con: Any) -> None:
             create_table(con, gathered, **more)
@@ -65,13 +71,23 @@ class Store:
 
     def create_from(self, name: str, columns: dict[str, NDArray[Any]]) -> None:
         """Create a table of *columns*, text in them as objects."""
+        rows = len(next(iter(columns.values())))
+        self._note(name, rows)
 
         def create(con: Any) -> None:
+            if not rows:
+                create_empty(con, name, {column: type_of(values) for column, values in columns.items()})
+                return
             con.register("columns", columns)
             con.execute(f'create table "{name}" as select * from columns')  # noqa: S608 (ours)
             con.unregister("columns")
 
         self.later(create)
+
+    def create_view(self, name: str, query: str) -> None:
+        """Create a view; a rule that reads it reads tables without rows when those of the *query* have none."""
+        self._note(name, 0 if self.silent(query) else 1)
+        self.later(lambda con: con.execute(f"create view {name} as {query}"))
 
     def settle(self) -> None:
         """Wait until all is there; raises what a task has raised."""
@@ -80,10 +96,25 @@ class Store:
         if self._error:
             raise self._error
 
-    def empty(self) -> set[str]:
-        """Return the names of the tables without rows."""
-        names = self._con.execute("select table_name from duckdb_tables() where estimated_size = 0").fetchall()
-        return {name for (name,) in names}
+    def _note(self, name: str, rows: int) -> None:
+        self._tables.add(name)
+        if not rows:
+            self._empty.add(name)
+
+    def derive(self, relations: Sequence[Derived]) -> None:
+        """Make relations of those that are there; what *refused* says is known after ``settle``."""
+
+        def derive(con: Any) -> None:
+            for made in make(con, relations):
+                self._note(made.name, made.rows)
+                if made.refusal:
+                    self.refused.append(made.refusal)
+
+        self.later(derive)
+
+    def silent(self, query: str) -> bool:
+        """Return whether all tables that a *query* reads are without rows."""
+        return words_of(query) & self._tables <= self._empty
 
     def answers(self, queries: Sequence[str]) -> Iterator[tuple[tuple[str, ...], Iterator[Rows]] | QueryError]:
         """Yield for each of *queries*, in order, the names of its columns and its rows, some at once.
@@ -95,8 +126,12 @@ class Store:
 
         def ask(query: str, cursor: Any) -> tuple[tuple[str, ...], Rows, Any] | QueryError:
             try:
-                cursor.execute(f"from ({query}) order by all")
-                return tuple(name for name, *_ in cursor.description), cursor.fetchmany(_ROWS_AT_ONCE), cursor
+                cursor.execute(query)
+                rows = cursor.fetchmany(2)
+                if len(rows) > 1:  # seldom: planning to sort nothing is what most rules would spend their time on
+                    cursor.execute(f"from ({query}) order by all")
+                    rows = cursor.fetchmany(_ROWS_AT_ONCE)
+                return tuple(name for name, *_ in cursor.description), rows, cursor
             except duckdb.Error as error:
                 return QueryError(str(error).partition("\n")[0])
 

@@ -7,6 +7,7 @@ by the numbers of its leaves. There is no loop over items, only over batches of 
 from __future__ import annotations
 
 import os
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -208,10 +209,15 @@ def trees_of_kind(image: Image, tree: TreeId) -> Trees:
         return []
 
 
+@cache
+def _rows_of(names: tuple[str, ...]) -> Any:
+    return NamedTuple("Rows", [(name, Any) for name in names])
+
+
 def _taker(relation: Relation, facts: Facts) -> Callable[[LeafBatch], tuple[LeafBatch, Any]]:
     """Return what takes the rows of a relation from leaves, its columns in order."""
     take = TAKES[relation.name]
-    rows = NamedTuple("Rows", [(column.name, Any) for column in relation.columns])  # type: ignore[misc]
+    rows = _rows_of(tuple(column.name for column in relation.columns))
 
     def taken(batch: LeafBatch) -> tuple[LeafBatch, Any]:
         items, columns = _ending(*take(batch, facts), facts.report)
