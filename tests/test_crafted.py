@@ -9,12 +9,16 @@ import json
 import lzma
 import os
 import re
+import select
 import subprocess
 import sys
 import tarfile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DIRECTORY = os.environ.get("BTRIMG_CRAFTED") or os.path.join(os.path.dirname(ROOT), "shared", "crafted")
@@ -71,14 +75,43 @@ def restore(packed: str, how: str, image: str) -> None:
         subprocess.run(["btrfs-image", "-r", f"{image}.dump", image], check=True, capture_output=True)
 
 
-def run_all(images: list[str]) -> list[dict[str, Any]]:
-    """Run every command on an image; the first is ``ls -R --json``."""
-    script = os.path.join(ROOT, "tests/support/every_command.py")
-    done = subprocess.run(
-        [sys.executable, script, MOST_FILES, *images], capture_output=True, timeout=SECONDS, check=True
-    )
-    results: list[dict[str, Any]] = json.loads(done.stdout)
-    return results
+class EveryCommand:
+    """A process that runs every command on images; what all commands import, it imports once."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def run(self, images: list[str]) -> list[dict[str, Any]]:
+        """Run every command on an image; the first is ``ls -R --json``."""
+        if not self._process:
+            command = [sys.executable, os.path.join(ROOT, "tests/support/every_command.py"), MOST_FILES]
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(json.dumps(images).encode() + b"\n")
+        self._process.stdin.flush()
+        in_time = select.select([self._process.stdout], [], [], SECONDS)[0]
+        line = self._process.stdout.readline() if in_time else b""
+        if not line:
+            self.end()
+        assert line, "it ended" if in_time else f"it takes more than {SECONDS} s"
+        results: list[dict[str, Any]] = json.loads(line)
+        return results
+
+    def end(self) -> None:
+        """End the process, whatever it is at; another one is started when it is needed."""
+        if self._process:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+
+@pytest.fixture(scope="session")
+def every_command() -> Iterator[EveryCommand]:
+    """Give the process that all crafted images share."""
+    process = EveryCommand()
+    yield process
+    process.end()
 
 
 def names_by_progs(images: list[str]) -> set[str]:
@@ -93,12 +126,14 @@ def names_by_progs(images: list[str]) -> set[str]:
 
 
 @pytest.mark.parametrize("crafted_image", crafted())
-def test_a_crafted_image_ends_in_sentences(crafted_image: dict[str, Any], tmp_path: Any) -> None:
+def test_a_crafted_image_ends_in_sentences(
+    crafted_image: dict[str, Any], every_command: EveryCommand, tmp_path: Any
+) -> None:
     images = []
     for number, file in enumerate(crafted_image["files"]):
         images.append(str(tmp_path / f"{number}.img"))
         restore(os.path.join(DIRECTORY, file["file"]), crafted_image["restore"], images[-1])
-    results = run_all(images)
+    results = every_command.run(images)
     for result in results:
         assert result["code"] in (0, 1, 2), result
         assert "Traceback" not in result["err"], result

@@ -1,6 +1,7 @@
-"""Run every command on an image, each as ``btrimg`` would; write what came of it as JSON.
+"""Run every command on images, each as ``btrimg`` would; write what came of it as JSON.
 
-``every_command.py MOST_FILES IMAGE [DEVICE...]``; of more than MOST_FILES files, about so many are taken.
+``every_command.py MOST_FILES``: reads lines ``["IMAGE", "DEVICE", ...]`` and answers each with a line. Of more than
+MOST_FILES files of an image, about so many are taken.
 """
 
 from __future__ import annotations
@@ -84,7 +85,8 @@ if __name__ == "__main__":
         load(command)  # once, not in every process
     import_module("duckdb")  # likewise
     import_module("btrimg.check.run")
-    results = every_command(int(sys.argv[1]), *sys.argv[2:])
-    for result in results[1:]:
-        del result["out"]
-    print(json.dumps(results))
+    for line in sys.stdin:
+        results = every_command(int(sys.argv[1]), *json.loads(line))
+        for result in results[1:]:
+            del result["out"]
+        print(json.dumps(results), flush=True)
