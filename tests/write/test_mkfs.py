@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from support import kernel
 from support.images import MIB
-from support.judges import complaints, programs
+from support.judges import complaints, complaints_of_btrimg, programs
 from support.kernel import run
 
 from btrimg.errors import OptionError
@@ -24,7 +24,7 @@ from btrimg.volume.fresh import fresh_devices
 from btrimg.volume.profiles import PROFILES
 from btrimg.volume.superblocks import read_copies
 from btrimg.write.mkfs import make_filesystem
-from btrimg.write.options import Options, new_options
+from btrimg.write.options import Options, minimum_size, new_options
 from btrimg.write.uuids import seeded
 
 if TYPE_CHECKING:
@@ -203,6 +203,24 @@ def test_the_same_options_give_the_same_bytes_elsewhere(tmp_path: Path) -> None:
         made.append([Path(output).read_bytes() for output in outputs])
     assert made[0] == made[1]
     assert [len(content) for content in made[0]] == [40 * MIB, 60 * MIB]
+
+
+@pytest.mark.parametrize(
+    ("count", "choices"),
+    [
+        (1, {"data": "dup", "metadata": "dup", "nodesize": 65536}),
+        (1, {"mixed": True}),
+        (4, {"data": "raid1c4", "metadata": "raid1c4", "nodesize": 4096}),
+        (5, {"data": "raid10", "metadata": "raid6", "nodesize": 32768, "sectorsize": 32768}),
+    ],
+)
+def test_the_smallest_devices_that_are_accepted_are_large_enough(
+    count: int, choices: dict[str, Any], tmp_path: Path
+) -> None:
+    outputs = [str(tmp_path / f"{number}.img") for number in range(1, count + 1)]
+    least = minimum_size(new_options([1 << 40] * count, seeded(b""), **choices))
+    make(outputs, [least] * count, **choices)
+    assert complaints_of_btrimg(outputs) == []
 
 
 def test_devices_must_be_those_of_the_options(tmp_path: Path) -> None:
