@@ -25,7 +25,9 @@ class Feature(NamedTuple):
 #: Source of names, versions and defaults: ``mkfs.btrfs -O list-all`` of btrfs-progs 6.19.
 FEATURES = (
     Feature("mixed-bg", Incompat.MIXED_GROUPS, 0, False, "2.6.37", "data and metadata share their block groups"),
-    Feature("extref", Incompat.EXTENDED_IREF, 0, True, "3.7", "more hard links of a file in one directory, up to 65,536"),
+    Feature(
+        "extref", Incompat.EXTENDED_IREF, 0, True, "3.7", "more hard links of a file in one directory, up to 65,536"
+    ),
     Feature("raid56", Incompat.RAID56, 0, False, "3.9", "set by the profiles raid5 and raid6"),
     Feature("skinny-metadata", Incompat.SKINNY_METADATA, 0, True, "3.10", "shorter records of tree blocks"),
     Feature("no-holes", Incompat.NO_HOLES, 0, True, "3.14", "a hole of a file takes no item"),
