@@ -10,8 +10,10 @@ from btrimg.build import attributes, values
 from btrimg.build.content import Surroundings, reading
 from btrimg.build.directory import Selection, read_directory
 from btrimg.build.filedata import FileData
+from btrimg.build.layer import LayerWriter
 from btrimg.build.paths import Paths, Spot
 from btrimg.build.removal import remove, remove_tree
+from btrimg.build.tarball import read_tar
 from btrimg.build.tree import TreeWriter
 from btrimg.build.values import Attributes, Storage
 from btrimg.errors import BtrimgError, RecipeError, RefusedError
@@ -24,6 +26,7 @@ from btrimg.write.data import DataSink
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from btrimg.build.entries import Entry
     from btrimg.build.recipe import Origin
     from btrimg.build.values import Compression, Operation
     from btrimg.ondisk.record import Value
@@ -301,13 +304,25 @@ class Builder:
         written = {(found.st_dev, found.st_ino) for found in (os.stat(device.path) for device in devices)}
         selection = Selection(do.exclude, do.one_filesystem, do.owner, self._latest, written)
         entries = read_directory(do.host, self.txn.volume.sectorsize, selection, self._warn)
-        self._tree_writer(do.to, do.storage).add_all(entries)
+        self._grow(TreeWriter, do.to, do.storage, entries)
 
-    def _tree_writer(self, path: bytes, storage: Storage) -> TreeWriter:
+    def _from_tar(self, do: values.FromTar) -> None:
+        name = ascii(os.fsdecode(do.host))
+        try:
+            stream = open(do.host, "rb")  # noqa: SIM115  # closed below
+        except OSError as error:
+            raise BtrimgError(f"cannot read {name}: {error.strerror}") from None
+        with stream:
+            sectorsize = self.txn.volume.sectorsize
+            entries = read_tar(stream, name, sectorsize, owner=do.owner, latest=self._latest, warn=self._warn)
+            self._grow(LayerWriter if do.whiteouts else TreeWriter, do.to, do.storage, entries)
+
+    def _grow(self, writer: type[TreeWriter], path: bytes, storage: Storage, entries: Iterable[Entry]) -> None:
+        """Put *entries* into the directory at *path*."""
         spot = self._to_change(path)
         if not stat.S_ISDIR(inodes.read(*spot).mode):
             raise RefusedError(f"{quoted(path)} is not a directory")
-        return TreeWriter(spot, self._paths, self._sink, self._data, storage, self._progress)
+        writer(spot, self._paths, self._sink, self._data, storage, self._progress).add_all(entries)
 
     # The clock, and the end of transactions
 
@@ -337,6 +352,7 @@ _DO: dict[type, Callable[[Builder, Any], None]] = {
     values.Reflink: Builder._reflink,
     values.DefineExtent: Builder._define_extent,
     values.FromDirectory: Builder._from_directory,
+    values.FromTar: Builder._from_tar,
     values.SetClock: Builder._set_clock,
     values.Commit: Builder._commit,
 }

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from btrimg.build.entries import Entry
 from btrimg.build.filequeue import FileQueue
-from btrimg.build.imported import change_attributes, compression_flags, create, create_symlink
+from btrimg.build.imported import attributes_differ, change_attributes, compression_flags, create, create_symlink
 from btrimg.build.paths import Spot
 from btrimg.build.removal import remove_tree
+from btrimg.build.unchanged import compare, share
 from btrimg.errors import BtrimgError, RefusedError
 from btrimg.filesystem import edit_names
 from btrimg.filesystem.edit_names import entry_named
@@ -40,7 +41,7 @@ _MOST_PENDING = 100_000  # items, and names held back, that are kept in memory
 _MOST_EXTENTS = 100_000  # of data, new and not yet in the extent tree
 
 
-class _Directory:
+class Directory:
     """A directory that entries go to."""
 
     __slots__ = ("entry", "exists", "filled", "ino", "names", "path")
@@ -74,12 +75,14 @@ class TreeWriter:
         self._directory_flags = inodes.inherited_flags(flags, stat.S_IFDIR)
         self._file_flags = inodes.inherited_flags(flags, stat.S_IFREG) | _own_flags(storage)
         self._compressions: dict[int, Compression] = {}
+        self._sink = sink
         self._queue = FileQueue(self._files, sink, self._file_flags)
-        self._directories: dict[bytes, _Directory] = {}
+        self._directories: dict[bytes, Directory] = {}
         self._names_held = 0
         self._count = self._bytes = 0  # since somebody looked
-        self._first_new = self._files.new_ino()  #: inodes from here on are made by this writer
-        self._told: set[int] = set()  #: older directories that an entry has spoken of
+        self._first_new = 0  # inodes from here on are made by this writer; 0 while there are none
+        self._kept: set[tuple[int, bytes]] = set()  # names, by directory, of older files that have come again
+        self._told: set[int] = set()  # older directories that an entry has spoken of
 
     def add_all(self, entries: Iterable[Entry]) -> None:
         """Make everything of *entries*.
@@ -106,27 +109,34 @@ class TreeWriter:
         if self._count == _LOOK:
             self._relieve()
 
-    def _tell(self, directory: _Directory, entry: Entry) -> None:
+    def _tell(self, directory: Directory, entry: Entry) -> None:
         directory.entry = entry
         self._told.add(directory.ino)
 
     # Names
 
-    def _put(self, parent: _Directory, name: bytes, entry: Entry) -> None:
+    def _put(self, parent: Directory, name: bytes, entry: Entry) -> None:
         found = self._found(parent, name)
-        if found and stat.S_ISDIR(entry.mode) and found[1] == FileType.DIR:
-            self._tell(self._directory(entry.path), entry)
-            return
         if found is None:
             names.check_name(name)
-        made = self._make(entry)
-        if found:
+            made = self._make(entry)
+        elif stat.S_ISDIR(entry.mode) and found[1] == FileType.DIR:
+            self._tell(self._directory(entry.path), entry)
+            return
+        else:
+            replacement = self._make_instead(found, entry)
+            if replacement is None:
+                self._kept.add((parent.ino, name))
+                return
+            made = replacement
             self._remove(parent, name)
             parent = self._directory(parent.path)
         parent.names[name] = made
         self._names_held += 1
+        if entry.same_as is not None:
+            self._kept.add((parent.ino, name))
 
-    def _found(self, parent: _Directory, name: bytes) -> tuple[int, FileType] | None:
+    def _found(self, parent: Directory, name: bytes) -> tuple[int, FileType] | None:
         """Return the number and type of what is called *name*, None when there is nothing."""
         held = parent.names.get(name)
         if held or not parent.filled:
@@ -138,7 +148,7 @@ class TreeWriter:
             raise RefusedError("a subvolume has this name")
         return entry.location.objectid, FileType(entry.type)
 
-    def _remove(self, parent: _Directory, name: bytes) -> None:
+    def _remove(self, parent: Directory, name: bytes) -> None:
         """Remove *name* with all that is below it; the directory keeps times that an entry gave it."""
         self._settle()
         spot = Spot(self._files, parent.ino)
@@ -148,11 +158,19 @@ class TreeWriter:
         if self._is_told(parent.ino):
             inodes.change(*spot, mtime=before.mtime, ctime=before.ctime)
 
+    def _is_new(self, ino: int) -> bool:
+        """Return whether an inode was made by this writer."""
+        return 0 < self._first_new <= ino
+
     def _is_told(self, ino: int) -> bool:
         """Return whether an entry has said what attributes a directory has."""
-        return ino >= self._first_new or ino in self._told
+        return self._is_new(ino) or ino in self._told
 
-    def _directory(self, path: bytes) -> _Directory:
+    def _is_ours(self, directory: int, name: bytes, ino: int) -> bool:
+        """Return whether the source has spoken of what is called *name* in a directory."""
+        return self._is_told(ino) or (directory, name) in self._kept
+
+    def _directory(self, path: bytes) -> Directory:
         """Return the directory at *path*, made with all above it where they are not there.
 
         Raises RefusedError when something else is there: links are not followed.
@@ -180,31 +198,53 @@ class TreeWriter:
         sec, nsec = self._files.now
         return (sec, nsec, sec, nsec, sec, nsec, sec, nsec)
 
-    def _existing(self, path: bytes, ino: int) -> _Directory:
+    def _existing(self, path: bytes, ino: int) -> Directory:
         key = Key(ino, ItemType.DIR_INDEX, U64_MAX)
         last = self._files.tree.floor(key)
-        return _Directory(path, ino, exists=True, filled=bool(last and last[0][:2] == key[:2]))
+        return Directory(path, ino, exists=True, filled=bool(last and last[0][:2] == key[:2]))
 
-    def _remember(self, directory: _Directory) -> _Directory:
+    def _remember(self, directory: Directory) -> Directory:
         self._directories[directory.path] = directory
         return directory
 
-    def _new_directory(self, parent: _Directory, name: bytes, entry: Entry) -> _Directory:
-        ino = self._files.new_ino()
+    def _new_directory(self, parent: Directory, name: bytes, entry: Entry) -> Directory:
+        ino = self._new_ino()
         parent.names[name] = (ino, FileType.DIR)
         self._names_held += 1
-        return self._remember(_Directory(entry.path, ino, exists=False, filled=False, entry=entry))
+        return self._remember(Directory(entry.path, ino, exists=False, filled=False, entry=entry))
 
     # Inodes
+
+    def _new_ino(self) -> int:
+        ino = self._files.new_ino()
+        self._first_new = self._first_new or ino
+        return ino
+
+    def _make_instead(self, found: tuple[int, FileType], entry: Entry) -> tuple[int, FileType] | None:
+        """Make what shall stand in the place of an older inode; None when that is what the entry says already."""
+        old, kind = found
+        if entry.same_as is not None:
+            return None if self._target(entry.same_as) == found else self._make(entry)
+        if kind != FileType.REG_FILE or not stat.S_ISREG(entry.mode):
+            return self._make(entry)
+        self._queue.drain()
+        other = compare(self._files, old, entry, self._file_flags, self._sink)
+        if other:
+            return self._make(other)
+        if not attributes_differ(self._files, old, entry):
+            return None
+        ino = self._new_ino()
+        share(self._files, old, ino, entry, self._file_flags)
+        return ino, kind
 
     def _make(self, entry: Entry) -> tuple[int, FileType]:
         """Make the inode of an entry, or find the one it is a further name of; return its number and type."""
         if entry.same_as is not None:
             return self._further_name(entry.same_as)
         kind = inodes.file_type(entry.mode)
-        ino = self._files.new_ino()
+        ino = self._new_ino()
         if kind == FileType.DIR:
-            self._remember(_Directory(entry.path, ino, exists=False, filled=False, entry=entry))
+            self._remember(Directory(entry.path, ino, exists=False, filled=False, entry=entry))
         elif kind == FileType.REG_FILE:
             self._queue.add(ino, entry, self._compression(self._file_flags | compression_flags(entry)))
         elif kind == FileType.SYMLINK:
@@ -222,18 +262,23 @@ class TreeWriter:
 
     def _further_name(self, path: bytes) -> tuple[int, FileType]:
         """Return the file at *path*, which has one more name from now on."""
-        head, _, name = path.rpartition(b"/")
-        found = self._found(self._directory(head), name) if name else None
-        if found is None:
-            raise RefusedError(f"{quoted(b'/' + path)}, of which it is to be a hard link, is not there")
-        ino, kind = found
-        if kind == FileType.DIR:
-            raise RefusedError(f"{quoted(b'/' + path)}, of which it is to be a hard link, is a directory")
+        found = self._target(path)
+        ino = found[0]
         self._queue.drain()
         nlink = inodes.read(self._files, ino).nlink
         if nlink >= names.LINK_MAX:
             raise RefusedError(f"{quoted(b'/' + path)} has {nlink} names: it can have no more")
         inodes.change(self._files, ino, nlink=nlink + 1)
+        return found
+
+    def _target(self, path: bytes) -> tuple[int, FileType]:
+        """Return the file at *path*, for a hard link to it."""
+        head, _, name = path.rpartition(b"/")
+        found = self._found(self._directory(head), name) if name else None
+        if found is None:
+            raise RefusedError(f"{quoted(b'/' + path)}, of which it is to be a hard link, is not there")
+        if found[1] == FileType.DIR:
+            raise RefusedError(f"{quoted(b'/' + path)}, of which it is to be a hard link, is a directory")
         return found
 
     # What is held back
@@ -265,11 +310,11 @@ class TreeWriter:
         self._directories.clear()
         self._names_held = 0
 
-    def _put_new(self, directory: _Directory, entry: Entry) -> None:
+    def _put_new(self, directory: Directory, entry: Entry) -> None:
         size = names.fill(self._files, directory.ino, _named(directory))
         create(self._files, directory.ino, entry, flags=self._directory_flags, size=size)
 
-    def _put_existing(self, directory: _Directory) -> None:
+    def _put_existing(self, directory: Directory) -> None:
         files, ino = self._files, directory.ino
         if directory.names:
             grown = self._extend(directory) if directory.filled else names.fill(files, ino, _named(directory))
@@ -279,7 +324,7 @@ class TreeWriter:
         elif not self._is_told(ino):
             inodes.change(files, ino, mtime=files.now, ctime=files.now)
 
-    def _extend(self, directory: _Directory) -> int:
+    def _extend(self, directory: Directory) -> int:
         """Put names into a directory that has others; return by how much its size grows."""
         files, tree, parent = self._files, self._files.tree, directory.ino
         for name, ino, kind in _named(directory):
@@ -291,7 +336,7 @@ class TreeWriter:
         return 2 * sum(map(len, directory.names))
 
 
-def _named(directory: _Directory) -> Iterator[tuple[bytes, int, FileType]]:
+def _named(directory: Directory) -> Iterator[tuple[bytes, int, FileType]]:
     return ((name, ino, kind) for name, (ino, kind) in directory.names.items())
 
 
