@@ -9,8 +9,9 @@ import pytest
 from support.blank import DEVICES, MIB, Blank, sectors_of
 
 from btrimg.errors import CorruptError, NoSpaceError
-from btrimg.ondisk.chunks import sys_chunks
-from btrimg.ondisk.constants import BlockGroup, TreeId
+from btrimg.ondisk.blocks import Key
+from btrimg.ondisk.chunks import DevExtent, sys_chunks
+from btrimg.ondisk.constants import BlockGroup, ItemType, TreeId
 from btrimg.volume.profiles import PROFILES
 from btrimg.write.chunks import Policy, policy_of
 
@@ -182,6 +183,27 @@ def test_a_device_is_cut_behind_its_last_chunk(tmp_path: Path) -> None:
     fixture.judge_devices(space.device_items())
     with pytest.raises(NoSpaceError, match=r"device 2 has 8192 of \d+ bytes unallocated"):
         space.allocate_data(GIB)
+
+
+def test_what_is_given_back_is_found_before_later_block_groups(tmp_path: Path) -> None:
+    space = Blank(tmp_path, "single").space
+    runs = space.allocate_data(20 * MIB)
+    assert len(runs) > 2
+    space.release(runs[0].logical + MIB, 8192)
+    assert space.allocate_data(8192)[0].logical >= runs[-1].logical
+    space.record()
+    space.committed()
+    assert space.allocate_data(8192) == [(runs[0].logical + MIB, 8192)]
+
+
+def test_chunks_go_behind_device_extents_that_hold_others(tmp_path: Path) -> None:
+    """No kernel leaves such extents; what lies in the longer one must stay all the same."""
+    fixture = Blank(tmp_path, "single")
+    for start, length in ((MIB, 40 * MIB), (2 * MIB, MIB)):
+        extent = DevExtent(TreeId.CHUNK_TREE, 256, 0, length, bytes(16))
+        fixture.tree(TreeId.DEV_TREE).put(Key(1, ItemType.DEV_EXTENT, start), extent.pack())
+    fixture.space.provide(BlockGroup.DATA)
+    assert [stripe.offset for stripe in chunks_of(fixture)[0].stripes] == [41 * MIB]
 
 
 def test_what_was_free_cannot_be_released(tmp_path: Path) -> None:
