@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import stat
 from copy import deepcopy
 from functools import partial
@@ -17,10 +18,12 @@ from support.populate import COLLIDING
 
 from btrimg.errors import RefusedError
 from btrimg.filesystem.image import open_image
-from btrimg.ondisk.constants import Compression, InodeFlag, TreeId
+from btrimg.ondisk.constants import Compression, InodeFlag, ItemType, TreeId
 from btrimg.ondisk.inodes import Timespec
 from btrimg.volume.fresh import fresh_devices
+from btrimg.volume.sink import DeviceSink
 from btrimg.write import contents, fileextents, inodes, moves, names, reflink, subvolumes, xattrs
+from btrimg.write.begin import begin
 from btrimg.write.data import DataSink
 from btrimg.write.fileextents import Storage
 from btrimg.write.files import Files
@@ -29,23 +32,37 @@ from btrimg.write.options import new_options
 from btrimg.write.uuids import seeded
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from support.images import KernelImage
+
+    from btrimg.filesystem.image import Image
     from btrimg.filesystem.inode import Inode
 
 SECTOR = 4096
 TOP = subvolumes.TOP_DIRECTORY
 NAMES = (*COLLIDING[:4], b"a", b"b", b"\xff" * 3, b"n" * 255)
 SIZES = (0, 1, 100, 2048, 2049, 4095, 4096, 4097, 8192, 12_000, 40_000, 140_000)
+LARGE = 8 << 20  # bytes of a file; more are left alone
 KINDS = (Compression.NONE, Compression.NONE, Compression.ZLIB, Compression.LZO, Compression.ZSTD)
 
 
 class File:
-    """A file as the model has it."""
+    """What is no directory, as the model has it."""
 
-    def __init__(self, *, summed: bool) -> None:
-        self.data, self.summed, self.nlink = bytearray(), summed, 1
+    def __init__(self, *, summed: bool, regular: bool = True) -> None:
+        self.data, self.summed, self.nlink, self.regular = bytearray(), summed, 1, regular
         self.xattrs: dict[bytes, bytes] = {}
+
+    @classmethod
+    def of(cls, inode: Inode) -> File:
+        """Return the model of an inode that is there; one too large to be compared counts as not regular."""
+        small = inode.is_regular and inode.item.size < LARGE
+        file = cls(summed=inode.checksummed, regular=small)
+        file.data = bytearray(inode.read(0, LARGE) if small else b"")
+        file.nlink, file.xattrs = inode.item.nlink, inode.xattrs()
+        return file
 
 
 class World:
@@ -60,6 +77,27 @@ class World:
         #: subvolume -> ino of a directory -> name -> (is it a subvolume, ino or id)
         self.directories: dict[int, dict[int, dict[bytes, tuple[bool, int]]]] = {5: {TOP: {}}}
         self.contents: dict[int, dict[int, File]] = {5: {}}
+
+    def learn(self, image: Image) -> None:
+        """Make the model that of a filesystem that holds files already."""
+        for subvolume in image.subvolumes():
+            number = subvolume.id
+            self._files.setdefault(number, Files(self._txn, number))
+            self.directories[number], self.contents[number] = {}, {}
+            self._learn(image.open(b"/", subvolume=number))
+
+    def _learn(self, directory: Inode) -> None:
+        number = directory.subvolume.id
+        entries = self.directories[number][directory.ino] = {}
+        for entry, child in directory.entries():
+            where = entry.location
+            entries[entry.name] = where.type == ItemType.ROOT_ITEM, where.objectid
+            if where.type == ItemType.ROOT_ITEM:
+                continue
+            if child.is_directory:
+                self._learn(child)
+            else:
+                self.contents[number][where.objectid] = File.of(child)
 
     def commit(self) -> None:
         self._sink.flush()
@@ -89,7 +127,12 @@ class World:
         return self._files[number], directory, name, leads_to
 
     def _file(self, pick: int) -> tuple[Files, int, File] | None:
-        every = [(number, ino, file) for number, tree in self.contents.items() for ino, file in tree.items()]
+        every = [
+            (number, ino, file)
+            for number, tree in self.contents.items()
+            for ino, file in tree.items()
+            if file.regular and len(file.data) < LARGE
+        ]
         if not every:
             return None
         number, ino, file = every[pick % len(every)]
@@ -119,12 +162,13 @@ class World:
         names.enter(files, directory, name, ino, inodes.file_type(stat.S_IFREG))
         entries[name] = False, ino
         self.contents[files.id][ino] = File(summed=summed)
-        self.write(len([0 for tree in self.contents.values() for _ in tree]) - 1, 0, c)
+        contents.write(files, ino, 0, data := self._fresh(SIZES[c % len(SIZES)]), self._storage(c))
+        self.contents[files.id][ino].data = bytearray(data)
 
     def make_directory(self, a: int, b: int, _c: int) -> None:
         files, directory, entries = self._directory(a)
         name = NAMES[b % len(NAMES)]
-        if name in entries or len(self.directories) > 8:
+        if name in entries or len(self.directories[files.id]) > 40:
             return
         ino = inodes.create(files, stat.S_IFDIR | 0o755)
         names.enter(files, directory, name, ino, inodes.file_type(stat.S_IFDIR))
@@ -302,7 +346,7 @@ class World:
     def make_subvolume(self, a: int, b: int, _c: int) -> None:
         files, directory, entries = self._directory(a)
         name = NAMES[b % len(NAMES)]
-        if name not in entries and len(self.directories) < 6:
+        if name not in entries and len(self.directories) < 16:
             made = subvolumes.create(files, directory, name)
             self._files[made.id], self.directories[made.id], self.contents[made.id] = made, {TOP: {}}, {}
             entries[name] = True, made.id
@@ -310,7 +354,7 @@ class World:
     def snapshot(self, a: int, b: int, c: int) -> None:
         files, directory, entries = self._directory(a)
         name = NAMES[b % len(NAMES)]
-        if name in entries or len(self.directories) > 6:
+        if name in entries or len(self.directories) > 16:
             return
         source = list(self.directories)[c % len(self.directories)]
         made = subvolumes.snapshot(self._files[source], files, directory, name)
@@ -364,12 +408,12 @@ class World:
                 self._compare_directory(child, number, where)
             else:
                 file = self.contents[number][where]
-                assert (child.ino, child.item.nlink, child.item.size) == (where, file.nlink, len(file.data))
-                assert child.read(0, 1 << 30) == file.data
+                assert (child.ino, child.item.nlink) == (where, file.nlink)
+                assert not file.regular or child.read(0, 2 * LARGE) == file.data
                 assert child.xattrs() == file.xattrs
 
 
-OPERATIONS = [name for name in vars(World) if name[0] != "_" and name not in ("commit", "close", "compare")]
+OPERATIONS = [name for name in vars(World) if name[0] != "_" and name not in ("learn", "commit", "close", "compare")]
 NUMBERS = st.integers(0, 1 << 20)
 CHOICES: list[dict[str, Any]] = [{}, {"features": ["^no-holes"], "nodesize": 4096}]
 
@@ -398,6 +442,35 @@ def test_files_are_what_a_model_of_them_is(
     with open_image(image, warn=_never) as opened:
         world.compare(opened.open(b"/"))
     assert complaints([image]) == []
+
+
+def kinds_of_complaints(devices: Sequence[str]) -> set[str]:
+    """Return complaints without their numbers, and not those of lowmem mode, which objects to extended references."""
+    return {re.sub(r"\d+|[0-9a-f-]{36}", "", each) for each in complaints(devices) if "(lowmem)" not in each}
+
+
+@pytest.mark.kernel
+@pytest.mark.progs
+def test_files_that_the_kernel_wrote_are_changed_as_a_model_of_them_is(
+    kernel_image: Callable[..., KernelImage], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("BTRIMG_PROGS", raising=False)  # later ones object to what mkfs.btrfs 6.2 leaves
+    chance = random.Random(4)
+    devices = kernel_image(profile="raid1", compression="zstd").copy(str(tmp_path))
+    before = kinds_of_complaints(devices)  # mkfs.btrfs 6.2 leaves heads of free space without block groups
+    with open_image(devices, warn=_never) as image, DeviceSink(image.volume.devices) as sink:
+        txn = begin(image, sink, now=Timespec(1_800_000_000, 9), uuids=seeded(b"changed"))
+        world = World(txn)
+        try:
+            world.learn(image)
+            for _ in range(300):
+                getattr(world, chance.choice(OPERATIONS))(*(chance.randrange(1 << 40) for _ in range(3)))
+            world.commit()
+        finally:
+            world.close()
+    with open_image(devices, warn=_never) as image:
+        world.compare(image.open(b"/"))
+    assert kinds_of_complaints(devices) <= before
 
 
 def _never(message: str) -> None:
