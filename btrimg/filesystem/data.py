@@ -131,7 +131,7 @@ def read_logical(source: Source, logical: int, length: int, *, verify: bool) -> 
     except DeviceError:
         data = None  # some sector; each is tried on its own below
     size = volume.csum.size
-    if data is not None and b"".join(map(volume.csum.digest, _sectors(data, volume.sectorsize))) == expected:
+    if data is not None and volume.csum.digests(_sectors(data, volume.sectorsize)) == expected:
         return data
     return b"".join(
         _good_sector(source, logical + at, expected[i * size : (i + 1) * size])

@@ -6,6 +6,8 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from btrimg.units import MIB
 
 if TYPE_CHECKING:
@@ -86,11 +88,10 @@ class WriteBehind:
 
     def _write(self, logical: int, parts: list[bytes | memoryview], *, summed: bool) -> bytes:
         data = parts[0] if len(parts) == 1 else b"".join(parts)
-        sums = self._sums(memoryview(data)) if summed else b""
+        sums = self._sums(data) if summed else b""
         self._writer.write(logical, data)
         return sums
 
-    def _sums(self, data: memoryview) -> bytes:
+    def _sums(self, data: bytes | memoryview) -> bytes:
         """Return the checksums of the sectors of *data*, one after the other."""
-        step = self._volume.sectorsize
-        return b"".join(map(self._volume.csum.digest, [data[at : at + step] for at in range(0, len(data), step)]))
+        return self._volume.csum.digests(np.frombuffer(data, np.uint8).reshape(-1, self._volume.sectorsize))

@@ -125,9 +125,11 @@ def test_digest_of_abc(csum_type: int, name: str, digest: str) -> None:
 @pytest.mark.parametrize("csum_type", csum.CSUM_SIZES)
 @given(st.binary(max_size=5000))
 def test_digest_has_its_size_for_every_kind_of_buffer(csum_type: int, data: bytes) -> None:
-    name, size, digest = csum.algorithm(csum_type)
+    name, size, digest, digests = csum.algorithm(csum_type)
     assert len(digest(data)) == size, name
     assert digest(memoryview(b"xy" + data)[2:]) == digest(bytearray(data)) == digest(data)
+    assert digests([data, data[1:], b""]) == digest(data) + digest(data[1:]) + digest(b"")
+    assert digests([]) == b""
 
 
 def test_digest_maps_over_the_rows_of_an_array() -> None:
