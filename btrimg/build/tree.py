@@ -81,6 +81,7 @@ class TreeWriter:
         self._names_held = 0
         self._count = self._bytes = 0  # since somebody looked
         self._first_new = 0  # inodes from here on are made by this writer; 0 while there are none
+        self._entered: set[int] = set()  # older directories that something was put into, somewhere below
         self._kept: set[tuple[int, bytes]] = set()  # names, by directory, of older files that have come again
         self._told: set[int] = set()  # older directories that an entry has spoken of
 
@@ -116,6 +117,8 @@ class TreeWriter:
     # Names
 
     def _put(self, parent: Directory, name: bytes, entry: Entry) -> None:
+        if parent.exists:
+            self._enter(parent)
         found = self._found(parent, name)
         if found is None:
             names.check_name(name)
@@ -166,9 +169,15 @@ class TreeWriter:
         """Return whether an entry has said what attributes a directory has."""
         return self._is_new(ino) or ino in self._told
 
+    def _enter(self, directory: Directory) -> None:
+        """Take note of an older directory that gets something, and of those it lies in."""
+        while directory.ino not in self._entered:
+            self._entered.add(directory.ino)
+            directory = self._directory(directory.path.rpartition(b"/")[0])
+
     def _is_ours(self, directory: int, name: bytes, ino: int) -> bool:
         """Return whether the source has spoken of what is called *name* in a directory."""
-        return self._is_told(ino) or (directory, name) in self._kept
+        return self._is_told(ino) or ino in self._entered or (directory, name) in self._kept
 
     def _directory(self, path: bytes) -> Directory:
         """Return the directory at *path*, made with all above it where they are not there.
