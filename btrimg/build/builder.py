@@ -69,7 +69,6 @@ class Builder:
         self._paths = Paths(txn)
         self._sink = DataSink(txn)
         self._sink.sharing = dedupe
-        txn.before_commit.append(self._sink.flush)
         self._data = FileData(txn, self._sink, self._paths, compress)
         self._given_times: dict[tuple[int, int], dict[str, Value]] = {}  # of directories, by subvolume and inode
 

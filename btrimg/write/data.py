@@ -34,7 +34,7 @@ PIECE = 4 * MIB  #: bytes that are read and held at once
 
 
 class DataSink:
-    """Stores file data for a transaction. Of what it writes nothing is sure to be on the devices before `flush`.
+    """Stores file data for a transaction. Nothing is sure to be on the devices before `flush`, which a commit calls.
 
     Everywhere, *compression* is a `Compression` and *level* that of `btrimg.ondisk.compression.compress`. Data that are
     given must not be changed before `flush`.
@@ -46,6 +46,7 @@ class DataSink:
         self._behind = WriteBehind(txn.volume, txn.writer, txn.csums)
         self._encoder = Encoder(self._sectorsize)
         self._dedupe: Dedupe | None = None
+        txn.before_commit.append(self.flush)
         self.sharing = False  #: whether equal data are stored once: those that come while this is set
 
     def prepare(self, data: bytes | memoryview, compression: int, level: int | None = None) -> Prepared:
@@ -192,11 +193,12 @@ class DataSink:
         return _Placing(self._txn, self._behind, at, summed=True, dedupe=self._dedupe)
 
     def flush(self) -> None:
-        """Return when all data are written and their checksums known: before they are read, and before a commit."""
+        """Return when all data are written and their checksums known: before somebody else reads them."""
         self._behind.flush()
 
     def close(self) -> None:
         """Forget what is not yet written; nothing can be stored afterwards."""
+        self._txn.before_commit.remove(self.flush)
         self._encoder.close()
         self._behind.close()
 

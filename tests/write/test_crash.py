@@ -63,7 +63,6 @@ class Editor:
 
     def __init__(self, txn: Transaction, sink: DataSink) -> None:
         self.sink = sink
-        txn.before_commit.append(sink.flush)
         self.files = Files(txn, TreeId.FS_TREE)
         self.plain = Storage(sink)
 

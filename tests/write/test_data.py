@@ -61,6 +61,7 @@ class Memory:
         self.written: list[tuple[int, bytes]] = []
         self.superblock = self
         self.incompat_flags = 0
+        self.before_commit: list[Callable[[], None]] = []
 
     def allocate_data(self, length: int, *, longest: int = 128 << 20, at: int | None = None) -> list[Run]:
         runs = []

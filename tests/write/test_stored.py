@@ -49,7 +49,6 @@ def stored(outputs: Sequence[str], *, sharing: bool = False, **choices: Any) -> 
         txn = make_filesystem(options, fresh.devices, fresh.sink, now=Timespec(1, 2), uuids=uuids, warn=warned.append)
         sink = DataSink(txn)
         sink.sharing = sharing
-        txn.before_commit.append(sink.flush)
         top = Files(txn, TOP)
         for number in range(60):
             kinds = [rng.choice(["noise", "text", "zeros"]) for _ in range(1 + number % 3)]
