@@ -8,7 +8,7 @@ from btrimg.build.builder import Builder
 from btrimg.build.filesystem import options_of
 from btrimg.errors import OptionError
 from btrimg.ondisk.inodes import Timespec
-from btrimg.volume.fresh import fresh_devices
+from btrimg.volume.fresh import block_size, fresh_devices
 from btrimg.write.mkfs import make_filesystem
 from btrimg.write.uuids import seeded
 
@@ -54,12 +54,12 @@ def build_image(
     files that could not be completed. Raises OptionError for a filesystem that cannot be, RecipeError for an operation
     that cannot be done, DeviceError for outputs that cannot be written.
     """
+    devices = len(filesystem.sizes)
+    if len(outputs) != devices:
+        raise OptionError(f"the filesystem has {devices} devices, and {len(outputs)} outputs are named: one for each")
+    filesystem = _with_sizes(filesystem, outputs)
     uuids = seeded(filesystem.seed)
     options = options_of(filesystem, uuids)
-    if len(outputs) != len(options.devices):
-        raise OptionError(
-            f"the filesystem has {len(options.devices)} devices, and {len(outputs)} outputs are named: one for each"
-        )
     with fresh_devices(outputs, [device.size for device in options.devices], force=force) as fresh:
         txn = make_filesystem(options, fresh.devices, fresh.sink, now=filesystem.clock or now, uuids=uuids, warn=warn)
         growing = [devid for devid, size in enumerate(filesystem.sizes, 1) if size is None]
@@ -81,6 +81,12 @@ def build_image(
         superblock = txn.superblock
         sizes = {devid: device.size for devid, device in fresh.devices.items()}
     return Built(options.fsid, options.label, sizes, superblock.bytes_used, superblock.generation)
+
+
+def _with_sizes(filesystem: Filesystem, outputs: Sequence[str]) -> Filesystem:
+    """Let devices whose size nobody said take the block device that they are to stand on."""
+    known = zip(filesystem.sizes, outputs, strict=True)
+    return filesystem._replace(sizes=tuple(block_size(output) if size is None else size for size, output in known))
 
 
 def _lengthen(txn: Transaction, fresh: FreshDevices, growing: Sequence[int]) -> bool:

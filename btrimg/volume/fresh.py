@@ -27,10 +27,15 @@ class FreshDevices(NamedTuple):
     sink: DeviceSink
 
     def resize(self, devid: int, size: int) -> None:
-        """Cut or lengthen a file to *size* bytes; raise DeviceError where that cannot be, as of a block device."""
+        """Give a file *size* bytes, of which a block device, which stays as it is, must have no less.
+
+        Raises DeviceError when that cannot be.
+        """
         device = self.devices[devid]
         if device.is_block:
-            raise DeviceError(f"{device.path} is a block device: it has {device.size} bytes")
+            if size > device.size:
+                raise DeviceError(f"{device.path} is a block device of {device.size} bytes, not {size}")
+            return
         try:
             os.truncate(device.path, size)
         except OSError as error:
@@ -40,23 +45,22 @@ class FreshDevices(NamedTuple):
 
 @contextmanager
 def fresh_devices(outputs: Sequence[str], sizes: Sequence[int], *, force: bool = False) -> Iterator[FreshDevices]:
-    """Make blank devices for *outputs*: of each that is no block device, a sparse file of so many bytes.
+    """Make blank devices of *sizes* bytes for *outputs*: sparse files, or block devices of no less.
 
     At the end of the ``with`` block all is made durable and the files take their names; when it fails, the files are
     removed and block devices hold no filesystem. Raises DeviceError when a file exists already or a block device is
-    not blank and *force* is not given, and when one is in use or cannot be made.
+    not blank and *force* is not given, and when one is in use, too small or cannot be made.
     """
     _refuse_doubles(outputs)
-    blocks = {output for output in outputs if _is_block(output)}
+    blocks = {output for output in outputs if block_size(output) is not None}
     with ExitStack() as stack:
         partials = iter(stack.enter_context(replacing([each for each in outputs if each not in blocks], force=force)))
         paths = [output if output in blocks else next(partials) for output in outputs]
         devices = {devid: stack.enter_context(Device(path)) for devid, path in enumerate(paths, 1)}
         fresh = FreshDevices(devices, stack.enter_context(DeviceSink(devices, durable=False)))
         for (devid, device), size in zip(devices.items(), sizes, strict=True):
-            if not device.is_block:
-                fresh.resize(devid, size)
-            elif not force and not _is_blank(device):
+            fresh.resize(devid, size)
+            if device.is_block and not force and not _is_blank(device):
                 raise DeviceError(f"{device.path} is not blank: give --force to write over what is there")
         try:
             _wipe(fresh)
@@ -76,11 +80,19 @@ def _refuse_doubles(outputs: Sequence[str]) -> None:
             raise DeviceError(f"{output} is named twice: every device needs a file of its own")
 
 
-def _is_block(path: str) -> bool:
+def block_size(path: str) -> int | None:
+    """Return the bytes of a block device; None for a file, whose size is still to be chosen.
+
+    Raises DeviceError when it cannot be opened.
+    """
     try:
-        return stat.S_ISBLK(os.stat(path).st_mode)
+        is_block = stat.S_ISBLK(os.stat(path).st_mode)
     except OSError:
-        return False
+        is_block = False
+    if not is_block:
+        return None
+    with Device(path) as device:
+        return device.size
 
 
 def _is_blank(device: Device) -> bool:

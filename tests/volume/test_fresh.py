@@ -13,7 +13,7 @@ from support.synthetic import MIB, Spec, chunk, make_device, sealed, superblock
 from btrimg.errors import DeviceError
 from btrimg.ondisk.constants import SUPERBLOCK_OFFSETS
 from btrimg.volume.device import Device
-from btrimg.volume.fresh import fresh_devices
+from btrimg.volume.fresh import block_size, fresh_devices
 from btrimg.volume.superblocks import has_superblock
 
 if TYPE_CHECKING:
@@ -93,18 +93,21 @@ def test_block_devices_are_written_where_they_are(tmp_path: Path) -> None:
     with open(backing, "xb") as file:
         file.truncate(70 * MIB)
     with kernel.loop_devices([str(backing)]) as (loop,):
-        with fresh_devices([beside, loop], [MIB, 0]) as fresh:
+        assert (block_size(loop), block_size(beside), block_size(str(backing))) == (70 * MIB, None, None)
+        with fresh_devices([beside, loop], [MIB, 60 * MIB]) as fresh:
             assert fresh.devices[2].size == 70 * MIB
             for offset in SUPERBLOCK_OFFSETS[:2]:
                 fresh.sink.pwrite(2, offset, BLOCK)
-            with pytest.raises(DeviceError, match=f"{loop} is a block device"):
-                fresh.resize(2, MIB)
+            fresh.resize(2, MIB)
+            with pytest.raises(DeviceError, match=f"{loop} is a block device of {70 * MIB} bytes, not {71 * MIB}"):
+                fresh.resize(2, 71 * MIB)
+            assert fresh.devices[2].size == 70 * MIB
         assert names(tmp_path) == ["backing.img", "file.img"]
         assert has_superblock(loop)
         with pytest.raises(DeviceError, match=f"{loop} is not blank: give --force"):
-            fresh_devices([loop], [0]).__enter__()
+            fresh_devices([loop], [MIB]).__enter__()
         assert has_superblock(loop)
-        with suppress(KeyboardInterrupt), fresh_devices([loop], [0], force=True) as fresh:
+        with suppress(KeyboardInterrupt), fresh_devices([loop], [MIB], force=True) as fresh:
             assert not has_superblock(loop), "wiped at once"
             fresh.sink.pwrite(1, SUPERBLOCK_OFFSETS[0], BLOCK)
             raise KeyboardInterrupt
