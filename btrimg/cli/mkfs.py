@@ -34,6 +34,7 @@ _NS = 10**9
     ),
     Option("label", ("-L", "--label"), "Label of the filesystem.", str, "LABEL"),
     Option("uuid", ("-U", "--uuid"), "Uuid of the filesystem.", str, "UUID"),
+    Option("device_uuid", ("--device-uuid",), "Uuid of the device, where there is one device.", str, "UUID"),
     Option("seed", ("--seed",), "What uuids come from, that they are the same again.", str, "TEXT"),
     Option("force", ("-f", "--force"), "Write over what is there."),
     JSON,
@@ -71,10 +72,13 @@ def mkfs(devices: tuple[str, ...], seed: str | None, force: bool, as_json: bool,
     if not devices:
         raise BtrimgError("name a file or block device to make the filesystem on")
     byte_count, fsid = choices.pop("byte_count"), _uuid(choices.pop("uuid"))
+    device_uuid = _uuid(choices.pop("device_uuid"))
+    if device_uuid and len(devices) > 1:
+        raise OptionError("--device-uuid is for one device: leave it out")
     label = os.fsencode(choices.pop("label") or "")
     uuids = seeded(os.urandom(32) if seed is None else os.fsencode(seed))
     sizes = [_size(device, byte_count) for device in devices]
-    options = new_options(sizes, uuids, features=words, label=label, fsid=fsid, **choices)
+    options = new_options(sizes, uuids, features=words, label=label, fsid=fsid, device_uuids=[device_uuid], **choices)
     with (
         fresh_devices(devices, [device.size for device in options.devices], force=force) as fresh,
         make_filesystem(options, fresh.devices, fresh.sink, now=_now(seed), uuids=uuids, warn=warn) as transaction,

@@ -85,12 +85,13 @@ def test_what_is_there_is_kept_without_force() -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert "exists" in done.stderr
     assert "--force" in done.stderr
-    mkfs("disk.img", "--force", "-U", UUID)
+    mkfs("disk.img", "--force", "-U", UUID, "--device-uuid", UUID.upper().replace("0", "f"))
     with pytest.raises(BtrimgError, match="raid1 for data needs 2 devices, not 1"):
         mkfs("disk.img", "--force", "-d", "raid1")
     with open_image("disk.img") as image:
         assert image.superblock.total_bytes == 64 * MIB, "as large as it was"
         assert image.superblock.fsid.hex() == UUID.replace("-", "")
+        assert image.superblock.dev_item.uuid.hex() == UUID.replace("-", "").replace("0", "f")
 
 
 @pytest.mark.kernel
@@ -120,6 +121,7 @@ REFUSED = [
     (["-b", "1G"], "name a file or block device"),
     (["new.img", "-b", "1M"], "is too small for these profiles: take at least"),
     (["new.img", "-b", "1G", "-U", "xyz"], "'xyz' is no uuid"),
+    (["1.img", "2.img", "-b", "1G", "--device-uuid", UUID], "--device-uuid is for one device"),
     (["new.img", "-b", "1G", "-O", "quota"], "btrimg does not make filesystems with quota"),
     (["new.img", "-b", "1G", "-L", "a\nb"], "holds a newline or a NUL"),
     (["new.img", "./new.img", "-b", "1G"], "is named twice"),
