@@ -31,7 +31,7 @@ def rooms() -> dict[str, Room]:
     table = re.findall(r"^\| (\S+)/ \| (\d) \| [^|]+ \| ([^|]+) \|$", (ROOT / "docs/architecture.md").read_text(), re.M)
     drawn = {}
     for folder, floor, names in table:
-        package = "btrimg" if folder == "." else f"btrimg.{folder}"
+        package = "btrimg" if folder == "." else f"btrimg.{folder.replace('/', '.')}"
         if folder != ".":
             drawn[package] = Room(int(floor), point_path=True)
         for name in names.split(" · "):

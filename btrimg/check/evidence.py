@@ -14,7 +14,7 @@ from btrimg.check.itemfaults import ItemJudge
 from btrimg.check.namebook import NameBook
 from btrimg.check.references import data_uses
 from btrimg.check.rule import rule as rule_of
-from btrimg.check.scrub import scrub
+from btrimg.check.scrub.whole import scrub
 from btrimg.check.store import Store
 from btrimg.filesystem.leafrows import LeafTable
 from btrimg.tables.build import FEW, few, of_columns

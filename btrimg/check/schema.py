@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from btrimg.check import quotas, rootfacts
-from btrimg.check.copies import STATES
 from btrimg.check.itemfaults import ITEM_FAULTS
+from btrimg.check.scrub.copies import STATES
 from btrimg.check.superblocks import ITEM_NUMBERS, NUMBERS
 from btrimg.tables.relation import BYTES, FILE, LOGICAL, PHYSICAL, Column, Relation, i64, text, u8, u32, u64
 from btrimg.tables.schema import BACKREF_KINDS, EXTENT_KINDS

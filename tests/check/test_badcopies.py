@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from btrimg.check.badcopies import MOST_ROWS, BadCopies
-from btrimg.check.copies import BAD, MISSING
+from btrimg.check.scrub.badcopies import MOST_ROWS, BadCopies
+from btrimg.check.scrub.copies import BAD, MISSING
 
 SAME = {"mirror": 1, "intact": 0, "length": 4096}
 

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from btrimg.check.logicalsets import Spans, difference, intersection, union
+from btrimg.check.scrub.logicalsets import Spans, difference, intersection, union
 
 RANGES = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 12)), max_size=12)
 

@@ -14,7 +14,7 @@ from support.images import DEVICES, MIB, mkfs, new_devices
 from support.matrix import name_of, options_of, variants
 from support.populate import populate
 
-from btrimg.check.scrub import scrub
+from btrimg.check.scrub.whole import scrub
 from btrimg.filesystem.extents import file_extents
 from btrimg.filesystem.image import open_image
 from btrimg.ondisk.constants import STRIPE_LEN, SUPERBLOCK_OFFSETS, SUPERBLOCK_SIZE

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from btrimg.check.linejudge import LineJudge
-from btrimg.check.logicalsets import Spans, intersection
+from btrimg.check.scrub.linejudge import LineJudge
+from btrimg.check.scrub.logicalsets import Spans, intersection
 from btrimg.errors import DeviceError
 from btrimg.ondisk.constants import STRIPE_LEN
 from btrimg.trees.ahead import ahead
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from btrimg.check.badcopies import BadCopies
-    from btrimg.check.contents import Contents
+    from btrimg.check.scrub.badcopies import BadCopies
+    from btrimg.check.scrub.contents import Contents
     from btrimg.filesystem.image import Image
     from btrimg.volume.chunkmap import MappedChunk
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from btrimg.check.copies import STATES
 from btrimg.check.schema import BAD_COPIES, COPY_KINDS
+from btrimg.check.scrub.copies import STATES
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from btrimg.check.copies import BAD, DIFFERS, GOOD, GROUP_BYTES, read_copy
+from btrimg.check.scrub.copies import BAD, DIFFERS, GOOD, GROUP_BYTES, read_copy
 from btrimg.errors import BtrimgError
 from btrimg.trees.ahead import ahead
 from btrimg.trees.batches import ranges
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from btrimg.check.badcopies import BadCopies
-    from btrimg.check.copies import Pieces, States
-    from btrimg.check.promised import Promise
+    from btrimg.check.scrub.badcopies import BadCopies
+    from btrimg.check.scrub.copies import Pieces, States
+    from btrimg.check.scrub.promised import Promise
     from btrimg.volume.volume import Volume
 
     Ints = NDArray[np.int64]

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from btrimg.check.badcopies import BadCopies
-from btrimg.check.contents import contents
-from btrimg.check.copies import MISSING, UNREADABLE, cut, cut_at
-from btrimg.check.copyscrub import CopyScrub
-from btrimg.check.logicalsets import NOTHING, Spans, difference, intersection, union
-from btrimg.check.promised import Blocks, Sectors
-from btrimg.check.rowscrub import RowScrub
 from btrimg.check.schema import COPY_KINDS
+from btrimg.check.scrub.badcopies import BadCopies
+from btrimg.check.scrub.contents import contents
+from btrimg.check.scrub.copies import MISSING, UNREADABLE, cut, cut_at
+from btrimg.check.scrub.copyscrub import CopyScrub
+from btrimg.check.scrub.logicalsets import NOTHING, Spans, difference, intersection, union
+from btrimg.check.scrub.promised import Blocks, Sectors
+from btrimg.check.scrub.rowscrub import RowScrub
 from btrimg.errors import CorruptError, NotFoundError
 from btrimg.filesystem.columns import COMPRESSED, REGULAR
 from btrimg.ondisk.constants import STRIPE_LEN, ItemType, SuperFlag, TreeId

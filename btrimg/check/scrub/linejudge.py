@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from btrimg.check.copies import BAD, DIFFERS, GOOD
-from btrimg.check.promised import Blocks, digests
 from btrimg.check.schema import COPY_KINDS
+from btrimg.check.scrub.copies import BAD, DIFFERS, GOOD
+from btrimg.check.scrub.promised import Blocks, digests
 from btrimg.errors import BtrimgError, DeviceError
 from btrimg.ondisk.constants import STRIPE_LEN
 from btrimg.volume.parity import column_at_fault, compute_p, compute_q, rebuild
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from btrimg.check.badcopies import BadCopies
-    from btrimg.check.contents import Contents
+    from btrimg.check.scrub.badcopies import BadCopies
+    from btrimg.check.scrub.contents import Contents
     from btrimg.filesystem.image import Image
     from btrimg.volume.chunkmap import Location, MappedChunk
 

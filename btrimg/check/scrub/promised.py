@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from btrimg.check.copies import GROUP_BYTES
+from btrimg.check.scrub.copies import GROUP_BYTES
 from btrimg.ondisk.blocks import Header
 from btrimg.ondisk.constants import CsumType
 from btrimg.ondisk.crcjoin import join
@@ -15,7 +15,7 @@ from btrimg.ondisk.csum import crc32c
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from btrimg.check.copies import Pieces
+    from btrimg.check.scrub.copies import Pieces
     from btrimg.volume.volume import Volume
 
     Ints = NDArray[np.int64]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from btrimg.check.logicalsets import Spans, union
+from btrimg.check.scrub.logicalsets import Spans, union
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
