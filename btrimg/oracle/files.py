@@ -182,10 +182,10 @@ def inode_fields(inode: Inode) -> dict[str, Any]:
 
 def stat_fields(found: calls.Stat) -> dict[str, Any]:
     """Return what the kernel says of an inode, as ``inode_fields`` does."""
-    fields = found._asdict()
-    del fields["dev"], fields["blocks"]
+    names = ("ino", "mode", "uid", "gid", "nlink", "size", "atime", "mtime", "ctime", "btime")
     device = stat.S_ISCHR(found.mode) or stat.S_ISBLK(found.mode)
-    return {**fields, "rdev": (os.major(found.rdev), os.minor(found.rdev)) if device else None}
+    fields = {name: getattr(found, name) for name in names}
+    return {**fields, "rdev": (found.rdev_major, found.rdev_minor) if device else None}
 
 
 def _ns(time: Timespec) -> int:
