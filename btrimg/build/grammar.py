@@ -314,7 +314,7 @@ def _node(kind: int) -> Verb:
 
 
 _RANGE: dict[str, Reader] = {"offset": read.read_size, "length": read.read_length}
-_WHOLE: dict[str, Reader] = {**_COMPRESSION, **_KINDS}
+_WHOLE: dict[str, Reader] = {**_COMPRESSION, **_KINDS, "owner": read.read_owner}
 
 VERBS: dict[str, Verb] = {
     "mkdir": Verb(read.read_new_path, ATTRIBUTES, lambda path, given: made.MakeDirectory(path, attributes_of(given))),
@@ -399,13 +399,22 @@ VERBS: dict[str, Verb] = {
     ),
     "from-dir": Verb(
         read.read_host,
-        {"to": read.read_path, **_WHOLE},
-        lambda host, given: made.FromDirectory(host, given.get("to", b"/"), storage_of(given)),
+        {"to": read.read_path, "exclude": read.read_patterns, "one-filesystem": read.read_boolean, **_WHOLE},
+        lambda host, given: made.FromDirectory(
+            host,
+            given.get("to", b"/"),
+            storage_of(given),
+            given.get("exclude", ()),
+            given.get("one-filesystem", False),
+            given.get("owner"),
+        ),
     ),
     "from-tar": Verb(
         read.read_host,
         {"to": read.read_path, "whiteouts": read.read_boolean, **_WHOLE},
-        lambda host, given: made.FromTar(host, given.get("to", b"/"), given.get("whiteouts", True), storage_of(given)),
+        lambda host, given: made.FromTar(
+            host, given.get("to", b"/"), given.get("whiteouts", True), storage_of(given), given.get("owner")
+        ),
     ),
     "clock": Verb(read.read_time, {}, lambda time, _: made.SetClock(time)),
     "commit": Verb(read.read_true, {}, lambda _, __: made.Commit()),

@@ -290,6 +290,11 @@ def read_strings(value: Any) -> tuple[str, ...]:
     return tuple(map(read_string, value))
 
 
+def read_patterns(value: Any) -> tuple[bytes, ...]:
+    """Return patterns of names and paths."""
+    return tuple(map(read_bytes, read_strings(value)))
+
+
 def read_xattr_name(value: Any) -> bytes:
     """Return the name of an xattr."""
     name = read_bytes(value)

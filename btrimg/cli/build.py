@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 from btrimg.cli.command import Argument, Option, command
 from btrimg.cli.parameters import JSON, size_option, source_date_epoch, warn
 from btrimg.cli.progress import counting
+from btrimg.cli.stopping import clean_up_on_sigterm
 from btrimg.errors import BtrimgError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from btrimg.build.image import Built, Operations
-    from btrimg.build.recipe import Recipe
-    from btrimg.build.values import Filesystem
-    from btrimg.ondisk.inodes import Timespec
+    from btrimg.build.recipe import Origin, Recipe
+    from btrimg.build.values import Filesystem, FromDirectory
 
 # What of the table [filesystem] can be said on the command line: option, metavar, help.
 _CHOICES = (
@@ -44,6 +44,14 @@ _CHOICES = (
         many=True,
         is_path=True,
     ),
+    Option("owner", ("--owner",), "Owner of all that is copied or unpacked: 0:0 for root.", str, "UID:GID"),
+    Option(
+        *("exclude", ("--exclude",), "Leave out files of DIR with this name, or path if there is a / in it."),
+        convert=str,
+        metavar="PATTERN",
+        many=True,
+    ),
+    Option("one_filesystem", ("--one-file-system",), "Leave out what is mounted below DIR."),
     *(Option(name, (f"--{name}",), text, str, metavar) for name, metavar, text in _CHOICES),
     Option(
         "feature", ("-O", "--features"), "Features as of mkfs.btrfs -O, with ^ to turn off.", str, "LIST", many=True
@@ -60,6 +68,9 @@ def build(
     output: tuple[str, ...],
     from_dir: tuple[str, ...],
     from_tar: tuple[str, ...],
+    owner: str | None,
+    exclude: tuple[str, ...],
+    one_filesystem: bool,
     force: bool,
     as_json: bool,
     **choices: Any,
@@ -78,12 +89,16 @@ def build(
     Options go before what the recipe says.
 
     Several archives are layers: each is unpacked into a snapshot of what the last one made, /layer-1, /layer-2, …;
-    files named .wh.NAME delete, as in OCI images. The last one becomes the default subvolume.
+    files named .wh.NAME delete, as in OCI images. The last one is the default subvolume, those before it are read-only.
+
+    Of a directory all is kept: owners, modes, times, xattrs, hard links and holes; with SOURCE_DATE_EPOCH no time is
+    later than that. Directories where other filesystems are mounted are entered.
 
     Images are sparse files, which take their names when they are complete. JSON, one object: "fsid", "label",
     "bytes_used", "generation", and "devices" with "devid", "device" and "size".
     """
-    from btrimg.build.image import build_image
+    from btrimg.build.image import START_OF_TIME, build_image
+    from btrimg.ondisk.inodes import Timespec
 
     if not output:
         raise BtrimgError("say where to write: -o IMAGE, once for each device")
@@ -91,13 +106,17 @@ def build(
         raise BtrimgError("say what to build: a RECIPE, --from-dir DIR or --from-tar FILE")
     read = _read(recipe)
     filesystem = _filesystem(read.filesystem, choices, len(output), recipe=bool(recipe))
-    with counting("building", "operations") as progress:
+    epoch, ids = source_date_epoch(), _owner(owner)
+    directories = [_directory(path, exclude, ids, one_filesystem=one_filesystem) for path in from_dir]
+    archives = [(path, ids) for path in from_tar]
+    with counting("building", "things") as progress:
         built = build_image(
             filesystem,
-            _operations(read, from_dir, from_tar),
+            _operations(read, directories, archives),
             output,
             directory=read.directory,
-            now=_clock(),
+            now=START_OF_TIME if epoch is None else Timespec(epoch, 0),
+            latest=None if epoch is None else epoch * 10**9,
             force=force,
             progress=progress,
             warn=warn,
@@ -138,18 +157,39 @@ def _filesystem(filesystem: Filesystem, choices: dict[str, Any], outputs: int, *
     return filesystem._replace(**given)
 
 
-def _operations(recipe: Recipe, directories: Sequence[str], archives: Sequence[str]) -> Operations:
+def _owner(text: str | None) -> tuple[int, int] | None:
+    from btrimg.build.readers import read_owner
+
+    try:
+        return None if text is None else read_owner(text)
+    except ValueError as error:
+        raise BtrimgError(f"--owner: {error}") from None
+
+
+def _directory(
+    path: str, exclude: Sequence[str], owner: tuple[int, int] | None, *, one_filesystem: bool
+) -> tuple[Origin, FromDirectory]:
+    from btrimg.build.recipe import Origin
+    from btrimg.build.values import FromDirectory, Storage
+
+    host, patterns = os.fsencode(os.path.abspath(path)), tuple(map(os.fsencode, exclude))
+    operation = FromDirectory(host, b"/", Storage(), patterns, one_filesystem, owner)
+    return Origin(f"--from-dir {path}", None, "", "", None), operation
+
+
+def _operations(
+    recipe: Recipe,
+    directories: Sequence[tuple[Origin, FromDirectory]],
+    archives: Sequence[tuple[str, tuple[int, int] | None]],
+) -> Operations:
     """Yield what the recipe says, then what options add."""
     from btrimg.build import values
     from btrimg.build.recipe import Origin
 
     yield from recipe.operations()
-    storage = values.Storage()
-    for path in directories:
-        host = os.fsencode(os.path.abspath(path))
-        yield Origin(f"--from-dir {path}", None, "", "", None), values.FromDirectory(host, b"/", storage)
+    yield from directories
     layered = len(archives) > 1
-    for number, path in enumerate(archives, 1):
+    for number, (path, owner) in enumerate(archives, 1):
         origin = Origin(f"--from-tar {path}", None, "", "", None)
         host = b"/dev/stdin" if path == "-" else os.fsencode(os.path.abspath(path))
         layer = b"/layer-%d" % number if layered else b"/"
@@ -157,18 +197,11 @@ def _operations(recipe: Recipe, directories: Sequence[str], archives: Sequence[s
             yield origin, values.MakeSubvolume(layer, None, values.Attributes())
         elif layered:
             yield origin, values.MakeSnapshot(layer, b"/layer-%d" % (number - 1), readonly=False, uuid=None)
-        yield origin, values.FromTar(host, layer, whiteouts=True, storage=storage)
+        yield origin, values.FromTar(host, layer, True, values.Storage(), owner)
+    for number in range(1, len(archives)):
+        yield origin, values.Change(b"/layer-%d" % number, values.Attributes(), (), True)
     if layered:
         yield origin, values.SetDefault(layer)
-
-
-def _clock() -> Timespec:
-    """Return the clock that the environment sets, else the start of time."""
-    from btrimg.build.image import START_OF_TIME
-    from btrimg.ondisk.inodes import Timespec
-
-    epoch = source_date_epoch()
-    return START_OF_TIME if epoch is None else Timespec(epoch, 0)
 
 
 def _show(built: Built, outputs: Sequence[str], *, as_json: bool) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import os
 import subprocess
+import sys
 import tarfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from support import hosttree, kernel
 from support.judges import complaints
+from support.program import btrimg
 
 from btrimg.build import values
 from btrimg.errors import BtrimgError
@@ -275,3 +277,43 @@ def test_an_archive_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     for host, why in ((tmp_path / "nowhere", "No such file"), (tmp_path, "Is a directory")):
         with pytest.raises(BtrimgError, match=f"cannot read .*: {why}"):
             build(tmp_path / "image", values.FromTar(os.fsencode(host), b"/", True, PLAIN))
+
+
+def test_the_command_makes_a_snapshot_for_each_archive(tmp_path: Path) -> None:
+    base = write(tmp_path / "base.tar", [("a", LARGE, {"uid": 1000}), ("b", b"x", {"mtime": 2_000_000_000})])
+    upper = write(tmp_path / "upper.tar", [(".wh.b", b"", {}), ("c", b"x", {})])
+    image = tmp_path / "image"
+    command = ["env", "SOURCE_DATE_EPOCH=1800000000", sys.executable, "-m", "btrimg", "build", "-o", str(image)]
+    with open(upper, "rb") as stream:
+        words = ["--from-tar", str(base), "--from-tar", "-", "--owner", "7:8"]
+        subprocess.run([*command, *words], stdin=stream, check=True, capture_output=True)
+    assert complaints([str(image)]) == []
+    with open_image([str(image)]) as opened:
+        assert [(each.id, each.read_only) for each in opened.subvolumes() if each.id > 5] == [
+            (256, True),
+            (257, False),
+        ]
+        assert names(opened, b"/layer-2") == [b"a", b"c"]
+        assert places(opened.open(b"/layer-1/a")) == places(opened.open(b"/layer-2/a"))
+        item = opened.open(b"/layer-1/b").item
+        assert (item.uid, item.gid, item.mtime.sec) == (7, 8, 1_800_000_000)
+
+
+def test_the_command_copies_directories(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for name in ("keep/x.o", "keep/x.c", "cache/1"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text(name)
+    words = ["--from-dir", source, "--exclude", "*.o", "--exclude", "/cache/*", "--owner", "0", "--shrink"]
+    done = btrimg("build", *words, "--one-file-system", "-o", tmp_path / "image")
+    assert (done.returncode, done.stderr) == (0, "")
+    with open_image([str(tmp_path / "image")]) as opened:
+        assert names(opened, b"") == [b"cache", b"keep", b"keep/x.c"]
+        assert opened.open(b"/keep").item.uid == 0
+    done = btrimg("build", *words[:2], "--owner", "me", "-o", tmp_path / "other")
+    assert done.returncode == 2
+    assert done.stderr == "btrimg: --owner: 'me' is no owner: write \"UID:GID\", in numbers\n"
+    done = btrimg("build", "--from-dir", tmp_path / "nowhere", "-o", tmp_path / "other")
+    assert done.returncode == 2
+    assert "nowhere': No such file or directory" in done.stderr
+    assert not (tmp_path / "other").exists()
