@@ -100,6 +100,7 @@ def build(
     from btrimg.build.image import START_OF_TIME, build_image
     from btrimg.ondisk.inodes import Timespec
 
+    clean_up_on_sigterm()
     if not output:
         raise BtrimgError("say where to write: -o IMAGE, once for each device")
     if not (recipe or from_dir or from_tar):

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import signal
-import sys
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from typing import TYPE_CHECKING
 
 from btrimg.cli.command import Option, command
 from btrimg.cli.parameters import FURTHER_DEVICES, JSON, SUBVOLUME, TARGET, open_inode, open_target
+from btrimg.cli.stopping import clean_up_on_sigterm
 from btrimg.errors import BtrimgError, UnsupportedError
 
 if TYPE_CHECKING:
-    from typing import NoReturn
-
     from btrimg.cli.parameters import Target
     from btrimg.oracle.progs import Progs
     from btrimg.oracle.tally import Difference
@@ -93,7 +90,7 @@ def verify(
     refused = "--no-mount" if no_mount else kernel.why_no_mounts()
     if refused is None:
         kernel.hide_mounts()
-    signal.signal(signal.SIGTERM, _stop)
+    clean_up_on_sigterm()
     with open_target(target, device=device) as image, counting("verified", "units", printing=as_json) as tick:
         inode = open_inode(image, target, subvolume) if target.path else None
         paths = tuple(device.path for device in image.volume.devices.values())
@@ -143,7 +140,3 @@ def _run(name: tuple[str, ...], *words: str) -> tuple[int, str]:
     with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()):
         code = asked.run(**arguments)
     return code, out.getvalue()
-
-
-def _stop(_signal: int, _frame: object) -> NoReturn:
-    sys.exit(128 + signal.SIGTERM)  # what is mounted and attached is left on the way out

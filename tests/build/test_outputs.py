@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -89,3 +93,14 @@ def test_a_block_device_is_filled_and_never_grows(tmp_path: Path) -> None:
             build(NOISE.format(size="1M"), backing, force=True)
         with open(f"{top}/noise", "rb") as file:
             assert file.read() == image.open(b"/noise").read(0, MIB)
+
+
+def test_a_build_that_is_told_to_stop_leaves_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "btrimg", "build", "--from-tar", "-", "-o", str(tmp_path / "image")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        while names(tmp_path) != ["image.partial"]:  # it waits for the archive
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.terminate()
+        assert process.wait() == 128 + signal.SIGTERM
+    assert names(tmp_path) == []
