@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
     Piece: TypeAlias = tuple[int, FileExtent | FileExtentInline]  # file offset, and what stands there
 
-_NOT_COMPRESSED = InodeFlag.NODATASUM | InodeFlag.NODATACOW
+# Numbers, because an operation of an IntFlag takes 1 us.
+_NODATASUM, _VERITY = int(InodeFlag.NODATASUM), int(InodeFlag.VERITY)
+_NOT_COMPRESSED = int(InodeFlag.NODATASUM | InodeFlag.NODATACOW)
 
 
 class Storage(NamedTuple):
@@ -52,7 +54,7 @@ class Storage(NamedTuple):
 
     def store(self, data: bytes, offset: int, flags: int) -> list[Piece]:
         """Store *data* for a file from *offset* on, a multiple of the sector size; return the pieces."""
-        nodatasum = bool(flags & InodeFlag.NODATASUM)
+        nodatasum = bool(flags & _NODATASUM)
         extents = self.sink.store(
             data,
             compression=self._compression(flags),
@@ -143,7 +145,7 @@ def regular(files: Files, ino: int) -> InodeItem:
         raise CorruptError(f"inode {ino} of subvolume {files.id} has a size of {item.size}")
     if not stat.S_ISREG(item.mode):
         raise RefusedError(f"inode {ino} of subvolume {files.id} is no regular file: it has no data to change")
-    if item.flags & InodeFlag.VERITY:
+    if item.flags & _VERITY:
         raise RefusedError(f"inode {ino} of subvolume {files.id} is sealed by fs-verity: its data cannot change")
     return item
 
@@ -168,10 +170,18 @@ class _UnderWay(NamedTuple):
     csums: Csums
 
 
+def items(files: Files, ino: int, start: int, end: int) -> list[tuple[FileExtentRow, bytes]]:
+    """Return the file extents that reach into [start, end), each with the payload of its item; gaps have none."""
+    found = (
+        (row_of_item(key, payload), payload)
+        for key, payload in overlapping(files.tree, Key(ino, ItemType.EXTENT_DATA, 0), start, end)
+    )
+    return [item for item in found if item[0].end > start]
+
+
 def rows(files: Files, ino: int, start: int, end: int) -> list[FileExtentRow]:
     """Return the file extents that reach into [start, end), as the items say; gaps have no row."""
-    found = (row_of_item(*item) for item in overlapping(files.tree, Key(ino, ItemType.EXTENT_DATA, 0), start, end))
-    return [row for row in found if row.end > start]
+    return [row for row, _ in items(files, ino, start, end)]
 
 
 def read(files: Files, ino: int, start: int, end: int, sink: DataSink) -> bytes:
@@ -198,7 +208,7 @@ def row_data(files: Files, row: FileExtentRow, first: int, last: int, sink: Data
         sink.flush()
     volume = files.txn.volume
     csums = Csums(files.txn.tree(TreeId.CSUM_TREE), volume.csum.size, volume.sectorsize)
-    return row_bytes(_UnderWay(volume, csums), row, first, last, verify=not ours and not flags & InodeFlag.NODATASUM)
+    return row_bytes(_UnderWay(volume, csums), row, first, last, verify=not ours and not flags & _NODATASUM)
 
 
 def has_data_beyond(files: Files, ino: int, start: int) -> bool:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from btrimg.trees.overlay import OverlayTree
     from btrimg.write.transaction import Transaction
 
+_NO_HOLES = int(Incompat.NO_HOLES)  # an operation of an IntFlag takes 1 us, and this is asked for every file
 _FIRST_INDEX = 2  # fs/btrfs/btrfs_inode.h BTRFS_DIR_START_INDEX: 0 and 1 would be "." and ".."
 
 
@@ -59,7 +60,7 @@ class Files:
     @property
     def no_holes(self) -> bool:
         """Return whether holes of files have no items."""
-        return bool(self.txn.superblock.incompat_flags & Incompat.NO_HOLES)
+        return bool(self.txn.superblock.incompat_flags & _NO_HOLES)
 
     def new_ino(self) -> int:
         """Return the number for a new inode, one above the highest (fs/btrfs/disk-io.c ``btrfs_get_free_objectid``).

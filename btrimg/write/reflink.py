@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from btrimg.errors import RefusedError
-from btrimg.ondisk.blocks import Key
-from btrimg.ondisk.constants import InodeFlag, ItemType
+from btrimg.ondisk.constants import InodeFlag
 from btrimg.ondisk.extents import FileExtent, FileExtentInline
 from btrimg.units import round_up
 from btrimg.write import fileextents
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
     from btrimg.ondisk.inodes import InodeItem
     from btrimg.write.fileextents import Piece, Storage
     from btrimg.write.files import Files
+
+_NODATASUM = int(InodeFlag.NODATASUM)
 
 
 def clone_range(
@@ -34,22 +35,25 @@ def clone_range(
     span = _checked_span(source.sectorsize, origin, offset, length, item, at)
     if (source.id, source_ino) == (target.id, ino) and offset < at + span and at < offset + span:
         raise RefusedError(f"inode {ino}: [{offset}, +{length}) and [{at}, +{length}) overlap, so they cannot share")
-    if (origin.flags ^ item.flags) & InodeFlag.NODATASUM:
+    if (origin.flags ^ item.flags) & _NODATASUM:
         raise RefusedError(f"inodes {source_ino} and {ino} cannot share: only one of them has checksums")
     if not length:
         return
     pieces: list[Piece] = []
-    for row in fileextents.rows(source, source_ino, offset, offset + span):
+    for row, payload in fileextents.items(source, source_ino, offset, offset + span):
         first, last = max(row.offset, offset), min(row.end, offset + span)
         if row.kind == "inline":
-            pieces += _copied(source, source_ino, row, item, at, storage)
+            pieces += _copied(source, origin, row, payload, item, at, storage)
         elif row.kind != "hole" and first < last:
-            pieces.append((at + first - offset, _cut(source, source_ino, row, first, last)))
+            pieces.append((at + first - offset, _cut(row, payload, first, last)))
     nbytes = item.nbytes
     size = max(item.size, at + length)
     if at > item.size:
         nbytes += expand(target, ino, at, storage, keep_inline=target.no_holes)
-    nbytes += fileextents.replace(target, ino, at, at + span, pieces, size)
+    if item.size or item.nbytes or not target.no_holes:
+        nbytes += fileextents.replace(target, ino, at, at + span, pieces, size)
+    else:  # it has no extents
+        nbytes += fileextents.lay(target, ino, size, pieces)
     touch(target, ino, size=size, nbytes=nbytes)
 
 
@@ -75,37 +79,27 @@ def whole(source: Files, ino: int) -> tuple[int, list[Piece]]:
     size = fileextents.regular(source, ino).size
     end = round_up(size, source.sectorsize)
     pieces: list[Piece] = []
-    for row in fileextents.rows(source, ino, 0, end):
+    for row, payload in fileextents.items(source, ino, 0, end):
         if row.kind == "inline":
-            pieces.append((0, _inline(source, ino)))
+            pieces.append((0, FileExtentInline.unpack(payload)))
         elif row.kind != "hole":
-            pieces.append((row.offset, _cut(source, ino, row, row.offset, min(row.end, end))))
+            pieces.append((row.offset, _cut(row, payload, row.offset, min(row.end, end))))
     return size, pieces
 
 
-def _cut(source: Files, ino: int, row: FileExtentRow, first: int, last: int) -> FileExtent:
+def _cut(row: FileExtentRow, payload: bytes, first: int, last: int) -> FileExtent:
     """Return the file extent item of *row*, cut to bytes [first, last) of the file."""
-    item = FileExtent.unpack(source.tree.get(Key(ino, ItemType.EXTENT_DATA, row.offset)))
+    item = FileExtent.unpack(payload)
     if last - first == item.num_bytes:
         return item
     return item.replace(offset=item.offset + first - row.offset, num_bytes=last - first)
 
 
-def _inline(source: Files, ino: int) -> FileExtentInline:
-    return FileExtentInline.unpack(source.tree.get(Key(ino, ItemType.EXTENT_DATA, 0)))
-
-
 def _copied(
-    source: Files,
-    source_ino: int,
-    row: FileExtentRow,
-    item: InodeItem,
-    at: int,
-    storage: Storage,
+    source: Files, origin: InodeItem, row: FileExtentRow, payload: bytes, item: InodeItem, at: int, storage: Storage
 ) -> list[Piece]:
     """Return inline data for a target *item*: inline if nothing else is in it (``clone_copy_inline_extent``)."""
     if at == 0 and item.size <= row.length:
-        return [(0, _inline(source, source_ino))]
-    origin = fileextents.regular(source, source_ino)
+        return [(0, FileExtentInline.unpack(payload))]
     data = fileextents.row_data(source, row, 0, min(row.length, origin.size), storage.sink, origin.flags)
     return storage.store(data, at, item.flags)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -79,6 +81,26 @@ def test_overlays_stack_and_leave_their_base_alone(
     assert dict(base.items()) == expected
     _, expected = changed(expected, upper)
     assert dict(top.items()) == expected
+
+
+def test_items_come_in_order_however_many_are_put_between_reads() -> None:
+    chance = random.Random(3)
+    tree, expected = OverlayTree(ListedTree({})), dict[Key, bytes]()
+    for many in (10_000, 3, 3, 100, 9000, 50):
+        for _ in range(many):
+            key = Key(chance.randrange(3), 1, chance.randrange(1 << 20))
+            payload = None if chance.random() < 0.2 else b"%d" % many
+            if payload is None:
+                tree.delete(key)
+                expected.pop(key, None)
+            else:
+                tree.put(key, payload)
+                expected[key] = payload
+        first, last = Key(1, 1, 1000), Key(2, 1, 1 << 19)
+        assert list(tree.items(first, last)) == sorted(item for item in expected.items() if first <= item[0] <= last)
+        for key in (first, last, KEY_MAX, *chance.sample(sorted(expected), 5)):
+            assert tree.floor(key) == max((item for item in expected.items() if item[0] <= key), default=None)
+    assert tree.changes() == sorted(tree.changes())
 
 
 def test_a_loop_may_change_the_tree_it_reads() -> None:
