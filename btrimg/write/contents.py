@@ -194,6 +194,9 @@ def preallocate(files: Files, ino: int, offset: int, length: int, storage: Stora
         nbytes += expand(files, ino, start, storage)
     elif size > item.size:
         nbytes += _zero(files, ino, item.size, min(size, round_up(item.size, files.sectorsize)), storage)
+    if not files.no_holes and stop > files.sectorsize:
+        # The kernel leaves inline data before what it preallocates; btrfs check --mode=lowmem takes that for a gap.
+        nbytes += convert_inline(files, ino, storage)
     for gap_start, gap_end in _unallocated(files, ino, start, stop):
         nbytes += replace(files, ino, gap_start, gap_end, _reserved(storage, gap_start, gap_end), size)
     touch(files, ino, size=size, nbytes=nbytes, flags=item.flags | InodeFlag.PREALLOC)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import stat
+from contextlib import closing
 from copy import deepcopy
 from functools import partial
 from itertools import count
@@ -475,3 +476,24 @@ def test_files_that_the_kernel_wrote_are_changed_as_a_model_of_them_is(
 
 def _never(message: str) -> None:
     raise AssertionError(message)
+
+
+@pytest.mark.progs
+def test_where_holes_have_items_nothing_is_reserved_behind_inline_data(tmp_path: Path) -> None:
+    """btrfs check --mode=lowmem finds a gap between the two, also in what the kernel writes."""
+    image, uuids, now = str(tmp_path / "image"), seeded(b"reserved"), Timespec(1_700_000_000, 9)
+    options = new_options([256 << 20], uuids, features=["^no-holes"])
+    with fresh_devices([image], [256 << 20]) as fresh:
+        made = make_filesystem(options, fresh.devices, fresh.sink, now=now, uuids=uuids, warn=_never)
+        with made as txn, closing(DataSink(txn)) as sink:
+            files, storage = Files(txn, TreeId.FS_TREE), Storage(sink)
+            ino = inodes.create(files, stat.S_IFREG | 0o644)
+            names.enter(files, TOP, b"small", ino, inodes.file_type(stat.S_IFREG))
+            contents.write(files, ino, 0, b"inline" * 300, storage)
+            contents.preallocate(files, ino, 1000, 70_000, storage)
+            txn.commit()
+    with open_image(image, warn=_never) as opened:
+        small = opened.open(b"/small")
+        assert [(row.offset, row.kind) for row in small.extents()] == [(0, "regular"), (4096, "prealloc")]
+        assert small.read(0, 80_000) == (b"inline" * 300).ljust(71_000, b"\0")
+    assert complaints([image]) == []
