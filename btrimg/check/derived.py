@@ -6,18 +6,15 @@ here, once, so that the rules themselves have few rows to look at where nothing 
 
 from __future__ import annotations
 
-import os
 import re
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from btrimg.check.sqlfiles import split, texts_in
 from btrimg.trees.ahead import ahead
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
-
-_DIRECTORY = os.path.join(os.path.dirname(__file__), "derived")
-_COMMENTS = re.compile(r"(?:--.*\n)*")
 
 
 class Derived(NamedTuple):
@@ -39,20 +36,11 @@ class Made(NamedTuple):
 @cache
 def derived() -> dict[str, Derived]:
     """Return every derived relation by its name, in order."""
-    found = {}
-    for file_name in sorted(os.listdir(_DIRECTORY)):
-        name, extension = os.path.splitext(file_name)
-        if extension == ".sql":
-            with open(os.path.join(_DIRECTORY, file_name), "rb") as file:
-                found[name] = _parsed(name, file.read().decode())
-    return found
+    return {name: _parsed(name, *split(text)) for name, text in texts_in("derived")}
 
 
-def _parsed(name: str, text: str) -> Derived:
-    header = _COMMENTS.match(text)
-    end = header.end() if header else 0
-    comment = " ".join(line.lstrip("- ") for line in text[:end].splitlines())
-    return Derived(name, comment, text[end:].strip())
+def _parsed(name: str, comments: str, query: str) -> Derived:
+    return Derived(name, " ".join(line.lstrip("- ") for line in comments.splitlines()), query)
 
 
 @cache

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from btrimg.check.laws import STANDS_IN, LawTable, row_of_tree
+from btrimg.check.laws import STANDS_IN, law_table, row_of_tree
 from btrimg.ondisk.blocks import Header
 from btrimg.ondisk.constants import ExtentFlag, FileExtentType, ItemType, TreeId
 from btrimg.ondisk.extents import (
@@ -61,7 +61,7 @@ class ItemJudge:
 
     def __init__(self, volume: Volume) -> None:
         self._nodesize, self._sectorsize = volume.nodesize, volume.sectorsize
-        self._laws = LawTable(volume.sectorsize, volume.csum.size)
+        self._laws = law_table(volume.sectorsize, volume.csum.size)
 
     def faults(self, batch: LeafBatch) -> tuple[LeafBatch, ItemFaults]:
         """Return an item for each fault, in order of leaf, and the faults."""

@@ -8,17 +8,15 @@ lines that are indented by two more spaces.
 
 from __future__ import annotations
 
-import os
 import re
 from functools import cache
 from typing import NamedTuple
 
+from btrimg.check.sqlfiles import split, texts_in
 from btrimg.errors import BtrimgError
 
 ERROR, WARNING = "error", "warning"
 
-_DIRECTORY = os.path.join(os.path.dirname(__file__), "rules")
-_HEADER = re.compile(r"(?:--.*\n)*")
 _ENTRY = re.compile(r"^-- (\w+): (.*(?:\n--   .*)*)", re.MULTILINE)
 
 
@@ -37,13 +35,7 @@ class Rule(NamedTuple):
 @cache
 def rules() -> dict[str, Rule]:
     """Return every rule by its code, in order."""
-    found = {}
-    for code in sorted(
-        code for code, extension in map(os.path.splitext, os.listdir(_DIRECTORY)) if extension == ".sql"
-    ):
-        with open(os.path.join(_DIRECTORY, f"{code}.sql"), "rb") as file:
-            found[code] = parse_rule(code, file.read().decode())
-    return found
+    return {code: parse_rule(code, text) for code, text in texts_in("rules")}
 
 
 def rule(code: str) -> Rule:
@@ -59,12 +51,11 @@ def rule(code: str) -> Rule:
 
 def parse_rule(code: str, text: str) -> Rule:
     """Return the rule in the *text* of its file; raises ValueError when a key is missing or unknown."""
-    header = _HEADER.match(text)
-    end = header.end() if header else 0
-    entries = {key: " ".join(re.split(r"\s*\n--\s+", value)) for key, value in _ENTRY.findall(text[:end])}
+    header, query = split(text)
+    entries = {key: " ".join(re.split(r"\s*\n--\s+", value)) for key, value in _ENTRY.findall(header)}
     needs = entries.pop("needs", "")
     if set(entries) != {"severity", "sentence", "progs", "explain"} or needs not in ("", "data"):
         raise ValueError(f"rule {code}: bad header {sorted(entries)} {needs!a}")
     if entries["severity"] not in (ERROR, WARNING):
         raise ValueError(f"rule {code}: bad severity {entries['severity']!a}")
-    return Rule(code, query=text[end:].strip(), needs_data=needs == "data", **entries)
+    return Rule(code, query=query, needs_data=needs == "data", **entries)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from btrimg.cli.command import Option, command
 from btrimg.cli.parameters import FURTHER_DEVICES, JSON, SUBVOLUME, TARGET, open_inode, open_target
@@ -15,7 +15,7 @@ from btrimg.errors import BtrimgError, UnsupportedError
 if TYPE_CHECKING:
     from btrimg.cli.parameters import Target
     from btrimg.oracle.progs import Progs
-    from btrimg.oracle.tally import Difference
+    from btrimg.oracle.tally import Difference, Ledger
 
 _SAMPLE = 300
 _SHOWN = 20  # differences in text
@@ -75,18 +75,8 @@ def verify(
     from btrimg.oracle.tally import Ledger
     from btrimg.oracle.verify import Mounting
     from btrimg.oracle.verify import verify as run
-    from btrimg.render import verified
-    from btrimg.render.answers import json_line
 
-    tools = _progs(progs)
-    shown: list[Difference] = []
-
-    def tell(difference: Difference) -> None:
-        if as_json:
-            print(json_line(verified.difference_object(difference)))
-        elif len(shown) < _SHOWN:
-            shown.append(difference)
-
+    tools, told = _progs(progs), _Told(as_json, [])
     refused = "--no-mount" if no_mount else kernel.why_no_mounts()
     if refused is None:
         kernel.hide_mounts()
@@ -94,17 +84,40 @@ def verify(
     with open_target(target, device=device) as image, counting("verified", "units", printing=as_json) as tick:
         inode = open_inode(image, target, subvolume) if target.path else None
         paths = tuple(device.path for device in image.volume.devices.values())
-        ledger = Ledger(tell, tick)
+        ledger = Ledger(told.difference, tick)
         setting = Setting(image, paths, tools, printed, ledger, None if everything else sample)
         run(setting, inode, Mounting(refused, lambda: _why_unclean(paths)))
-    if as_json:
-        for tally in ledger.tallies:
-            print(json_line(verified.tally_object(tally)))
-    else:
-        print(*verified.table_lines(ledger.tallies), *verified.difference_lines(shown, ledger.differences), sep="\n")
+    told.result(ledger)
     if not any(tally.compared for tally in ledger.tallies):
         return 2
     return 1 if ledger.differences else 0
+
+
+class _Told(NamedTuple):
+    """What is said of the comparisons: of differences at once as JSON, at the end and of the first ones as text."""
+
+    as_json: bool
+    shown: list[Difference]
+
+    def difference(self, difference: Difference) -> None:
+        from btrimg.render.answers import json_line
+        from btrimg.render.verified import difference_object
+
+        if self.as_json:
+            print(json_line(difference_object(difference)))
+        elif len(self.shown) < _SHOWN:
+            self.shown.append(difference)
+
+    def result(self, ledger: Ledger) -> None:
+        from btrimg.render import verified
+        from btrimg.render.answers import json_line
+
+        if self.as_json:
+            for tally in ledger.tallies:
+                print(json_line(verified.tally_object(tally)))
+            return
+        lines = (*verified.table_lines(ledger.tallies), *verified.difference_lines(self.shown, ledger.differences))
+        print(*lines, sep="\n")
 
 
 def _progs(directory: str | None) -> Progs:
