@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 LONGEST = 128 * MIB  #: bytes of the longest extent of plain data (fs/btrfs/fs.h ``BTRFS_MAX_EXTENT_SIZE``)
 #: Features that must be declared by who stores data so; zlib is part of the format.
-_INCOMPAT = {int(Compression.LZO): Incompat.COMPRESS_LZO, int(Compression.ZSTD): Incompat.COMPRESS_ZSTD}
+_INCOMPAT = {int(Compression.LZO): int(Incompat.COMPRESS_LZO), int(Compression.ZSTD): int(Incompat.COMPRESS_ZSTD)}
 _REGULAR, _INLINE = int(FileExtentType.REGULAR), int(FileExtentType.INLINE)
 PIECE = 4 * MIB  #: bytes that are read and held at once
 
