@@ -87,8 +87,9 @@ class ItemJudge:
 
     def _all(self, batch: LeafBatch) -> Iterator[Found]:
         yield self._layout(batch)
-        rows = np.array([row_of_tree(owner) for owner in batch.heads["owner"].tolist()], np.intp)
-        row = rows[batch.leaf - batch.first_leaf] if len(set(rows.tolist())) > 1 else rows[:1]
+        owners, owner = np.unique(batch.heads["owner"], return_inverse=True)
+        rows = np.array([row_of_tree(each) for each in owners.tolist()], np.intp)[owner]
+        row = rows[batch.leaf - batch.first_leaf] if (rows != rows[:1]).any() else rows[:1]
         suspects = self._laws.suspects(row, batch)
         for word, items, found, expected in self._closer(batch.take(suspects), rows):
             yield word, suspects[items], found, expected
