@@ -45,7 +45,7 @@ class Volume:
         self.fsids = {self.metadata_fsid} | {fsid for each in members for fsid in (each.fsid, each.superblock.fsid)}
         self.devices: dict[int, Device] = {}  #: by devid, without the missing ones
         self.seeds: set[int] = set()  #: devids of those that are never written to
-        self._stale: set[int] = set()
+        self.lag: dict[int, int] = {}  #: by devid, commits that its superblock is behind the newest of its filesystem
         array = superblock.sys_chunk_array[: superblock.sys_chunk_array_size]
         self._system_chunks = {key.offset: chunk for key, chunk in sys_chunks(array)}
         self.chunk_map = ChunkMap(self._system_chunks.items(), self.warn)
@@ -98,14 +98,14 @@ class Volume:
         assigned = assign_devids(self._members, self.metadata_fsid, named | (uuids or claims))
         self.devices = {devid: member.device for devid, member in assigned.items()}
         self.seeds = {devid for devid, member in assigned.items() if member.superblock.flags & SuperFlag.SEEDING}
-        self._stale = {devid for devid, member in assigned.items() if self._is_stale(member)}
+        self.lag = {devid: self._lag(member) for devid, member in assigned.items()}
         return list(assigned.values())
 
-    def _is_stale(self, member: Member) -> bool:
-        return member.generation < self._newest[member.fsid].generation
+    def _lag(self, member: Member) -> int:
+        return self._newest[member.fsid].generation - member.generation
 
     def _tell_stale(self) -> None:
-        for member in filter(self._is_stale, self._members):
+        for member in filter(self._lag, self._members):
             self.warn(
                 f"{member.device.path} is of generation {member.generation}, its filesystem of"
                 f" {self._newest[member.fsid].generation}: the device was away, and is read last"
@@ -177,10 +177,10 @@ class Volume:
 
     def _ways(self, chunk: MappedChunk, logical: int, length: int) -> Iterator[bytes]:
         copies = chunk.locate(logical).copies
-        yield from self._readable((place for place in copies if place.devid not in self._stale), length)
+        yield from self._readable((place for place in copies if not self.lag.get(place.devid)), length)
         if chunk.profile.parity:
             yield from self._rebuilt(chunk, logical, length)
-        yield from self._readable((place for place in copies if place.devid in self._stale), length)
+        yield from self._readable((place for place in copies if self.lag.get(place.devid)), length)
 
     def _readable(self, places: Iterable[Location], length: int) -> Iterator[bytes]:
         yield from (data for data in (self._pread(place, length) for place in places) if data is not None)
@@ -189,7 +189,7 @@ class Volume:
         """Yield a piece rebuilt from its row, with every set of columns that parity can spare taken to be lost."""
         row = chunk.row(logical)
         data_columns = len(row.places) - chunk.profile.parity
-        stale = {position for position, place in enumerate(row.places) if place.devid in self._stale}
+        stale = {position for position, place in enumerate(row.places) if self.lag.get(place.devid)}
         others = [position for position in reversed(range(len(row.places))) if position != row.column]  # Q, P, data
         columns: dict[int, bytes | None] = {row.column: None}
         for spared in sorted(combinations(others, chunk.profile.parity - 1), key=lambda each: len(stale - {*each})):

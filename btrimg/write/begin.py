@@ -46,6 +46,7 @@ _UNFINISHED = {
     SuperFlag.CHANGING_DATA_CSUM: "a change of its checksums was interrupted; let btrfstune finish it",
     SuperFlag.CHANGING_META_CSUM: "a change of its checksums was interrupted; let btrfstune finish it",
 }
+_CUT_OFF = 1  # commits that a device is behind when a machine stops while superblocks are written; it lacks nothing
 _RUNNING = (1, 4)  # of dev replace: started, suspended
 
 
@@ -54,7 +55,7 @@ def begin(image: Image, sink: Sink, *, now: Timespec, uuids: Callable[[], bytes]
 
     Quota groups are not kept: as the kernel does when it loses count, they are marked inconsistent, and the next rescan
     counts them anew. A v1 space cache becomes invalid by its generation. Raises UnsupportedError, with a sentence that
-    says why, where the image uses what a commit would not keep right, DeviceError when a device is missing.
+    says why, where the image uses what a commit would not keep right, DeviceError when a device is missing or was.
     """
     for why in _obstacles(image):
         raise UnsupportedError(f"the image cannot be written to: {why}")
@@ -62,6 +63,12 @@ def begin(image: Image, sink: Sink, *, now: Timespec, uuids: Callable[[], bytes]
     if missing:
         raise DeviceError(f"device {missing[0]} is missing: give it too (-d), nothing is written without it")
     volume = image.volume
+    for devid, lag in sorted(volume.lag.items()):
+        if lag > _CUT_OFF:
+            raise DeviceError(
+                f"device {devid} was away for {lag} commits: a commit would let what it holds pass for new;"
+                " mount the filesystem, and btrfs scrub brings the device up to date"
+            )
     txn = Transaction(
         volume,
         VolumeWriter(volume, sink),

