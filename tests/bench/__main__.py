@@ -10,7 +10,17 @@ import os
 import subprocess
 import sys
 
-from . import bench_cat, bench_check, bench_du, bench_extents, bench_locate, bench_resolve, bench_scrub, bench_tables
+from . import (
+    bench_build,
+    bench_cat,
+    bench_check,
+    bench_du,
+    bench_extents,
+    bench_locate,
+    bench_resolve,
+    bench_scrub,
+    bench_tables,
+)
 
 
 def corpus() -> str:
@@ -35,3 +45,4 @@ if __name__ == "__main__":
     bench_locate.main(image)
     bench_tables.main(image)
     bench_cat.main()
+    bench_build.main()
