@@ -354,6 +354,17 @@ def names_come_and_go(side: Any) -> None:
         side.unlink(b"h/%03d" % number + b"n" * 250)
 
 
+def references_fill_an_item(side: Any) -> None:
+    """Give files the last name for which an item of a leaf of 4 KiB has room, and one of a byte more."""
+    for directory, last in ((b"full/", 1), (b"over/", 2)):
+        side.make(directory[:-1], stat.S_IFDIR | 0o755)
+        side.make(directory + b"file")  # 14 bytes
+        for number in range(15):
+            side.link(directory + b"%02d" % number + b"n" * 251, directory + b"file")  # 263 bytes
+        side.link(directory + b"m" * last, directory + b"file")  # to 3970 or 3971 bytes
+        side.unlink(directory + b"file")
+
+
 def xattrs_come_and_go(side: Any) -> None:
     side.make(b"file")
     for name in COLLIDING:
@@ -482,6 +493,7 @@ def subvolumes_come_and_go(side: Any) -> None:
 
 PLAYS = (
     names_come_and_go,
+    references_fill_an_item,
     xattrs_come_and_go,
     contents_change,
     compressed_contents_change,
