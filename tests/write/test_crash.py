@@ -80,8 +80,8 @@ def noise(size: int, seed: object) -> bytes:
 
 
 def add(editor: Editor) -> None:
-    for number in range(30):
-        editor.make(b"small%d" % number, noise(number * 300, number))
+    for number in range(12):
+        editor.make(b"small%d" % number, noise(number * 700, number))
     editor.make(b"large", noise(3 * MIB + 5, "large"))
     editor.make(b"text", b"extent page cache shared " * 40000, Compression.ZSTD)
 
@@ -92,7 +92,7 @@ def share_and_rewrite(editor: Editor) -> None:
     clone = editor.make(b"clone", b"")
     clone_range(files, large, 0, 0, files, clone, 0, editor.plain)
     contents.write(files, large, 70000, noise(100_000, "rewritten"), editor.plain)
-    contents.truncate(files, names.find_inode(files, TOP, b"small20"), 10, editor.plain)
+    contents.truncate(files, names.find_inode(files, TOP, b"small11"), 10, editor.plain)
 
 
 def snapshot_and_change(editor: Editor) -> None:
@@ -103,7 +103,7 @@ def snapshot_and_change(editor: Editor) -> None:
 
 
 def delete(editor: Editor) -> None:
-    for name in (b"large", b"text", *(b"small%d" % number for number in range(0, 30, 2))):
+    for name in (b"large", b"text", *(b"small%d" % number for number in range(0, 12, 2))):
         names.unlink(editor.files, TOP, name)
     subvolumes.delete(editor.files, TOP, b"snapshot")
 
@@ -126,7 +126,7 @@ def written_by_the_kernel(directory: str, profile: str, metadata: str) -> Sequen
         fill = Filler(top)
         nocow(fill)
         kernel.set_compression(fill.mkdir(b"compressed"), "zstd")
-        for number in range(20):
+        for number in range(8):
             fill.write(b"plain/file-%02d" % number, fill.noise(number * 3000))
             fill.write(b"compressed/file-%02d" % number, fill.text(number * 1000))
         kernel.create_snapshot(fill.path(b""), fill.path(b"before"), read_only=True)
@@ -244,7 +244,7 @@ def test_every_state_is_clean_and_old_or_new(
         for state in crashes(dict(enumerate(copies, 1)), (everything_new, superblocks), shuffled=2):
             if state.epoch or state.done in (None, len(everything_new)):
                 seen[state] = held(copies)
-            if (commit, *state) in ((3, 0, len(everything_new) // 2), (2, 1, len(superblocks) // 2)):
+            if (commit, *state) == (2, 1, len(superblocks) // 2):
                 judge(copies, str(tmp_path / f"mounted {state}"))
         new = held(copies)
         assert new.generation == old.generation + 1
