@@ -83,7 +83,11 @@ class Dedupe:
         prints = np.fromiter(map(xxh3_64_intdigest, sectors), np.uint64, len(sectors))
         per_window = max(_WINDOW // step, 1)
         repeated = _repeated_later(prints, per_window)
-        known = self._holds(prints).tolist()
+        held = self._holds(prints)
+        if not held.any() and not repeated.any():
+            self._learn(prints, store(data))
+            return
+        known = held.tolist()
         at = done = 0  # sectors in [done, at) wait to be stored
 
         def store_waiting() -> None:
@@ -153,8 +157,10 @@ class Dedupe:
             entries["fingerprint"] = prints[first : first + count]
             entries["logical"], entries["generation"] = extent.disk_bytenr, extent.generation
             entries["sectors"], entries["sector"] = count, np.arange(count)
-            entries = entries[~self._holds(entries["fingerprint"])][::-1]  # of two for one slot, the latter stays
-            self._table[self._slots(entries["fingerprint"])] = entries
+            slots = self._slots(entries["fingerprint"])
+            there = self._table[slots]
+            new = (there["fingerprint"] != entries["fingerprint"]) | (there["sectors"] == 0)
+            self._table[slots[new][::-1]] = entries[new][::-1]  # of two for one slot, the latter stays
             first += count
 
     def _find(self, fingerprint: int, kind: int) -> _Known | None:
@@ -241,6 +247,8 @@ class Dedupe:
 
 def _repeated_later(prints: Fingerprints, per_window: int) -> NDArray[np.bool_]:
     """Return which of *prints* come again in a later window of so many."""
+    if len(prints) <= per_window:
+        return np.zeros(len(prints), np.bool_)
     order = np.argsort(prints, kind="stable")
     ordered, windows = prints[order], order // per_window
     again = (ordered[1:] == ordered[:-1]) & (windows[1:] != windows[:-1])
