@@ -69,6 +69,7 @@ class _Walk:
         self._top, self._sectorsize, self._warn = top, sectorsize, warn
         self._owner, self._latest, self._without = selection.owner, selection.latest, selection.without
         self._one_filesystem = selection.one_filesystem
+        self._inos_without = {ino for _, ino in selection.without}
         self._patterns = [_parts(pattern) for pattern in selection.exclude]
         self._first_names: dict[Identity, bytes] = {}
         self._at = b""  # the path that is being read
@@ -185,16 +186,16 @@ class _Walk:
     def _regular(self, fd: int) -> Entry | None:
         """Return the entry of a regular file, None when it is to be left out."""
         found = statx(b"", fd)
+        size, dense = found.size, found.blocks * _BLOCK >= found.size
         if not stat.S_ISREG(found.mode):
             raise self._changed("is no regular file any more")
         if found.nlink > 1:
             further = self._further_name(found)
             if further:
                 return further
-        if self._without and (found.dev, found.ino) in self._without:
+        if found.ino in self._inos_without and (found.dev, found.ino) in self._without:
             self._warn(f"{self._name()} is left out: it is what is being written")
             return None
-        size, dense = found.size, found.blocks * _BLOCK >= found.size
         pieces: Pieces = ()
         if not dense:
             pieces = self._ranges(fd, _data_ranges(fd, size, self._sectorsize))
