@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import stat
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,8 +28,10 @@ from btrimg.write.uuids import seeded
 from .test_data import content
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+    from btrimg.write.transaction import Transaction
 
 pytestmark = [pytest.mark.progs, pytest.mark.kernel]
 
@@ -36,40 +39,48 @@ TOP, ROOT_INO = 5, 256
 SIZES = (1, 100, 2048, 2049, 4095, 4096, 4097, 20_000, 131_072, 131_073, 400_000)
 
 
+@contextmanager
+def making(outputs: Sequence[str], **choices: Any) -> Iterator[tuple[Transaction, DataSink, Files]]:
+    """Give the first transaction of a new filesystem, a sink for it, and the files of its top-level subvolume."""
+    uuids = seeded(b"stored")
+    options = new_options([160 * MIB] * len(outputs), uuids, **choices)
+    with fresh_devices(outputs, [device.size for device in options.devices]) as fresh:
+        warned: list[str] = []
+        txn = make_filesystem(options, fresh.devices, fresh.sink, now=Timespec(1, 2), uuids=uuids, warn=warned.append)
+        with closing(DataSink(txn)) as sink:
+            yield txn, sink, Files(txn, TOP)
+        assert warned == []
+
+
+def put(top: Files, name: bytes, data: bytes, storage: fileextents.Storage, flags: int = 0) -> None:
+    """Make a file that is *data*."""
+    inline = storage.inline(data, flags)
+    pieces = [(0, inline)] if inline else storage.store(data, 0, flags)
+    ino = top.new_ino()
+    nbytes = fileextents.lay(top, ino, len(data), pieces)
+    inodes.create(top, stat.S_IFREG | 0o644, ino=ino, size=len(data), nbytes=nbytes, flags=flags)
+    names.enter(top, ROOT_INO, name, ino, FileType.REG_FILE)
+
+
 def stored(outputs: Sequence[str], *, sharing: bool = False, **choices: Any) -> dict[bytes, bytes]:
     """Make a filesystem of files compressed in every way and not at all, with and without checksums; give them.
 
     Half of them are in a second commit, and contents come again.
     """
-    uuids, rng = seeded(b"stored"), random.Random(3)
-    options = new_options([160 * MIB] * len(outputs), uuids, **choices)
+    rng = random.Random(3)
     files: dict[bytes, bytes] = {}
-    with fresh_devices(outputs, [device.size for device in options.devices]) as fresh:
-        warned: list[str] = []
-        txn = make_filesystem(options, fresh.devices, fresh.sink, now=Timespec(1, 2), uuids=uuids, warn=warned.append)
-        sink = DataSink(txn)
+    with making(outputs, **choices) as (txn, sink, top):
         sink.sharing = sharing
-        top = Files(txn, TOP)
         for number in range(60):
             kinds = [rng.choice(["noise", "text", "zeros"]) for _ in range(1 + number % 3)]
             data = content(kinds, [rng.choice(SIZES) for _ in kinds], number % 5)
-            name = b"%d" % number
-            flags = InodeFlag.NODATASUM if number % 11 == 5 else 0
-            storage = fileextents.Storage(
-                sink, compression=list(Compression)[number % 4], pieces=1 + (number % 13 == 9)
-            )
-            inline = storage.inline(data, flags)
-            pieces = [(0, inline)] if inline else storage.store(data, 0, flags)
-            ino = top.new_ino()
-            nbytes = fileextents.lay(top, ino, len(data), pieces)
-            inodes.create(top, stat.S_IFREG | 0o644, ino=ino, size=len(data), nbytes=nbytes, flags=flags)
-            names.enter(top, ROOT_INO, name, ino, FileType.REG_FILE)
-            files[name] = data
+            compression, pieces = list(Compression)[number % 4], 1 + (number % 13 == 9)
+            storage = fileextents.Storage(sink, compression=compression, pieces=pieces)
+            files[b"%d" % number] = data
+            put(top, b"%d" % number, data, storage, InodeFlag.NODATASUM if number % 11 == 5 else 0)
             if number == 30:
                 txn.commit()
         txn.commit()
-        sink.close()
-        assert warned == []
     return files
 
 
@@ -110,3 +121,31 @@ def test_sharing_takes_less_space_and_the_same_bytes_make_the_same_image(tmp_pat
     assert used[0] - used[1] > MIB
     with open(images[1], "rb") as one, open(images[2], "rb") as other:
         assert one.read() == other.read()
+
+
+def test_what_no_file_uses_is_given_back_and_not_shared(tmp_path: Path) -> None:
+    image, data = str(tmp_path / "1.img"), random.Random(1).randbytes(50_000)
+    with making([image]) as (txn, sink, top):
+        sink.sharing = True
+        storage = fileextents.Storage(sink)
+        put(top, b"first", data, storage)
+        txn.commit()
+        names.unlink(top, ROOT_INO, b"first")
+        put(top, b"second", data, storage)  # before a commit has freed the extent of the first one
+        txn.commit()
+        kept = fileextents.rows(top, names.find_inode(top, ROOT_INO, b"second"), 0, 1)[0]
+        assert kept.extent
+        assert kept.extent.generation == 1
+        names.unlink(top, ROOT_INO, b"second")
+        txn.commit()
+        put(top, b"third", data, storage)
+        put(top, b"fourth", data, storage)
+        names.unlink(top, ROOT_INO, b"third")
+        sink.store(random.Random(2).randbytes(70_000))  # for no file at all
+        txn.commit()
+    assert complaints([image]) == []
+    with open_image([image]) as opened:
+        assert read(opened.open(b"/fourth"), 0, len(data)) == data
+        extents = opened.extents()
+        assert extents.extent_length.tolist() == [13 * 4096]
+        assert extents.generation.tolist() == [4]
