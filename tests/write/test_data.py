@@ -183,6 +183,26 @@ def test_neighbours_are_written_at_once(csum_type: CsumType) -> None:
     sink.close()
 
 
+@given(st.lists(st.integers(1, 30_000), max_size=12), SECTORSIZES, st.booleans(), st.sampled_from((1 << 40, 70_000, 1)))
+def test_contents_stored_together_lie_side_by_side(
+    lengths: list[int], sectorsize: int, nodatasum: bool, gap: int
+) -> None:
+    memory = Memory(sectorsize, gap=gap)
+    sink = sink_of(memory)
+    contents = [random.Random(length).randbytes(length) for length in lengths]
+    placed = sink.store_all(contents, nodatasum=nodatasum)
+    sink.flush()
+    assert [tuple(run) for runs in placed for run in runs] == memory.taken
+    for data, runs in zip(contents, placed, strict=True):
+        whole = b"".join(memory.read(*run) for run in runs)
+        assert whole == data.ljust(round_up(len(data), sectorsize), b"\0")
+    sectors = sum(length for _, length in memory.taken) // sectorsize
+    assert len(memory.sums()) == (0 if nodatasum else sectors)
+    if gap == 1 << 40:
+        assert len(memory.written) == bool(lengths)
+    sink.close()
+
+
 def test_data_with_and_without_checksums_alternate() -> None:
     memory = Memory()
     sink = sink_of(memory)
