@@ -49,6 +49,7 @@ _SUBVOL_CREATE, _SNAP_DESTROY, _SNAP_CREATE_V2 = 0x5000940E, 0x5000940F, 0x50009
 _DEFAULT_SUBVOL = 0x40089413
 _FS_INFO = 0x8400941F
 _GET_SUBVOL_INFO = 0x81F8943C
+_SET_RECEIVED = 0xC0C89425
 _SUBVOL_RDONLY = 1 << 1
 
 # include/uapi/linux/falloc.h
@@ -276,6 +277,13 @@ def set_default_subvolume(path: str | bytes, subvolume: int) -> None:
     """Make *subvolume* the one that a mount without options shows."""
     with opened(path) as fd:
         fcntl.ioctl(fd, _DEFAULT_SUBVOL, struct.pack("=Q", subvolume))
+
+
+def set_received(path: str | bytes, uuid: bytes, transid: int, seconds: int) -> None:
+    """Mark the subvolume at *path* as received from one with *uuid*, which was sent at *transid* and *seconds*."""
+    args = struct.pack("=16sQQQI4xQI4xQ128x", uuid, transid, 0, seconds, 0, 0, 0, 0)
+    with opened(path) as fd:
+        fcntl.ioctl(fd, _SET_RECEIVED, bytearray(args))
 
 
 def subvolume_info(path: str | bytes) -> SubvolumeInfo:

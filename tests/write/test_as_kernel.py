@@ -19,7 +19,7 @@ from btrimg.ondisk.constants import U64_MAX, Compression, InodeFlag, ItemType, T
 from btrimg.ondisk.extents import FileExtent
 from btrimg.ondisk.inodes import DirItem, Timespec
 from btrimg.ondisk.items import parse
-from btrimg.ondisk.roots import RootItem
+from btrimg.ondisk.roots import RootItem, UuidSubvolume, uuid_key
 from btrimg.volume.sink import DeviceSink
 from btrimg.write import contents, inodes, moves, names, reflink, subvolumes, xattrs
 from btrimg.write.begin import begin
@@ -119,6 +119,12 @@ class Kernel:
 
     def rename_subvolume(self, old: bytes, new: bytes) -> None:
         os.rename(self.path(old), self.path(new))
+
+    def set_read_only(self, path: bytes) -> None:
+        kernel.run("btrfs", "property", "set", os.fsdecode(self.path(path)), "ro", "true")
+
+    def receive(self, path: bytes, uuid: bytes) -> None:
+        kernel.set_received(self.path(path), uuid, 77, 1_500_000_000)
 
     def set_default(self, path: bytes) -> None:
         kernel.set_default_subvolume(self._top, kernel.subvolume_id(self.path(path)))
@@ -228,6 +234,15 @@ class Ours:
     def rename_subvolume(self, old: bytes, new: bytes) -> None:
         subvolumes.rename(*self._place(old), *self._place(new))
 
+    def set_read_only(self, path: bytes) -> None:
+        subvolumes.set_read_only(self._txn, self._directory(path)[0].id, read_only=True)
+
+    def receive(self, path: bytes, uuid: bytes) -> None:
+        number = self._directory(path)[0].id
+        self._txn.change_root(number, received_uuid=uuid, stransid=77, stime=Timespec(1_500_000_000, 0))
+        key = uuid_key(uuid, ItemType.UUID_KEY_RECEIVED_SUBVOL)
+        self._txn.tree(TreeId.UUID_TREE).put(key, UuidSubvolume(number).pack())
+
     def set_default(self, path: bytes) -> None:
         subvolumes.set_default(self._txn, self._directory(path)[0].id)
 
@@ -270,7 +285,8 @@ class Dump:
                     self.items[1, key.objectid, key.type, offset] = self._records(key.type, payload)
             for key, payload in image.tree(TreeId.UUID_TREE).items():
                 uuid = key.objectid.to_bytes(8, "little") + key.offset.to_bytes(8, "little")
-                self.items[9, self._uuids.get(uuid, -1), key.type, 0] = [payload]
+                number = self._uuids.setdefault(uuid, len(self._uuids))
+                self.items[9, number, key.type, 0] = [{"subvolumes": payload}]
 
     def _records(self, key_type: int, payload: bytes) -> list[Any]:
         value = parse(key_type, payload)
@@ -287,9 +303,19 @@ class Dump:
             fields["ram_bytes"] = logical and fields["ram_bytes"]  # of a hole: its length before it was cut
             fields["disk_bytenr"] = logical and self._extents.setdefault(logical, len(self._extents) + 1)
         if isinstance(record, RootItem):
-            for name in ("bytenr", "bytes_used", "level", "generation_v2", "ctransid", "otransid", "last_snapshot"):
+            for name in (
+                "bytenr",
+                "bytes_used",
+                "level",
+                "generation_v2",
+                "ctransid",
+                "otransid",
+                "last_snapshot",
+                "rtransid",
+                "rtime",
+            ):
                 fields.pop(name)
-            for name in ("uuid", "parent_uuid"):
+            for name in ("uuid", "parent_uuid", "received_uuid"):
                 fields[name] = self._uuids.setdefault(fields[name], len(self._uuids))
             # Linux adds ROOT_ITEM_INIT to what mkfs.btrfs left without it.
             fields["inode"] = fields["inode"].replace(flags=InodeFlag.ROOT_ITEM_INIT)
@@ -484,6 +510,13 @@ def subvolumes_come_and_go(side: Any) -> None:
     side.snapshot(b"one/rw", b"again", read_only=False)
     side.rename_subvolume(b"dir/two", b"one/nested/two")
     side.rename_subvolume(b"one/rw", b"one/rw2")
+    side.subvolume(b"received")
+    side.receive(b"received", b"received from it")
+    side.set_read_only(b"received")
+    side.snapshot(b"received", b"received-ro", read_only=True)
+    side.snapshot(b"received", b"received-rw", read_only=False)
+    side.snapshot(b"received", b"received-gone", read_only=True)
+    side.delete_subvolume(b"received-gone")
     side.set_default(b"again")
     side.subvolume(b"doomed")
     side.make(b"doomed/file")
