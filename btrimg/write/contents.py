@@ -127,7 +127,10 @@ def _zero(files: Files, ino: int, start: int, end: int, storage: Storage) -> int
 
 
 def truncate(files: Files, ino: int, size: int, storage: Storage) -> None:
-    """Make a file *size* bytes long; what is preallocated behind its end goes, unless it grows (``btrfs_setsize``)."""
+    """Make a file *size* bytes long; what is preallocated behind its end goes, unless it grows (``btrfs_setsize``).
+
+    Its times change if its size does.
+    """
     item = regular(files, ino)
     check_range(size, 0)
     if size <= item.size:
@@ -137,7 +140,10 @@ def truncate(files: Files, ino: int, size: int, storage: Storage) -> None:
         nbytes = item.nbytes + _put(files, ino, 0, data, size, storage, may_be_inline=True)
     else:
         nbytes = item.nbytes + expand(files, ino, size, storage)
-    touch(files, ino, size=size, nbytes=nbytes)
+    if size == item.size:
+        inodes.change(files, ino, nbytes=max(nbytes, 0))
+    else:
+        touch(files, ino, size=size, nbytes=nbytes)
 
 
 def _shrink(files: Files, ino: int, size: int, storage: Storage) -> int:
@@ -161,11 +167,12 @@ def _shrink(files: Files, ino: int, size: int, storage: Storage) -> int:
 def punch(files: Files, ino: int, offset: int, length: int, storage: Storage) -> None:
     """Make a hole of *length* bytes at *offset*; the size of the file stays (``btrfs_punch_hole``).
 
-    Whole sectors are given back, also behind the end of the file; in others the bytes become zeros.
+    Whole sectors are given back, also behind the end of the file; in others the bytes become zeros. Where there is
+    nothing but a hole, nothing changes.
     """
     item = regular(files, ino)
     end = check_range(offset, length)
-    if not length:
+    if not length or all(row.kind == "hole" for row in rows(files, ino, offset, end)):
         return
     first, last = round_up(offset, files.sectorsize), round_down(end, files.sectorsize)
     nbytes = item.nbytes
