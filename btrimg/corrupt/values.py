@@ -151,7 +151,7 @@ class Values:
         parts: list[int | None] = [None, None, None]
         for position, (word, name) in enumerate(zip(words, names, strict=False)):
             if word != "*":
-                is_hash = position == 2 and ":" in word
+                is_hash = position == 2 and len(split_outside(word, ":")) > 1
                 parts[position] = self._hash(word) if is_hash else self.number(word, name) % (1 << 64)
         if (parts[1] or 0) > KEY_MAX.type:
             raise ValueError(f"{text!a}: {parts[1]} does not fit the 8 bits of a key type")

@@ -35,6 +35,7 @@ def rich(directory: str) -> Sequence[str]:
     with kernel.mount(live, options=[*STEADY, *NEW_CACHE]) as top:
         populate(top, steady=True)
         fill = Filler(top, steady=True)
+        most_sums(fill)
         kernel.run("btrfs", "quota", "enable", top)
         kernel.run("btrfs", "quota", "rescan", "--wait", top)  # that of "enable", which knows no groups of groups
         kernel.run("btrfs", "qgroup", "create", "1/100", top)
@@ -43,6 +44,13 @@ def rich(directory: str) -> Sequence[str]:
         kernel.run("btrfs", "qgroup", "limit", "64M", "1/100", top)
         kernel.run("btrfs", "quota", "rescan", "--wait", top)
         return _with_orphan(fill, live, directory)
+
+
+def most_sums(fill: Filler) -> None:
+    """Write what has as many checksums as fit into one item, and between what is preallocated, beside no others."""
+    most = (4096 - 101 - 2 * 25) // 4 - 1  # nodesize, header, slots; fs/btrfs/file-item.c MAX_CSUM_ITEMS
+    kernel.fallocate(fill.path(b"most-sums"), 0, 0, (most + 2) * BLOCK)
+    fill.write(b"most-sums", fill.noise(most * BLOCK), BLOCK)
 
 
 def raid(directory: str) -> Sequence[str]:
