@@ -40,6 +40,7 @@ _MIXED = BlockGroup.DATA | BlockGroup.METADATA
 _LARGE = 50 * GIB  # a filesystem above gets larger chunks of metadata (calc_chunk_size in fs/btrfs/space-info.c)
 _LONGEST_STRIPE = GIB
 _LEAST_CHUNK, _LEAST_STRIPE = 4 * MIB, MIB
+_SHARES = 8  # of the smallest device: two copies for each of three kinds fit it
 _MOST_SYSTEM_DEVICES = 58  # BTRFS_MAX_DEVS_SYS_CHUNK: the superblock must have room for a second chunk
 _ENTRY_SIZE = DiskKey.SIZE + Chunk.SIZE  # in the superblock, without its stripes
 
@@ -137,8 +138,11 @@ class DeviceSpace:
         """Return what is to stand in the superblocks: every system chunk, with its key."""
         return self._array
 
-    def plan(self, chunk_type: int) -> Plan | None:
-        """Return the chunk of that type that would be made next, None when there is no room for any."""
+    def plan(self, chunk_type: int, longest: int = U64_MAX) -> Plan | None:
+        """Return the chunk of that type that would be made next, None when there is no room for any.
+
+        No stripe is above *longest* bytes.
+        """
         bits = chunk_type & PROFILE_MASK
         profile, doubled = profile_of(bits), _stripes_of_device(bits)
         writable = [devid for devid in self.items if self.writable(devid)]
@@ -152,9 +156,14 @@ class DeviceSpace:
             return None
         columns = data_columns(count * doubled, profile)
         available = round_down(-rooms[count - 1].minus_length // doubled, STRIPE_LEN)
-        length = min(available, _wanted(chunk_type, columns, total))
+        length = min(available, _wanted(chunk_type, columns, total), longest)
         places = [(room.devid, room.physical + n * length) for room in rooms[:count] for n in range(doubled)]
         return Plan(chunk_type, length * columns, length, tuple(places))
+
+    def fair_stripe(self) -> int:
+        """Return how long stripes may be if the smallest device, too, is to have part in chunks of each kind."""
+        smallest = min((item.total_bytes for devid, item in self.items.items() if self.writable(devid)), default=0)
+        return max(round_down(smallest // _SHARES, MIB), _LEAST_CHUNK)
 
     def _most_devices(self, chunk_type: int) -> int:
         """Return over how many devices the item of a chunk may lead: it must fit a leaf, and the superblock."""

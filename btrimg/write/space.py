@@ -141,10 +141,13 @@ class Space:
         return blocks
 
     def provide(self, kind: BlockGroup) -> None:
-        """Make a chunk for DATA, METADATA or SYSTEM if there is none that can be written to; may raise NoSpaceError."""
+        """Make a chunk for DATA, METADATA or SYSTEM if there is none that can be written to; may raise NoSpaceError.
+
+        It leaves room for those of the other kinds on every device, however small one is beside the others.
+        """
         pool = next(pool for pool in self._pools if pool.kind == kind)
         if not pool.groups:
-            self._grow(pool, self._volume.nodesize)
+            self._grow(pool, self._volume.nodesize, self._devices.fair_stripe())
 
     def release(self, logical: int, length: int) -> None:
         """Release bytes that an extent or tree block took; they are not given out again before :meth:`committed`.
@@ -284,17 +287,20 @@ class Space:
         for pool in self._pools:
             pool.forget()
 
-    def _plan(self, chunk_type: int) -> Plan | None:
+    def _plan(self, chunk_type: int, longest: int = U64_MAX) -> Plan | None:
         """Return the chunk that would be made next, on devices that were lengthened if need be and if they can be."""
-        plan = self._devices.plan(chunk_type)
+        plan = self._devices.plan(chunk_type, longest)
         while plan is None and self.lengthen():
-            plan = self._devices.plan(chunk_type)
+            plan = self._devices.plan(chunk_type, longest)
         return plan
 
-    def _grow(self, pool: _Pool, wanted: int) -> None:
-        """Make a chunk for a pool; raise NoSpaceError, which tells of the *wanted* bytes, when there is no room."""
+    def _grow(self, pool: _Pool, wanted: int, longest: int = U64_MAX) -> None:
+        """Make a chunk for a pool; raise NoSpaceError, which tells of the *wanted* bytes, when there is no room.
+
+        No stripe is above *longest* bytes.
+        """
         chunk_type = self._policy.type_of(pool.kind)
-        plan = self._plan(chunk_type)
+        plan = self._plan(chunk_type, longest)
         if plan is None:
             raise self._devices.full(chunk_type, wanted)
         behind = self._groups[-1].chunk.end if self._groups else _FIRST_CHUNK

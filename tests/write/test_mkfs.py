@@ -17,7 +17,7 @@ from support.kernel import run
 
 from btrimg.errors import OptionError
 from btrimg.filesystem.image import open_image
-from btrimg.ondisk.constants import CompatRo, Incompat, ItemType, TreeId
+from btrimg.ondisk.constants import BlockGroup, CompatRo, Incompat, ItemType, TreeId
 from btrimg.ondisk.inodes import Timespec
 from btrimg.ondisk.items import parse
 from btrimg.volume.fresh import fresh_devices
@@ -220,6 +220,17 @@ def test_the_smallest_devices_that_are_accepted_are_large_enough(
     outputs = [str(tmp_path / f"{number}.img") for number in range(1, count + 1)]
     least = minimum_size(new_options([1 << 40] * count, seeded(b""), **choices))
     make(outputs, [least] * count, **choices)
+    assert complaints_of_btrimg(outputs) == []
+
+
+def test_a_small_device_beside_large_ones_has_part_in_all(tmp_path: Path) -> None:
+    """A tenth of the whole, as much as the kernel gives to a chunk, would take all of the small device."""
+    outputs = [str(tmp_path / f"{number}.img") for number in (1, 2, 3)]
+    make(outputs, [1000 * MIB, 64 * MIB, 1000 * MIB], data="raid1c3", metadata="raid1c3")
+    with open_image(outputs) as image:
+        chunks = {chunk.type & 7: [stripe.devid for stripe in chunk.stripes] for chunk in image.volume.chunk_map}
+    assert chunks.keys() == {BlockGroup.DATA, BlockGroup.METADATA, BlockGroup.SYSTEM}
+    assert all(sorted(devids) == [1, 2, 3] for devids in chunks.values())
     assert complaints_of_btrimg(outputs) == []
 
 
