@@ -6,12 +6,13 @@ the INODE_REF or INODE_EXTREF by which the inode knows the name. The directory's
 
 from __future__ import annotations
 
+import stat
 from typing import TYPE_CHECKING, TypeVar
 
 from btrimg.errors import CorruptError, RefusedError
 from btrimg.filesystem.namei import Link
 from btrimg.ondisk.blocks import Header, Item, Key
-from btrimg.ondisk.constants import Incompat, ItemType
+from btrimg.ondisk.constants import FileType, Incompat, ItemType
 from btrimg.ondisk.csum import extref_hash, name_hash
 from btrimg.ondisk.inodes import DirItem, InodeExtref, InodeItem, InodeRef
 from btrimg.ondisk.items import records_of
@@ -24,6 +25,17 @@ if TYPE_CHECKING:
     from btrimg.trees.tree import Tree
 
     R = TypeVar("R", bound=Record)
+
+#: What a directory entry says of an inode, by the type in its mode.
+FILE_TYPES: dict[int, FileType] = {
+    stat.S_IFREG: FileType.REG_FILE,
+    stat.S_IFDIR: FileType.DIR,
+    stat.S_IFCHR: FileType.CHRDEV,
+    stat.S_IFBLK: FileType.BLKDEV,
+    stat.S_IFIFO: FileType.FIFO,
+    stat.S_IFSOCK: FileType.SOCK,
+    stat.S_IFLNK: FileType.SYMLINK,
+}
 
 
 def inode_key(ino: int) -> Key:

@@ -32,16 +32,6 @@ if TYPE_CHECKING:
 
     from btrimg.filesystem.image import Image
 
-_FILE_TYPES = {
-    stat.S_IFREG: FileType.REG_FILE,
-    stat.S_IFDIR: FileType.DIR,
-    stat.S_IFCHR: FileType.CHRDEV,
-    stat.S_IFBLK: FileType.BLKDEV,
-    stat.S_IFIFO: FileType.FIFO,
-    stat.S_IFSOCK: FileType.SOCK,
-    stat.S_IFLNK: FileType.SYMLINK,
-}
-
 
 def replay_log(image: Image) -> None:
     """Make *image* show its files as the kernel would after replaying the log tree.
@@ -218,7 +208,7 @@ class _Replay:
 
     def _add_entry(self, ino: int, link: Link) -> None:
         mode = InodeItem.unpack(self._tree.get(names.inode_key(ino))).mode
-        file_type = _FILE_TYPES.get(stat.S_IFMT(mode), FileType.UNKNOWN)
+        file_type = names.FILE_TYPES.get(stat.S_IFMT(mode), FileType.UNKNOWN)
         where = DiskKey(*names.inode_key(ino))
         entry = DirItem(where, self._transid, 0, len(link.name), file_type, link.name, b"")
         names.add_entry(self._tree, link.parent, link.dir_index, entry)

@@ -6,26 +6,18 @@ import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from btrimg.errors import CorruptError, NotFoundError, RefusedError
-from btrimg.filesystem.edit_names import inode_key
+from btrimg.filesystem.edit_names import FILE_TYPES, inode_key
 from btrimg.ondisk.blocks import Key
-from btrimg.ondisk.constants import U64_MAX, FileExtentType, FileType, InodeFlag, ItemType
+from btrimg.ondisk.constants import U64_MAX, FileExtentType, InodeFlag, ItemType
 from btrimg.ondisk.extents import FileExtentInline
 from btrimg.ondisk.inodes import InodeItem, Timespec
 
 if TYPE_CHECKING:
+    from btrimg.ondisk.constants import FileType
     from btrimg.ondisk.record import Value
     from btrimg.write.files import Files
 
 PATH_MAX = 4096  #: include/uapi/linux/limits.h; with the NUL that ends a path
-FILE_TYPES: dict[int, FileType] = {
-    stat.S_IFREG: FileType.REG_FILE,
-    stat.S_IFDIR: FileType.DIR,
-    stat.S_IFCHR: FileType.CHRDEV,
-    stat.S_IFBLK: FileType.BLKDEV,
-    stat.S_IFIFO: FileType.FIFO,
-    stat.S_IFSOCK: FileType.SOCK,
-    stat.S_IFLNK: FileType.SYMLINK,
-}
 _TRANSID, _SIZE, _SEQUENCE = (InodeItem.places()[name].start for name in ("transid", "size", "sequence"))
 _COMPRESSED = InodeFlag.COMPRESS | InodeFlag.NOCOMPRESS
 
