@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from btrimg.write.transaction import Transaction
 
 LONGEST = 128 * MIB  #: bytes of the longest extent of plain data (fs/btrfs/fs.h ``BTRFS_MAX_EXTENT_SIZE``)
-#: Features that must be declared by who stores data so; zlib is part of the format.
+PIECE = 4 * MIB  #: bytes that are read and held at once
+# What the superblock has to say of compressed data; zlib is part of the format.
 _INCOMPAT = {int(Compression.LZO): int(Incompat.COMPRESS_LZO), int(Compression.ZSTD): int(Incompat.COMPRESS_ZSTD)}
 _REGULAR, _INLINE = int(FileExtentType.REGULAR), int(FileExtentType.INLINE)
-PIECE = 4 * MIB  #: bytes that are read and held at once
 
 
 class DataSink:
@@ -99,7 +99,8 @@ class DataSink:
         sectors allow; there are more where data are compressed, or where one does not fit into any run of free space.
         What is prepared is stored so, in one piece. Raises NoSpaceError.
         """
-        if type(data) is bytes and len(data) <= PIECE and not (compression or self.sharing or at or pieces > 1):
+        usual = at is None and pieces == 1 and not compression and not self.sharing
+        if usual and type(data) is bytes and len(data) <= PIECE:
             return self._store_whole(data, nodatasum=nodatasum)
         if isinstance(data, Prepared):
             placing = self._placing(at, pieces, nodatasum=nodatasum)
