@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _LOOK = 256  # entries after which what is pending is counted
 _MOST_PENDING = 100_000  # items, and names held back, that are kept in memory
-_MOST_EXTENTS = 100_000  # of data, new and not yet in the extent tree
+_MOST_EXTENTS = 50_000  # of data, new and not yet in the extent tree
 
 
 class Directory:

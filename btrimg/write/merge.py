@@ -98,12 +98,12 @@ def plan_merge(tree: OverlayTree, room: int, *, least: int = 0) -> Plan:
 
 
 class _Touched:
-    """An old block that changes[first:last] fall into."""
+    """An old block that changes[first:last] fall into; *parent* points to the block above, None for the root."""
 
     __slots__ = ("block", "children", "drafts", "first", "last", "parent", "pointer", "slot")
 
     def __init__(
-        self, pointer: Pointer, block: Block, parent: _Touched | None, slot: int, first: int, last: int
+        self, pointer: Pointer, block: Block, parent: Pointer | None, slot: int, first: int, last: int
     ) -> None:
         self.pointer, self.block, self.parent, self.slot = pointer, block, parent, slot
         self.first, self.last = first, last
@@ -131,7 +131,7 @@ class _Merge:
             for parent in levels[-1]:
                 for slot, first, last in self._parts(parent):
                     pointer = parent.block.child(slot, parent.pointer)
-                    child = _Touched(pointer, blocks.read(pointer), parent, slot, first, last)
+                    child = _Touched(pointer, blocks.read(pointer), parent.pointer, slot, first, last)
                     parent.children.append(child)
                     below.append(child)
             levels.append(below)
