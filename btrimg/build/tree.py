@@ -119,6 +119,9 @@ class TreeWriter:
     def _put(self, parent: Directory, name: bytes, entry: Entry) -> None:
         if parent.exists:
             self._enter(parent)
+        elif stat.S_ISREG(entry.mode) and entry.same_as is None and name not in parent.names:
+            self._put_first(parent, name, entry)
+            return
         found = self._found(parent, name)
         if found is None:
             names.check_name(name)
@@ -138,6 +141,15 @@ class TreeWriter:
         self._names_held += 1
         if entry.same_as is not None:
             self._kept.add((parent.ino, name))
+
+    def _put_first(self, parent: Directory, name: bytes, entry: Entry) -> None:
+        """Make a regular file in a new directory, which has no such name: what most entries are, without detours."""
+        names.check_name(name)
+        ino = self._new_ino()
+        flags = self._file_flags | compression_flags(entry) if entry.xattrs else self._file_flags
+        self._queue.add(ino, entry, self._compressions.get(flags) or self._compression(flags))
+        parent.names[name] = (ino, FileType.REG_FILE)
+        self._names_held += 1
 
     def _found(self, parent: Directory, name: bytes) -> tuple[int, FileType] | None:
         """Return the number and type of what is called *name*, None when there is nothing."""
