@@ -11,7 +11,7 @@ declared polynomial: the tests judge fastcrc by it, and it takes over where fast
 from __future__ import annotations
 
 import struct
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from btrimg.errors import UnsupportedError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 _U32_MAX = 0xFFFF_FFFF
+_TWO = struct.Struct("<QQ")
 
 
 @cache
@@ -70,9 +71,13 @@ def extent_data_ref_hash(root: int, objectid: int, offset: int) -> int:
     *root* is the tree's id, *objectid* the inode, *offset* the file offset in bytes less the offset into the
     extent: where that is negative, the kernel's u64 wraps. The halves overlap by one bit: the hash has 63.
     """
-    high = crc32c_raw(_U32_MAX, struct.pack("<Q", root))
-    low = crc32c_raw(_U32_MAX, struct.pack("<QQ", objectid, offset % (1 << 64)))
-    return (high << 31) ^ low
+    low = crc32c_raw(_U32_MAX, _TWO.pack(objectid, offset % (1 << 64)))
+    return _root_part(root) ^ low
+
+
+@lru_cache(1024)
+def _root_part(root: int) -> int:
+    return crc32c_raw(_U32_MAX, struct.pack("<Q", root)) << 31
 
 
 class CsumAlgorithm(NamedTuple):

@@ -239,7 +239,7 @@ def _inline_ref(use: Use, count: int) -> bytes:
 
 def _keyed_ref(use: Use, count: int) -> bytes:
     if use.type == ItemType.EXTENT_DATA_REF:
-        return ExtentDataRef(*use[1:], count).pack()
+        return ExtentDataRef.STRUCT.pack(*use[1:], count)
     return SharedDataRef(count).pack() if use.type == ItemType.SHARED_DATA_REF else b""
 
 

@@ -166,27 +166,28 @@ class _Merge:
 
     def _merge_leaf(self, touched: _Touched, keys: list[Key], payloads: list[bytes]) -> None:
         """Append the items of a leaf, with its changes made, to *keys* and *payloads*."""
-        block, slots = touched.block, touched.block.slots
-        slot, count = 0, len(touched.block)
-        for at in range(touched.first, touched.last):
-            key, payload = self._changes[at]
-            stop = bisect_left(slots, key, slot)
-            if stop > slot:
-                _copy(block, slot, stop, keys, payloads)
-            if stop == count:
-                self._append(self._changes[at : touched.last], keys, payloads)
-                return
-            there = slots[stop][:3] == key
-            slot = stop + there
-            if payload is not None:
-                keys.append(key)
-                payloads.append(payload)
-            if self._files and key[1] == ItemType.EXTENT_DATA:
-                self._extents.append(ExtentChange(key, block.payload(stop) if there else None, payload))
-        _copy(block, slot, count, keys, payloads)
+        block, slots, changes = touched.block, touched.block.slots, self._changes
+        slot, at = 0, touched.first
+        while at < touched.last:
+            stop = bisect_left(slots, changes[at][0], slot)
+            _copy(block, slot, stop, keys, payloads)
+            slot = stop
+            # Up to the next old item, changes have nothing to replace or delete.
+            new = at
+            at = bisect_left(changes, (slots[stop][:3],), at, touched.last) if stop < len(slots) else touched.last
+            self._append(changes[new:at], keys, payloads)
+            if at < touched.last and changes[at][0] == slots[stop][:3]:
+                key, payload = changes[at]
+                if payload is not None:
+                    keys.append(key)
+                    payloads.append(payload)
+                if self._files and key[1] == ItemType.EXTENT_DATA:
+                    self._extents.append(ExtentChange(key, block.payload(stop), payload))
+                slot, at = stop + 1, at + 1
+        _copy(block, slot, len(slots), keys, payloads)
 
     def _append(self, changes: Changes, keys: list[Key], payloads: list[bytes]) -> None:
-        """Append changes behind the last item of a leaf, where there is nothing to delete."""
+        """Append changes that stand where no item was: what they delete is not there."""
         new = [(key, payload) for key, payload in changes if payload is not None]
         keys += [key for key, _ in new]
         payloads += [payload for _, payload in new]
