@@ -14,10 +14,13 @@ export DEBIAN_FRONTEND := noninteractive
 # How many tests run beside each other.
 WORKERS ?= auto
 
-.PHONY: demo test lint format bench generate oracles clean
+.PHONY: demo fixtures test lint format bench generate oracles clean
 
 demo: $(READY) $(IMAGE)  ## Show what btrimg is for, on a small image
 	@$(BIN)/python fixtures/demo.py
+
+fixtures: $(READY)  ## Build the images of fixtures/gallery
+	@$(BIN)/python fixtures/make.py build/fixtures
 
 test: $(READY) oracles  ## Run every test that this machine can run
 	$(BIN)/pytest -n $(WORKERS) --junitxml=build/tests.xml
