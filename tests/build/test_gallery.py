@@ -19,7 +19,7 @@ from support.program import btrimg
 from support.truth import record
 
 from btrimg.build.image import Built, build_image
-from btrimg.build.recipe import Recipe, parse_recipe
+from btrimg.build.recipe import Recipe, load_recipe, parse_recipe
 from btrimg.filesystem.image import open_image
 
 if TYPE_CHECKING:
@@ -78,6 +78,21 @@ def test_an_image_of_the_gallery_is_clean_and_what_its_recipe_says(name: str, tm
             assert differences(facts_of(truth), Model(recipe).facts()) == {}
             live_on(top)
         assert complaints(devices) == []
+
+
+def test_one_byte_of_the_demo_has_one_device_offset_under_four_names(tmp_path: Path) -> None:
+    devices, _ = build(load_recipe(os.path.join(ROOT, "fixtures/demo.toml")), tmp_path, "demo")
+    places = (
+        ("/vm/disk.raw", 1064960),
+        ("/vm/clone.raw", 1064960),
+        ("/vm/part.raw", 81920),
+        ("/vm-monday/disk.raw", 1064960),
+    )
+    with open_image(devices) as image:
+        found = {image.open(path.encode()).resolve(offset).copies for path, offset in places}
+        ((copy,),) = found
+        with open(devices[0], "rb") as device:
+            assert os.pread(device.fileno(), 31, copy.physical) == b"written to disk.raw at 1064960\n"
 
 
 SHARED = """
