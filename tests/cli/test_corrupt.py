@@ -121,8 +121,8 @@ def test_an_image_in_use_is_not_changed_in_place(
         assert code == 2
         assert f"{copy} is attached to {device}" in said
         assert corrupt(device, "super/label=x", "--in-place")[0] == 0, "it is ours, and not mounted"
-    with image.mount(), open("/proc/mounts") as mounts:
-        device = next(line.split()[0] for line in mounts if "btrimg-mnt-" in line)
+    with image.mount() as top, open("/proc/mounts") as mounts:
+        device = next(line.split()[0] for line in mounts if line.split()[1] == top)
         code, _, said = corrupt(device, "super/label=x", "--in-place")
         assert code == 2
         assert f"{device} is mounted" in said

@@ -75,9 +75,7 @@ def verified(
 
 
 def assert_nothing_left(devices: Sequence[str]) -> None:
-    assert not writing.still_attached(devices)
-    with open("/proc/self/mountinfo", encoding="utf-8") as file:
-        assert "btrimg-verify-" not in file.read()
+    assert not writing.still_attached(devices), "what is mounted stays attached, too"
 
 
 @pytest.mark.parametrize("cell", variants(), ids=name_of)
