@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import UTC, datetime
 from typing import Any
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from btrimg.build import values
+from btrimg.build.filesystem import KEYS as KEYS_OF_FILESYSTEM
 from btrimg.build.filesystem import options_of
 from btrimg.build.grammar import VERBS
 from btrimg.build.readers import read_bytes, read_time
@@ -211,6 +213,23 @@ def test_bytes_that_are_no_text_are_told_with_their_line() -> None:
 def test_an_edit_of_an_image_makes_no_filesystem() -> None:
     with pytest.raises(RecipeError, match="'filesystem' is no part of a recipe: it has about and do"):
         parse_recipe(b"[filesystem]", "x.toml", is_edit=True)
+
+
+def test_the_examples_of_the_page_are_recipes() -> None:
+    page = os.path.join(os.path.dirname(__file__), "../../docs/recipes.md")
+    with open(page, encoding="utf-8") as file:
+        examples = re.findall(r"```toml\n(.*?)```", file.read(), re.DOTALL)
+    assert len(examples) >= 5
+    for example in examples:
+        assert operations(example)
+
+
+def test_the_page_names_every_verb_and_key() -> None:
+    page = os.path.join(os.path.dirname(__file__), "../../docs/recipes.md")
+    with open(page, encoding="utf-8") as file:
+        words = set(re.findall(r"[a-z][a-z-]*", " ".join(re.findall(r"`([^`]*)`", file.read()))))
+    known = VERBS.keys() | KEYS_OF_FILESYSTEM.keys() | {key for verb in VERBS.values() for key in verb.keys}
+    assert known - words == set()
 
 
 @given(st.binary(max_size=40))
