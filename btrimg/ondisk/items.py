@@ -77,7 +77,8 @@ def _file_extent(_records: Classes, _type: int, payload: bytes) -> Iterator[Reco
     yield (FileExtentInline if inline else FileExtent).unpack(payload)
 
 
-_INLINE_REFS: dict[int, type[Record]] = {
+#: What a backref inside an extent item is, by its type.
+INLINE_REFS: dict[int, type[Record]] = {
     ItemType.TREE_BLOCK_REF: InlineRef,
     ItemType.SHARED_BLOCK_REF: InlineRef,
     ItemType.EXTENT_OWNER_REF: InlineRef,
@@ -96,7 +97,7 @@ def _extent_item(_records: Classes, key_type: int, payload: bytes) -> Iterator[R
     if key_type == ItemType.EXTENT_ITEM and head.flags & ExtentFlag.TREE_BLOCK:
         yield TreeBlockInfo.unpack(payload, offset)
         offset += TreeBlockInfo.SIZE
-    while offset < len(payload) and (record := _INLINE_REFS.get(payload[offset])):
+    while offset < len(payload) and (record := INLINE_REFS.get(payload[offset])):
         yield record.unpack(payload, offset)
         offset += record.SIZE
 

@@ -23,7 +23,7 @@ from btrimg.ondisk.extents import (
     SharedDataRef,
     TreeBlockInfo,
 )
-from btrimg.ondisk.items import parse
+from btrimg.ondisk.items import INLINE_REFS, parse
 from btrimg.write.refs import Use
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class _Extent:
             if len(delta.counts) > _MANY:
                 self._keyed = dict(tree.items(Key(logical, ItemType.METADATA_ITEM + 1, 0), Key(logical, 255, U64_MAX)))
         self._flags |= ExtentFlag.FULL_BACKREF if delta.full else 0
-        self._size = ExtentItem.SIZE + len(self._info) + sum(_INLINE[use.type].SIZE for use in self._inline)
+        self._size = ExtentItem.SIZE + len(self._info) + sum(INLINE_REFS[use.type].SIZE for use in self._inline)
 
     def _read(self) -> None:
         try:
@@ -165,13 +165,13 @@ class _Extent:
                 self._inline[use] = count
             else:
                 del self._inline[use]
-                self._size -= _INLINE[use.type].SIZE
+                self._size -= INLINE_REFS[use.type].SIZE
         else:
             key, stored = self._find(use)
             count = stored + by
-            if not stored and self._size + _INLINE[use.type].SIZE <= self._layout.longest:
+            if not stored and self._size + INLINE_REFS[use.type].SIZE <= self._layout.longest:
                 self._inline[use] = count
-                self._size += _INLINE[use.type].SIZE
+                self._size += INLINE_REFS[use.type].SIZE
             elif count:
                 self._put(key, _keyed_ref(use, count))
             else:
@@ -208,14 +208,6 @@ class _Extent:
             self._keyed.pop(key, None)
             if payload is not None:
                 self._keyed[key] = payload
-
-
-_INLINE: dict[int, type[Record]] = {
-    ItemType.TREE_BLOCK_REF: InlineRef,
-    ItemType.SHARED_BLOCK_REF: InlineRef,
-    ItemType.EXTENT_DATA_REF: InlineDataRef,
-    ItemType.SHARED_DATA_REF: InlineSharedDataRef,
-}
 
 
 def _use_of(record: Record) -> tuple[Use, int]:
