@@ -280,7 +280,7 @@ def test_colours_are_shown_on_a_terminal_only(demo_image: str) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("btrimg re", "plain,resolve\n"),
+        ("btrimg res", "plain,resolve\n"),
         ("btrimg inspect dump-s", "plain,dump-super\n"),
         ("btrimg ls --rec", "plain,--recursive\n"),
         ("btrimg ls dis", "file,dis\n"),
