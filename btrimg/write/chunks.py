@@ -40,7 +40,10 @@ _MIXED = BlockGroup.DATA | BlockGroup.METADATA
 _LARGE = 50 * GIB  # a filesystem above gets larger chunks of metadata (calc_chunk_size in fs/btrfs/space-info.c)
 _LONGEST_STRIPE = GIB
 _LEAST_CHUNK, _LEAST_STRIPE = 4 * MIB, MIB
-_SHARES = 8  # of the smallest device: two copies for each of three kinds fit it
+#: A first chunk takes at most this part of the smallest device, so that two copies for each of three kinds fit it.
+#: That of data is made last and may be large: beside one of 256 MiB, the kernel's own of 1 GiB left a full balance no
+#: room in one of eight runs (five devices of 2 GiB, raid1c4); beside one of 1 GiB, as of mkfs.btrfs, in none of 64.
+_SHARES = {BlockGroup.SYSTEM: 8, BlockGroup.METADATA: 8, BlockGroup.DATA: 2}
 _MOST_SYSTEM_DEVICES = 58  # BTRFS_MAX_DEVS_SYS_CHUNK: the superblock must have room for a second chunk
 _ENTRY_SIZE = DiskKey.SIZE + Chunk.SIZE  # in the superblock, without its stripes
 
@@ -160,10 +163,10 @@ class DeviceSpace:
         places = [(room.devid, room.physical + n * length) for room in rooms[:count] for n in range(doubled)]
         return Plan(chunk_type, length * columns, length, tuple(places))
 
-    def fair_stripe(self) -> int:
-        """Return how long stripes may be if the smallest device, too, is to have part in chunks of each kind."""
+    def fair_stripe(self, kind: BlockGroup) -> int:
+        """Return how long stripes of *kind* may be if the smallest device, too, is to have part in chunks of each."""
         smallest = min((item.total_bytes for devid, item in self.items.items() if self.writable(devid)), default=0)
-        return max(round_down(smallest // _SHARES, MIB), _LEAST_CHUNK)
+        return max(round_down(smallest // _SHARES[kind], MIB), _LEAST_CHUNK)
 
     def _most_devices(self, chunk_type: int) -> int:
         """Return over how many devices the item of a chunk may lead: it must fit a leaf, and the superblock."""

@@ -147,7 +147,7 @@ class Space:
         """
         pool = next(pool for pool in self._pools if pool.kind == kind)
         if not pool.groups:
-            self._grow(pool, self._volume.nodesize, self._devices.fair_stripe())
+            self._grow(pool, self._volume.nodesize, self._devices.fair_stripe(kind))
 
     def release(self, logical: int, length: int) -> None:
         """Release bytes that an extent or tree block took; they are not given out again before :meth:`committed`.

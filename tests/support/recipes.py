@@ -81,9 +81,8 @@ def recipes(draw: Draw) -> tuple[str, int, Model]:
     if "^no-holes" in features and "^block-group-tree" not in features:
         features.append("^block-group-tree")
     table = {
-        # On less, a full balance by the kernel finds no room now and then. On 512 MiB mkfs.btrfs fared the same; on
-        # 2 GiB (five devices, raid1c4 and raid1c3, nodes of 64 KiB) only our images did, which is not explained.
-        "size": '"8G"',
+        # On 512 MiB, a full balance of blocks of 64 KiB in three copies finds no room, after mkfs.btrfs neither.
+        "size": '"2G"',
         "devices": str(devices),
         "data": f'"{profile}"',
         "metadata": f'"{"raid1c3" if devices > 3 else "dup" if devices == 1 else "raid1"}"',

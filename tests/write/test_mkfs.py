@@ -234,6 +234,16 @@ def test_a_small_device_beside_large_ones_has_part_in_all(tmp_path: Path) -> Non
     assert complaints_of_btrimg(outputs) == []
 
 
+def test_the_first_chunk_of_data_is_as_large_as_the_kernel_makes_it(tmp_path: Path) -> None:
+    """A tenth of the whole; beside a smaller one, what the kernel makes next leaves a full balance no room."""
+    outputs = [str(tmp_path / f"{number}.img") for number in range(5)]
+    make(outputs, [2048 * MIB] * 5, data="raid1c4", metadata="raid1c3", nodesize=65536)
+    with open_image(outputs) as image:
+        lengths = {chunk.type & 7: chunk.length for chunk in image.volume.chunk_map}
+    assert lengths[BlockGroup.DATA] == 1024 * MIB
+    assert lengths[BlockGroup.METADATA] == 256 * MIB
+
+
 def test_devices_must_be_those_of_the_options(tmp_path: Path) -> None:
     uuids = seeded(b"")
     options = new_options([64 * MIB] * 2, uuids)
