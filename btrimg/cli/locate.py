@@ -153,27 +153,26 @@ class _Query(NamedTuple):
         """Yield lines of the answers, found all at once."""
         import numpy as np
 
-        from btrimg.render import located_many
-        from btrimg.render.usage import json_names
+        from btrimg.render.located_many import json_chunks
+        from btrimg.render.located_parts import Shown
+        from btrimg.render.located_text import text_chunks
+        from btrimg.render.usage import json_names, printable_names
         from btrimg.tables.locatemany import Asked, ManyLocator
-        from btrimg.tables.locatepieces import pieces_of
         from btrimg.tables.locatescan import UnsoundError
         from btrimg.volume.devicepieces import NOWHERE
 
         devids, addresses = (np.array(column, np.int64) for column in self.asked)
         asked = Asked(np.where(devids == LOGICAL, NOWHERE, devids), addresses)
         try:
-            text = {"text": json_names} if self.as_json else {}
-            many = ManyLocator(self.image, self.locator, asked, verify=verify, **text)
+            text = json_names if self.as_json else printable_names
+            many = ManyLocator(self.image, self.locator, asked, verify=verify, text=text)
         except UnsoundError:  # the locator reports it
             yield from self.looked_up()
             return
-        shown = located_many.Shown(many, self.image, self.paths, lambda at: self._lines(self._piece(at)))
+        shown = Shown(many, self.image, self.paths, lambda at: self._lines(self._piece(at)), text)
+        chunks = json_chunks if self.as_json else text_chunks
         for answers in many.answers():
-            if self.as_json:
-                yield from located_many.json_chunks(shown, answers)
-            else:
-                yield from map(self._lines, pieces_of(self.image, many, answers, self._piece))
+            yield from chunks(shown, answers)
 
     def _pieces(self, number: int) -> Iterator[Piece]:
         devid, address = self.asked.devids[number], self.asked.addresses[number]

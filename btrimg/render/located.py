@@ -56,7 +56,7 @@ def block_object(block: TreeBlock | None) -> dict[str, Any] | None:
 def piece_lines(piece: Piece, paths: Paths) -> Iterator[str]:
     """Yield the lines of a piece for a person: what it is, then indented what there is to say of it."""
     where = f"logical {piece.logical}" if piece.devid is None else f"device {piece.devid}, {piece.physical}"
-    yield f"{where}: {piece.kind}, {_bytes(piece.length)}{' that no file reaches' if piece.bookend else ''}"
+    yield f"{where}: {piece.kind}, {bytes_text(piece.length)}{' that no file reaches' if piece.bookend else ''}"
     if piece.kind == "parity":
         yield f"  row       of {piece.row_length} bytes at logical {piece.logical}"
     for copy in piece.copies:
@@ -68,14 +68,15 @@ def piece_lines(piece: Piece, paths: Paths) -> Iterator[str]:
         generation = f", generation {piece.extent.generation}" if piece.extent.generation is not None else ""
         yield f"  extent    {piece.extent.logical}, {piece.extent.length} bytes{generation}"
     if piece.block:
-        yield from _block_lines(piece.block)
+        yield from block_lines(piece.block)
     for sharer in piece.sharers:
         yield from _sharer_lines("file", sharer, paths)
     for sharer in piece.holders:
         yield from _sharer_lines("kept by", sharer, paths)
 
 
-def _block_lines(block: TreeBlock) -> Iterator[str]:
+def block_lines(block: TreeBlock) -> Iterator[str]:
+    """Yield the lines of what a tree block says of itself."""
     kind = f"node of level {block.level}" if block.level else "leaf"
     trees = ", ".join(map(objectid_name, block.trees)) or "no tree"
     yield f"  block     {kind} of {trees}, generation {block.generation}"
@@ -84,11 +85,12 @@ def _block_lines(block: TreeBlock) -> Iterator[str]:
 
 
 def _sharer_lines(label: str, sharer: Sharer, paths: Paths) -> Iterator[str]:
-    where = f"offset {sharer.offset}, {_bytes(sharer.length)}, {sharer.kind}"
+    where = f"offset {sharer.offset}, {bytes_text(sharer.length)}, {sharer.kind}"
     for path in paths(sharer.subvolume, sharer.inode) or [b""]:
         name = printable(path) if path else "a file without a name"
         yield f"  {label:<9} {name} (inode {sharer.inode}, subvolume {sharer.subvolume}): {where}"
 
 
-def _bytes(count: int) -> str:
+def bytes_text(count: int) -> str:
+    """Return *count* as words."""
     return f"{count} byte{'s' if count != 1 else ''}"

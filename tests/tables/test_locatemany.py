@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 from support.forge import write_block
 from support.images import copy_sparse
+from support.locatepieces import pieces_of
 
 from btrimg.errors import NotFoundError
 from btrimg.filesystem.columns import COMPRESSED, KINDS
@@ -20,12 +21,13 @@ from btrimg.filesystem.locate import Locator, Piece
 from btrimg.filesystem.namei import paths_of
 from btrimg.ondisk.constants import SUPERBLOCK_OFFSETS, TreeId
 from btrimg.render.answers import json_line
-from btrimg.render.located import piece_object
-from btrimg.render.located_many import Shown, json_chunks
-from btrimg.render.usage import json_names
+from btrimg.render.located import piece_lines, piece_object
+from btrimg.render.located_many import json_chunks
+from btrimg.render.located_parts import Shown
+from btrimg.render.located_text import text_chunks
+from btrimg.render.usage import json_names, printable_names
 from btrimg.tables.coverage import different, holders_of, portions
 from btrimg.tables.locatemany import Asked, ManyLocator
-from btrimg.tables.locatepieces import pieces_of
 from btrimg.tables.locatescan import UnsoundError
 from btrimg.volume.devicepieces import NOWHERE
 
@@ -116,11 +118,32 @@ def test_lines_are_those_of_each_piece(options: dict[str, Any], kernel_image: Ca
             return (json_line(piece_object(piece, lambda tree, ino: paths_of(image, tree, ino))) + "\n").encode()
 
         many = ManyLocator(image, locator, asked(addresses), text=json_names)
-        shown = Shown(many, image, lambda *_: [], lambda at: line(one_by_one(image, locator, addresses[at])))
+        shown = Shown(
+            many, image, lambda *_: [], lambda at: line(one_by_one(image, locator, addresses[at])), json_names
+        )
         lines = b"".join(chunk for answers in many.answers() for chunk in json_chunks(shown, answers))
         expected = [line(piece) for piece in at_once(image, locator, addresses)]
         for found, wanted in zip(lines.splitlines(keepends=True), expected, strict=True):
             assert found == wanted
+
+
+@pytest.mark.kernel
+@pytest.mark.progs
+@pytest.mark.parametrize("options", [IMAGES["dup"], IMAGES["raid6"]], ids=["dup", "raid6"])
+def test_text_is_that_of_each_piece(options: dict[str, Any], kernel_image: Callable[..., KernelImage]) -> None:
+    with open_image(kernel_image(**options).devices, warn=_fail) as image:
+        locator, addresses = Locator(image), sampled(image, 600)
+
+        def lines(piece: Piece) -> bytes:
+            told = piece_lines(piece, lambda tree, ino: paths_of(image, tree, ino))
+            return "".join(f"{line}\n" for line in told).encode()
+
+        many = ManyLocator(image, locator, asked(addresses), text=printable_names)
+        other = lambda at: lines(one_by_one(image, locator, addresses[at]))  # noqa: E731
+        shown = Shown(many, image, lambda *_: [], other, printable_names)
+        text = b"".join(chunk for answers in many.answers() for chunk in text_chunks(shown, answers))
+        assert text == b"".join(map(lines, at_once(image, locator, addresses)))
+        assert text.count(b"  kept by   ") > 3
 
 
 @pytest.mark.kernel
