@@ -259,8 +259,8 @@ def test_a_page_that_was_gone_for_too_long_is_not_activated() -> None:
 
 
 def test_ghosts_are_bounded() -> None:
-    s3fifo, lists = S3Fifo(100, 100_000), TwoList(100, 100_000)
+    s3fifo, lists = S3Fifo(100, 20_000), TwoList(100, 20_000)
     for policy in (s3fifo, lists):
-        simulate(policy, 100, list(range(100_000)))
+        simulate(policy, 100, list(range(20_000)))
     assert len(s3fifo._ghost) == 90
     assert len(lists._gone) == 100

@@ -1,0 +1,110 @@
+"""What can only be known afterwards: LRU's hits for every size of cache at once, and the best that any policy could do.
+
+Accesses are numbers of pages, in order. :func:`reuse_distances` answers for LRU without simulating it;
+:func:`belady` is the bound for all policies that fetch what is asked for.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from btrimg.pagecache.pages import Ints
+
+
+def previous(pages: Ints) -> Ints:
+    """Return for each access the number of the last one to the same page, -1 where there is none."""
+    order = np.argsort(pages, kind="stable")
+    again = pages[order[1:]] == pages[order[:-1]]
+    found = np.full(len(pages), -1, np.int64)
+    found[order[1:][again]] = order[:-1][again]
+    return found
+
+
+def reuse_distances(pages: Ints) -> Ints:
+    """Return how many other pages were accessed since each page was last accessed, -1 where it is the first time.
+
+    LRU with room for c pages hits exactly where the distance is from 0 up to c - 1 (Mattson's stack distance). All that
+    lies between two accesses to a page is an access to another page, unless it is itself a repetition of one that
+    lies there. Those are the earlier accesses whose own previous one is later: inversions of :func:`previous`.
+    """
+    last = previous(pages)
+    again = np.flatnonzero(last >= 0)
+    rank = np.cumsum(np.bincount(last[again], minlength=len(pages)))
+    distances = np.full(len(pages), -1, np.int64)
+    distances[again] = again - last[again] - 1 - _greater_before(rank[last[again]] - 1)
+    return distances
+
+
+def _greater_before(permutation: Ints) -> Ints:
+    """Return for each number of a permutation of 0, 1, … how many greater ones stand before it.
+
+    The permutation is cut into blocks of 256, and so are the numbers. A greater number of another block of numbers
+    that stands in an earlier block is counted by a table, one that stands in the same block by comparing each with
+    each; so are those of the same block of numbers, wherever they stand. Eight bits at a time is five times as fast
+    as sorting bit by bit; the tables take time with the square of what is beyond some ten millions.
+    """
+    count = len(permutation)
+    size = max((count + 255) >> 8, 1)
+    padded = np.arange(size << 8)  # what is behind the end is in order, and greater: it counts for nobody
+    padded[:count] = permutation
+    places = np.empty_like(padded)
+    places[padded] = np.arange(size << 8)
+    by_number = np.sort(places.reshape(-1, 256), axis=1)  # of each block of numbers, where they stand, in order
+    greater = np.empty(size << 8, np.int64)
+    greater[by_number] = _greater_before_in_rows((padded[by_number] & 255).astype(np.uint8))
+    blocks = (padded >> 8).astype(np.int32).reshape(-1, 256)
+    greater += _greater_before_in_rows(blocks).ravel()
+    earlier = np.zeros(size, np.int64)  # of each block of numbers, how many of later blocks came
+    for row, codes in zip(greater.reshape(-1, 256), blocks, strict=True):
+        row += earlier[codes]
+        earlier += 256 - np.cumsum(np.bincount(codes, minlength=size))
+    return greater[:count]
+
+
+def _greater_before_in_rows(rows: NDArray[np.uint8] | NDArray[np.int32]) -> NDArray[np.uint8]:
+    """Return for each number how many greater ones stand before it in its row of 256."""
+    columns = np.ascontiguousarray(rows.T)
+    greater = np.zeros(columns.shape, np.uint8)
+    for at in range(1, 256):
+        (columns[:at] > columns[at]).view(np.uint8).sum(axis=0, dtype=np.uint8, out=greater[at])
+    return greater.T
+
+
+def hits_by_size(distances: Ints, largest: int) -> Ints:
+    """Return how often LRU hits with room for 0, 1, … *largest* pages."""
+    counted = np.bincount(distances[(distances >= 0) & (distances < largest)], minlength=largest)
+    return np.concatenate(([0], np.cumsum(counted)))
+
+
+def belady(pages: Ints, capacity: int) -> int:
+    """Return how often the best possible policy hits: the page that is needed latest goes (Belady's MIN).
+
+    It knows the future, but must take in what is asked for, as a cache must.
+    """
+    count = len(pages)
+    last = previous(pages)
+    following = np.arange(count, 2 * count)  # never again: later than anything, and each another time
+    again = np.flatnonzero(last >= 0)
+    following[last[again]] = again
+    here = bytearray(int(pages.max(initial=-1)) + 1)
+    listed = pages.tolist()
+    latest: list[int] = []  # negative times at which the pages here are needed; those of pages hit since lie behind
+    hits = held = 0
+    for page, needed in zip(listed, following.tolist(), strict=True):
+        if here[page]:
+            hits += 1
+        else:
+            if held == capacity:
+                time = -heappop(latest)
+                here[listed[time if time < count else time - count]] = 0
+            else:
+                held += 1
+            here[page] = 1
+        heappush(latest, -needed)
+    return hits
