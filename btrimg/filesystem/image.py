@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from btrimg.filesystem.columns import ExtentColumns
     from btrimg.filesystem.csums import Csums
     from btrimg.filesystem.inode import Inode
+    from btrimg.ondisk.superblock import Superblock
     from btrimg.volume.volume import Volume
 
     Path = str | os.PathLike[str]
@@ -97,15 +98,29 @@ class Image:
 
     def __init__(self, volume: Volume) -> None:
         self.volume = volume
-        self.superblock = volume.superblock
         self.faults = 0  #: how often something was reported and skipped
         self._hear: Callable[[CorruptError], None] | None = None
         self.blocks = BlockReader(volume, volume.fsids)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Learn what the superblock leads to."""
+        self.superblock = self.volume.superblock
         self._bootstrap()
-        self.root_tree = Tree(self.blocks, root_tree_pointer(volume))
+        self.root_tree = Tree(self.blocks, root_tree_pointer(self.volume))
         self._subvolumes: dict[int, Subvolume] = {}
         self._trees: dict[int, Tree] = {}
         self._csums: Csums | None = None
+
+    def follow(self, superblock: Superblock) -> None:
+        """Read from now on the state that *superblock* leads to: what a commit on the same devices has written.
+
+        Of a commit that failed, with the superblock that counts still, only the chunks are forgotten that it had made.
+        Trees, subvolumes and inodes handed out before are those of the state before: what they lead to may be
+        overwritten by the next commit.
+        """
+        self.volume.follow(superblock)
+        self._begin()
 
     def _bootstrap(self) -> None:
         """Find the devices and chunks by the chunk tree, which the superblock's sys_chunk_array leads to."""

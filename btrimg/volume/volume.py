@@ -17,7 +17,8 @@ from btrimg.volume.superblocks import check_features, metadata_fsid, uuid_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from btrimg.ondisk.chunks import DevItem
+    from btrimg.ondisk.chunks import Chunk, DevItem
+    from btrimg.ondisk.superblock import Superblock
     from btrimg.volume.chunkmap import ChunkSource, Location, MappedChunk
     from btrimg.volume.device import Device
     from btrimg.volume.members import Member
@@ -46,8 +47,7 @@ class Volume:
         self.devices: dict[int, Device] = {}  #: by devid, without the missing ones
         self.seeds: set[int] = set()  #: devids of those that are never written to
         self.lag: dict[int, int] = {}  #: by devid, commits that its superblock is behind the newest of its filesystem
-        array = superblock.sys_chunk_array[: superblock.sys_chunk_array_size]
-        self._system_chunks = {key.offset: chunk for key, chunk in sys_chunks(array)}
+        self._system_chunks = _system_chunks(superblock)
         self.chunk_map = ChunkMap(self._system_chunks.items(), self.warn)
         self._assign({})
         self._tell_stale()
@@ -86,6 +86,10 @@ class Volume:
         for member in self._members:
             if member not in assigned:
                 self._refuse_or_ignore(member)
+
+    def follow(self, superblock: Superblock) -> None:
+        """Take *superblock*, which a commit has written to the devices, for the newest."""
+        self.superblock, self._system_chunks = superblock, _system_chunks(superblock)
 
     def _assign(self, uuids: dict[int, bytes]) -> Sequence[Member]:
         """Find the devices that *uuids* and the chunks' stripes name, and return their members.
@@ -210,6 +214,12 @@ class Volume:
         except DeviceError as error:
             self.warn(str(error))
             return None
+
+
+def _system_chunks(superblock: Superblock) -> dict[int, Chunk]:
+    """Return the chunks that the chunk tree is read by, by logical address."""
+    array = superblock.sys_chunk_array[: superblock.sys_chunk_array_size]
+    return {key.offset: chunk for key, chunk in sys_chunks(array)}
 
 
 def open_volume(paths: Sequence[str], *, force: bool = False, warn: Callable[[str], None]) -> Volume:

@@ -68,6 +68,8 @@ def _apply(txn: Transaction, deltas: dict[int, Delta]) -> None:
         txn.space.release(freed.logical, freed.length)
         if freed.data:
             txn.csums.drop(freed.logical, freed.length)
+            for hear in txn.data_freed:
+                hear(freed.logical, freed.length)
     deltas.clear()
 
 
