@@ -112,8 +112,22 @@ class Census:
         """Return columns of length 0."""
         return self._extents.rows.take(slice(0))
 
-    def rows_of(self, number: int) -> ExtentColumns:
-        """Return the rows of one subvolume."""
+    def no_files(self) -> Inodes:
+        """Return columns of length 0."""
+        return self._inodes.rows.take(slice(0))
+
+    def files_of(self, number: int) -> Inodes:
+        """Return the regular files of one subvolume, in order of inode; only with holes are they kept."""
+        numbers = self._trees.row_numbers(self._inodes, number)
+        return self._inodes.rows.take(numbers[_regular(self._inodes.rows.mode[numbers])])
+
+    def parents_of(self, number: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+        """Return inodes of one subvolume and the directory of each: all pairs for which there is a name."""
+        numbers = self._trees.row_numbers(self._names, number)
+        return self._names.rows.inode[numbers], self._names.rows.parent[numbers]
+
+    def rows_of(self, number: int, *, named: bool = True) -> ExtentColumns:
+        """Return the rows of one subvolume; with paths, if *named*."""
         subvolume = self.subvolumes[number]
         inodes = self._trees.row_numbers(self._inodes, number)
         rows = self._extents.rows.take(self._trees.row_numbers(self._extents, number))
@@ -121,7 +135,7 @@ class Census:
         if self._holes:
             rows = _with_holes(rows, self._inodes.rows, inodes, self._image.volume.sectorsize)
         starts = np.flatnonzero(np.append(True, rows.inode[1:] != rows.inode[:-1])[: rows.rows])
-        prefix = self._trees.path_of(number)
+        prefix = self._trees.path_of(number) if named else None
         if prefix is not None:
             taken = self._trees.row_numbers(self._names, number)
             path, paths = paths_of(rows.inode[starts], self._names.rows, taken, subvolume.root.root_dirid, prefix)

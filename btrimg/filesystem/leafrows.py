@@ -63,6 +63,11 @@ class Inodes(NamedTuple):
     inode: Unsigned
     size: Unsigned
     mode: NDArray[np.uint32]
+    flags: Unsigned  #: InodeFlag
+
+    def take(self, kept: NDArray[Any] | slice) -> Inodes:
+        """Return some rows: *kept* holds indexes or a truth value for each."""
+        return Inodes._make(column[kept] for column in self)
 
 
 class Extents(NamedTuple):
@@ -287,7 +292,7 @@ def inodes(batch: LeafBatch, *, regular: bool) -> tuple[LeafBatch, Inodes]:
     if not regular:
         kept = mode & 0o170000 != stat.S_IFREG
         items, record, mode = items.take(kept), record[kept], mode[kept]
-    return items, Inodes(items.objectid, record["size"].copy(), mode)
+    return items, Inodes(items.objectid, record["size"].copy(), mode, record["flags"].copy())
 
 
 def data_extents(batch: LeafBatch) -> tuple[LeafBatch, Extents]:

@@ -47,4 +47,4 @@ class KeyRuns(NamedTuple):
     unit: Ints  #: what the number counts in: a transid, an inode number
     number: Ints
     refusal: Codes  #: index into REFUSALS; 0 where the scheme shares
-    row: Ints  #: the file extent row that holds the first page
+    row: Ints  #: the file extent row that makes up the pages; -1 where none does alone, see ``PageRuns.row``
