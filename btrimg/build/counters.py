@@ -19,6 +19,8 @@ COUNTER = re.compile(r"[a-z_]\w*", re.ASCII)
 _FIELD = re.compile(r"\{([\w+\-*/%() ]+)(?::(0?\d{0,3}[dx]?))?\}", re.ASCII)
 _TOKEN = re.compile(r" *(0[xX][0-9a-fA-F]+|\d+(?:[KMGTPE]i?B?)?|[a-z_]\w*|[-+*/%()]) *", re.ASCII)
 _DEEPEST = 50  # parentheses in parentheses
+_MOST_TOKENS = 200
+_MOST_BITS = 64
 
 
 def fill(value: Any, counters: Counters) -> Any:
@@ -45,7 +47,16 @@ def varies(value: Any) -> bool:
 
 
 def _fill_text(text: str, counters: Counters) -> str:
-    return "".join(part if isinstance(part, str) else format(part[0](counters), part[1]) for part in _parts(text))
+    return "".join(
+        part if isinstance(part, str) else format(_counted(part[0], counters), part[1]) for part in _parts(text)
+    )
+
+
+def _counted(total: Sum, counters: Counters) -> int:
+    number = total(counters)
+    if number.bit_length() > _MOST_BITS:
+        raise ValueError(f"a sum comes to a number of {number.bit_length()} bits: at most {_MOST_BITS} are of use")
+    return number
 
 
 @lru_cache(maxsize=1024)
@@ -72,6 +83,8 @@ class _Parser:
                 raise self._error("numbers, counters, + - * / % and parentheses make a sum")
             self._rest.append(token[1])
             at = token.end()
+        if len(self._rest) > _MOST_TOKENS:
+            raise ValueError(f"a sum of {len(self._rest)} numbers and signs is too long: take at most {_MOST_TOKENS}")
         self._rest.reverse()
 
     def parse(self) -> Sum:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from typing import Any
 
 from btrimg.build.values import Compression, Place
@@ -21,6 +21,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(-?)[0-9a-f]{4}\1[0-9a-f]{4}\1[0-9a-f]{4}\1[0-9a
 
 _BILLION = 1_000_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY = timedelta(days=1)
 _NAME_MAX = 255  # bytes; BTRFS_NAME_LEN
 _MAX_SIZE = 1 << 63  # loff_t
 _NO_ID = (1 << 32) - 1  # -1 means "leave it" to chown(2)
@@ -184,6 +185,8 @@ def read_time(value: Any) -> Timespec:
         if value.microsecond:
             raise ValueError('write a time with a fraction as text: "2024-02-29T12:00:00.123456789Z"')
         return _timespec(_seconds(value), 0)
+    if isinstance(value, date | time):
+        raise ValueError("a time has a date, a time of day and an offset: 2024-02-29T12:00:00Z")
     if isinstance(value, str):
         return _time_of_text(value)
     return _timespec(read_integer(value), 0)
@@ -197,6 +200,8 @@ def _time_of_text(text: str) -> Timespec:
     if found is None:
         raise ValueError(f"{text!r} is no time: write 1700000000.000000001 or 2024-02-29T12:00:00.123456789Z")
     offset = timedelta(hours=int(found[5] or 0), minutes=int(found[6] or 0))
+    if offset >= _DAY:
+        raise ValueError(f"{text!r} is no time: an offset is below 24 hours")
     try:
         zone = timezone(-offset if found[4] == "-" else offset)
         moment = datetime.fromisoformat(f"{found[1]}T{found[2]}").replace(tzinfo=zone)
