@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _USUAL_MODE = {stat.S_IFDIR: 0o755, stat.S_IFLNK: 0o777}
 _OTHERS = 0o644
+_XATTR_SIZE_MAX = 65536  # include/uapi/linux/limits.h
 
 
 _inherited = cache(inodes.inherited_flags)
@@ -91,8 +92,17 @@ def create_symlink(parent: Spot, target: bytes, attributes: Attributes, around: 
 
 
 def xattr_values(attributes: Attributes, around: Surroundings) -> dict[bytes, bytes]:
-    """Return the xattrs with their values."""
-    return {name: content_bytes(content, around) for name, content in attributes.xattrs}
+    """Return the xattrs with their values.
+
+    Raises RefusedError where one is longer than any filesystem has them, before it is made.
+    """
+    values: dict[bytes, bytes] = {}
+    for name, content in attributes.xattrs:
+        try:
+            values[name] = content_bytes(content, around, _XATTR_SIZE_MAX)
+        except RefusedError as error:
+            raise RefusedError(f"xattr {name!r}: {error}") from None
+    return values
 
 
 def change(spot: Spot, attributes: Attributes, around: Surroundings) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from hashlib import shake_128
 from typing import TYPE_CHECKING, NamedTuple
 
-from btrimg.errors import BtrimgError
+from btrimg.errors import BtrimgError, RefusedError
 from btrimg.units import KIB, MIB
 
 if TYPE_CHECKING:
@@ -65,10 +65,15 @@ def reading(content: Content, around: Surroundings, offset: int = 0) -> Iterator
         )
 
 
-def content_bytes(content: Content, around: Surroundings) -> bytes:
-    """Return all bytes of *content*; errors are those of :func:`reading`."""
+def content_bytes(content: Content, around: Surroundings, most: int) -> bytes:
+    """Return all bytes of *content*; errors are those of :func:`reading`, and RefusedError for more than *most*."""
     with reading(content, around) as (read, size):
-        return read(size)
+        if size > most:
+            raise RefusedError(f"{size} bytes are too many: take at most {most}")
+        data = read(size)
+    if len(data) != size:
+        raise BtrimgError(f"the data end early: {len(data)} bytes came where {size} were due")
+    return data
 
 
 def _sliced(data: bytes) -> Read:
@@ -116,12 +121,13 @@ def _host_file(content: Content, around: Surroundings) -> Iterator[tuple[Read, i
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise BtrimgError(f"{os.fsdecode(path)!a} cannot be read: {error.strerror}") from None
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(fd)
+        raise BtrimgError(f"{os.fsdecode(path)!a} is no regular file")
     with open(fd, "rb", buffering=0) as file:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            raise BtrimgError(f"{os.fsdecode(path)!a} is no regular file")
-        there = max(found.st_size - content.skip, 0)
-        size = there if content.size is None else content.size
+        there = found.st_size - content.skip
+        size = max(there, 0) if content.size is None else content.size
         if size > there:
             raise BtrimgError(
                 f"{os.fsdecode(path)!a} has {found.st_size} bytes, and {content.skip} + {size} are wanted"

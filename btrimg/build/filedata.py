@@ -110,20 +110,24 @@ class FileData:
         for number, part in enumerate(do.parts):
             start = cursor if part.offset is None else part.offset
             self._refuse_start(number, start, cursor)
+            known = part.length or 0  # bytes of a file of the host, or of what is shared, are found out below
+            fileextents.check_range(start, known)
             if part.kind == "data" and part.content:
                 alone = len(do.parts) == 1 and not start and do.size in (None, part.length)
                 found, length = self._data(part.content, part.storage, start, flags, around, alone=alone)
             elif part.kind == "hole":
-                found, length = [], part.length or 0
+                found, length = [], known
             elif part.kind == "prealloc":
-                length = part.length or 0
+                length = known
                 storage = part.storage
                 extents = self._sink.preallocate(length, at=self.logical(storage.at), pieces=storage.pieces or 1)
                 found = placed(extents, start)
             else:
                 found, length = self._shared(part, start, pieces, flags)
             pieces += found
-            cursor = start + length
+            cursor = fileextents.check_range(start, length)
+            if found:
+                fileextents.check_end(cursor, self._txn.volume.sectorsize)
         if do.size is not None and do.size < cursor:
             raise RefusedError(f"size {do.size} is less than the {cursor} bytes of the parts")
         reserved = any(part.kind == "prealloc" for part in do.parts)

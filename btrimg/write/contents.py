@@ -14,7 +14,7 @@ from btrimg.ondisk.constants import Compression, FileExtentType, InodeFlag, Item
 from btrimg.ondisk.extents import FileExtentInline
 from btrimg.units import round_down, round_up
 from btrimg.write import fileextents, inodes
-from btrimg.write.fileextents import check_range, placed, regular, replace, rows
+from btrimg.write.fileextents import check_data, check_range, placed, regular, replace, rows
 
 if TYPE_CHECKING:
     from btrimg.ondisk.record import Value
@@ -28,7 +28,7 @@ def write(files: Files, ino: int, offset: int, data: bytes, storage: Storage) ->
     A file that becomes small enough is kept inline. Errors are those of :func:`fileextents.regular` and of the sink.
     """
     item = regular(files, ino)
-    end = check_range(offset, len(data))
+    end = check_data(files, offset, len(data))
     if not data:
         return
     size = max(item.size, end)
@@ -191,7 +191,7 @@ def preallocate(files: Files, ino: int, offset: int, length: int, storage: Stora
     With *keep_size* it does not. Extents are as large as free space allows, or *storage* has pieces.
     """
     item = regular(files, ino)
-    end = check_range(offset, length)
+    end = check_data(files, offset, length)
     if not length:
         return
     start, stop = fileextents.sectors_around(files, offset, end)

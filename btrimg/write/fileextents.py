@@ -160,6 +160,23 @@ def check_range(offset: int, length: int) -> int:
     return offset + length
 
 
+def check_data(files: Files, offset: int, length: int) -> int:
+    """Return the end of a range of a file in which data are to be stored.
+
+    Raises RefusedError when no file can have it, or no whole sectors there.
+    """
+    end = check_range(offset, length)
+    check_end(end, files.sectorsize)
+    return end
+
+
+def check_end(end: int, sectorsize: int) -> None:
+    """Raise RefusedError when the sector that data end in reaches beyond what a file can have."""
+    last = round_down(OFFSET_MAX, sectorsize)
+    if end > last:
+        raise RefusedError(f"data that end at {end} do not fit a file, whose last whole sector ends at {last}")
+
+
 # Reading
 
 

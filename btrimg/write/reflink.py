@@ -33,6 +33,7 @@ def clone_range(
     origin, item = fileextents.regular(source, source_ino), fileextents.regular(target, ino)
     length = length or max(origin.size - offset, 0)
     span = _checked_span(source.sectorsize, origin, offset, length, item, at)
+    fileextents.check_data(target, at, length)
     if (source.id, source_ino) == (target.id, ino) and offset < at + span and at < offset + span:
         raise RefusedError(f"inode {ino}: [{offset}, +{length}) and [{at}, +{length}) overlap, so they cannot share")
     if (origin.flags ^ item.flags) & _NODATASUM:
@@ -60,7 +61,6 @@ def clone_range(
 def _checked_span(sector: int, origin: InodeItem, offset: int, length: int, item: InodeItem, at: int) -> int:
     """Return the bytes of whole sectors that are to be shared (fs/remap_range.c ``generic_remap_checks``)."""
     end = fileextents.check_range(offset, length)
-    fileextents.check_range(at, length)
     if offset % sector or at % sector:
         raise RefusedError(f"offsets {offset} and {at} are not both multiples of the sector size {sector}")
     if end > origin.size:

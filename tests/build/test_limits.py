@@ -1,0 +1,73 @@
+"""Recipes that ask for what no file, xattr or file of the host can be: a sentence with line and entry, at once."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from btrimg.build.image import build_image
+from btrimg.build.recipe import parse_recipe
+from btrimg.errors import RecipeError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_LAST_SECTOR = (1 << 63) - 4096
+
+
+def complaint(directory: Path, text: str) -> str:
+    recipe = parse_recipe(text.encode(), "x.toml", str(directory).encode())
+    image = directory / "x.img"
+    with pytest.raises(RecipeError) as caught:
+        build_image(recipe.filesystem, recipe.operations(), [str(image)], directory=recipe.directory)
+    assert not image.exists()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("do", "told"),
+    [
+        (f"{{write = '/a', offset = {_LAST_SECTOR + 4000}, text = 'x'}}", "data that end at"),
+        (f"{{write = '/a', offset = {_LAST_SECTOR}, random = '1E'}}", "do not fit a file"),
+        (f"{{prealloc = '/a', offset = {_LAST_SECTOR}, length = 1}}", "data that end at"),
+        (f"{{reflink = '/a', from = '/a', offset = {_LAST_SECTOR}}}", "do not fit a file"),
+        (f"{{file = '/b', parts = [{{offset = {_LAST_SECTOR}, text = 'x'}}]}}", "data that end at"),
+        (f"{{file = '/b', parts = [{{offset = {_LAST_SECTOR}, prealloc = '1M'}}]}}", "do not fit a file"),
+        ("{file = '/b', parts = [{hole = '7E'}, {hole = '7E'}]}", "do not fit a file"),
+        ("{file = '/b', parts = [{hole = '7E'}, {random = '7E'}]}", "do not fit a file"),
+        ("{file = '/b', parts = [{offset = '7E', from = '/a'}], size = '1K'}", "size 1024 is less than"),
+    ],
+)
+def test_what_would_lie_beyond_the_end_of_any_file_is_refused(tmp_path: Path, do: str, told: str) -> None:
+    said = complaint(tmp_path, f"do = [\n{{file = '/a', random = '8K', inline = false}},\n{do},\n]")
+    assert said.startswith("x.toml, line 3: ")
+    assert told in said, said
+
+
+@pytest.mark.parametrize("content", ["random = '1T'", "zeros = '7E'", "pattern = 'ab', size = '1T'", "host = 'large'"])
+def test_an_xattr_that_nothing_can_hold_is_never_made(tmp_path: Path, content: str) -> None:
+    with open(tmp_path / "large", "xb") as file:
+        file.truncate(1 << 40)
+    said = complaint(tmp_path, f"do = [\n{{file = '/a', xattrs = {{'user.q' = {{{content}}}}}}}]")
+    assert said.startswith("x.toml, line 2: file '/a': xattr b'user.q': ")
+    assert "bytes are too many: take at most 65536" in said
+
+
+@pytest.mark.parametrize(
+    ("host", "told"),
+    [
+        ("host = 'folder'", "is no regular file"),
+        ("host = 'fifo'", "is no regular file"),
+        ("host = 'small', skip = 9223372036854775807", "has 4 bytes, and 9223372036854775807 + 0 are wanted"),
+        ("host = 'small', skip = 2, size = 3", "has 4 bytes, and 2 + 3 are wanted"),
+    ],
+)
+def test_a_file_of_the_host_that_cannot_be_taken_is_told_by_name(tmp_path: Path, host: str, told: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "small").write_bytes(b"1234")
+    os.mkfifo(tmp_path / "fifo")
+    said = complaint(tmp_path, f"do = [\n{{file = '/a', {host}}}]")
+    assert said.startswith("x.toml, line 2: file '/a': '")
+    assert told in said, said
