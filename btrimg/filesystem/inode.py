@@ -71,7 +71,7 @@ class Inode:
             nlink=1,
             uid=parent.uid,
             gid=parent.gid,
-            atime=parent.mtime,
+            atime=parent.atime,
             ctime=parent.mtime,
             mtime=parent.mtime,
             otime=parent.mtime,
