@@ -17,6 +17,7 @@ from construct import (
     GreedyBytes,
     Int8ul,
     Int16ul,
+    Int32sl,
     Int32ul,
     Int64sl,
     Int64ul,
@@ -30,12 +31,13 @@ U8 = Annotated[int, Int8ul]
 U16 = Annotated[int, Int16ul]
 U32 = Annotated[int, Int32ul]
 U64 = Annotated[int, Int64ul]
+S32 = Annotated[int, Int32sl]
 S64 = Annotated[int, Int64sl]
 Uuid = Annotated[bytes, Bytes(16)]
 Csum = Annotated[bytes, Bytes(32)]
 Rest = Annotated[bytes, GreedyBytes]  #: all that is left of the item
 
-_LETTERS = {Int8ul: "B", Int16ul: "H", Int32ul: "I", Int64ul: "Q", Int64sl: "q"}
+_LETTERS = {Int8ul: "B", Int16ul: "H", Int32ul: "I", Int32sl: "i", Int64ul: "Q", Int64sl: "q"}
 
 
 def counted(field: str, element: type[Record] | None = None) -> Con:

@@ -1,0 +1,169 @@
+"""One connection to the kernel's FUSE: requests in, answers out, by as many threads as serve it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from btrimg.errors import BtrimgError, NotFoundError
+from btrimg.mount.wire import (
+    MAJOR,
+    MINOR,
+    MINOR_NEEDED,
+    InHeader,
+    InitFlag,
+    InitIn,
+    InitOut,
+    InterruptIn,
+    Opcode,
+    OutHeader,
+)
+from btrimg.units import MIB
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    Buffer = bytes | memoryview
+    Handler = Callable[[int, bytes, int], "Buffer | None"]  # (nodeid, body, unique) -> the answer; None: there is none
+
+_REQUEST_SIZE = 16 * 1024  #: of the buffer; longer requests than 8 KiB only writers send (FUSE_MIN_READ_BUFFER)
+_MAX_WRITE = 4096
+_MAX_READ = MIB  #: the most that the kernel asks for at once, fs.fuse.max_pages_limit
+_SILENT = frozenset((Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.INTERRUPT))
+#: What reading or answering says when nobody waits for this one request any more.
+_GONE = frozenset((errno.EINTR, errno.ENOENT, errno.EAGAIN))
+
+
+class RefusedRequest(Exception):  # noqa: N818 (an answer, no defect)
+    """Answer a request with an errno."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(os.strerror(number))
+        self.number = number
+
+
+class Agreement(NamedTuple):
+    """What INIT has led to."""
+
+    minor: int  #: of the kernel's protocol
+    flags: InitFlag  #: what both sides do
+
+
+class Channel:
+    """An open /dev/fuse; ``serve`` may run in several threads at once."""
+
+    def __init__(self, fd: int, tell: Callable[[str], None]) -> None:
+        self.fd, self._tell = fd, tell
+        self._running: set[int] = set()
+        self._interrupted: set[int] = set()
+
+    def negotiate(self, wanted: InitFlag, *, read_ahead: int) -> Agreement:
+        """Answer INIT, the first request; of *wanted* only what the kernel can do is used.
+
+        *read_ahead* is in bytes. Raises BtrimgError when the kernel speaks a protocol that is too old.
+        """
+        header, body = self._next()
+        asked = InitIn.unpack(body.ljust(InitIn.SIZE, b"\0"))
+        if header.opcode != Opcode.INIT or asked.major != MAJOR or asked.minor < MINOR_NEEDED:
+            self._answer(header.unique, errno.EPROTO, b"")
+            raise BtrimgError(
+                f"the kernel speaks FUSE {asked.major}.{asked.minor}; {MAJOR}.{MINOR_NEEDED} (Linux 5.4) is needed"
+            )
+        offered = asked.flags | (asked.flags2 << 32 if asked.flags & InitFlag.INIT_EXT else 0)
+        flags = InitFlag(offered & wanted)
+        answer = InitOut(
+            major=MAJOR,
+            minor=MINOR,
+            max_readahead=read_ahead,
+            flags=flags & 0xFFFF_FFFF,
+            max_background=64,
+            congestion_threshold=48,
+            max_write=_MAX_WRITE,
+            time_gran=1,
+            max_pages=_MAX_READ // os.sysconf("SC_PAGESIZE"),
+            map_alignment=0,
+            flags2=flags >> 32,
+            max_stack_depth=1 if InitFlag.PASSTHROUGH in flags else 0,
+            request_timeout=0,
+            unused=(0,) * 11,
+        )
+        self._answer(header.unique, 0, answer.pack())
+        return Agreement(asked.minor, flags)
+
+    def _next(self) -> tuple[InHeader, bytes]:
+        request = os.read(self.fd, _REQUEST_SIZE)
+        return InHeader.unpack(request), request[InHeader.SIZE :]
+
+    def serve(self, handlers: Mapping[int, Handler]) -> None:
+        """Answer requests until the filesystem is unmounted. What no handler is for, is answered by ENOSYS."""
+        fd, read, unpack, start = self.fd, os.read, InHeader.STRUCT.unpack_from, InHeader.SIZE
+        while True:
+            try:
+                request = read(fd, _REQUEST_SIZE)
+            except OSError as error:
+                if error.errno in _GONE:
+                    continue
+                if error.errno != errno.ENODEV:  # which says: unmounted
+                    self._tell(f"reading requests: {error.strerror}")
+                return
+            _, opcode, unique, nodeid, *_ = unpack(request)
+            handler = handlers.get(opcode)
+            if handler is not None:
+                number, answer = self._handle(handler, nodeid, request[start:], unique)
+            elif opcode == Opcode.INTERRUPT:
+                self._interrupt(request[start:])
+                continue
+            else:
+                number, answer = errno.ENOSYS, None
+            if opcode not in _SILENT:
+                self._answer(unique, number, answer or b"")
+
+    def _handle(self, handler: Handler, nodeid: int, body: bytes, unique: int) -> tuple[int, Buffer | None]:
+        try:
+            return 0, handler(nodeid, body, unique)
+        except RefusedRequest as refusal:
+            return refusal.number, None
+        except NotFoundError:
+            return errno.ENOENT, None
+        except MemoryError:
+            return errno.ENOMEM, None
+        except (BtrimgError, OSError) as error:
+            self._tell(str(error))
+            return errno.EIO, None
+        except Exception as error:  # whoever waits must get an answer
+            self._tell(f"{type(error).__name__}: {error}")
+            return errno.EIO, None
+
+    def _answer(self, unique: int, number: int, answer: Buffer) -> None:
+        head = OutHeader.STRUCT.pack(OutHeader.SIZE + len(answer), -number, unique)
+        try:
+            if len(answer) < _MAX_WRITE:
+                os.write(self.fd, head + answer)
+            else:
+                os.writev(self.fd, (head, answer))
+        except OSError as error:
+            if error.errno in _GONE or error.errno == errno.ENODEV:
+                return
+            self._tell(f"answering: {error.strerror}")
+            if not number:  # the kernel refused the answer, and still waits for one
+                self._answer(unique, errno.EIO, b"")
+
+    def _interrupt(self, body: bytes) -> None:
+        unique = InterruptIn.unpack(body).unique
+        if unique in self._running:
+            self._interrupted.add(unique)
+
+    def start(self, unique: int) -> None:
+        """Say that a request may take long, and asks ``check`` whether it is still waited for."""
+        self._running.add(unique)
+
+    def check(self, unique: int) -> None:
+        """Raise RefusedRequest when nobody waits for the request any more."""
+        if unique in self._interrupted:
+            raise RefusedRequest(errno.EINTR)
+
+    def finish(self, unique: int) -> None:
+        """Say that the request is as good as answered."""
+        self._running.discard(unique)
+        self._interrupted.discard(unique)

@@ -1,0 +1,69 @@
+"""One number for every inode of all subvolumes: what the kernel calls nodeid, and programs see as inode number.
+
+btrfs counts inodes within a subvolume, and each subvolume has a device number of its own. A FUSE mount has one device
+number, so the numbers themselves must differ: they are inode number + 2**40 * subvolume, in the subvolume that is
+mounted the inode number alone, as the kernel's own mount shows it. They say which inode they are, so nothing need be
+remembered while the kernel knows a number, nor counted until it forgets it. The few inodes that do not fit get numbers
+in the order of their first appearance, and keep them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from btrimg.mount.wire import ROOT
+from btrimg.ondisk.constants import EMPTY_SUBVOL_DIR_OBJECTID, TreeId
+
+_INO_BITS = 40
+_OTHERS = 1 << 63  #: first number of those that do not fit
+
+
+class File(NamedTuple):
+    """An inode of a subvolume; of a subvolume that is not there, the entry at which it would be."""
+
+    subvolume: int
+    ino: int
+    parent: int = 0  #: number of the directory, only of a placeholder
+    name: bytes = b""
+
+
+class Numbers:
+    """The numbers of all inodes, for a mount of subvolume *start* whose top directory is inode *top*."""
+
+    def __init__(self, start: int, top: int) -> None:
+        self._root = File(start, top)
+        self._start = start
+        self._others: list[File] = []
+        self._numbers = {self._root: ROOT}
+
+    def number(self, subvolume: int, ino: int) -> int:
+        """Return the number of an inode that is there."""
+        if TreeId.FIRST_FREE <= ino < 1 << _INO_BITS and subvolume < 1 << (63 - _INO_BITS):
+            if subvolume != self._start:
+                return subvolume << _INO_BITS | ino
+            if ino != self._root.ino:
+                return ino
+        return self._other(File(subvolume, ino))
+
+    def placeholder(self, subvolume: int, parent: int, name: bytes) -> int:
+        """Return the number of the empty directory *name* in the directory with number *parent*."""
+        return self._other(File(subvolume, EMPTY_SUBVOL_DIR_OBJECTID, parent, name))
+
+    def _other(self, file: File) -> int:
+        number = self._numbers.get(file)
+        if number is None:
+            number = self._numbers[file] = _OTHERS + len(self._others)
+            self._others.append(file)
+        return number
+
+    def file(self, number: int) -> File:
+        """Return what has a number that was given out."""
+        if number == ROOT:
+            return self._root
+        if number >= _OTHERS:
+            return self._others[number - _OTHERS]
+        return File(number >> _INO_BITS or self._start, number & ((1 << _INO_BITS) - 1))
+
+    def shown(self, number: int) -> int:
+        """Return *number* as programs see it; the top directory has its own inode number."""
+        return self._root.ino if number == ROOT else number

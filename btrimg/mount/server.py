@@ -1,0 +1,189 @@
+"""The visible mount: an answer to every request of the kernel."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from btrimg.errors import NotFoundError
+from btrimg.mount.channel import RefusedRequest
+from btrimg.mount.content import FOREVER
+from btrimg.mount.wire import (
+    ROOT,
+    Attr,
+    AttrOut,
+    Dirent,
+    DirentPlus,
+    EntryOut,
+    GetxattrIn,
+    GetxattrOut,
+    LseekIn,
+    LseekOut,
+    Opcode,
+    ReadIn,
+    ReleaseIn,
+    StatfsOut,
+    StatxOut,
+)
+from btrimg.units import round_up
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from btrimg.mount.channel import Channel, Handler
+    from btrimg.mount.sharing import Sharing
+    from btrimg.mount.tree import Entry, Files
+
+_NOTHING = Attr(*(0,) * 16)
+_NO_ENTRY = EntryOut(0, 0, FOREVER, 0, 0, 0, _NOTHING).pack()
+_NOT_LOOKED_UP = EntryOut(0, 0, 0, 0, 0, 0, _NOTHING)
+_UNKNOWN_INO = 0xFFFF_FFFF  #: of ``..``, as libfuse says it
+_NAME_MAX = 255
+_DOTS = (b".", b"..")
+STATISTICS_XATTR = b"btrimg.statistics"  #: of the top directory; not listed
+
+
+class Server:
+    """Answers for the channel of the visible mount: each handler takes (nodeid, body, unique)."""
+
+    def __init__(self, channel: Channel, files: Files, sharing: Sharing, statistics: Callable[[], bytes]) -> None:
+        self._channel, self._files, self._sharing = channel, files, sharing
+        self._virtual = {STATISTICS_XATTR: statistics}
+        self.handlers: dict[int, Handler] = {
+            Opcode.LOOKUP: self._lookup,
+            Opcode.FORGET: self._forget,
+            Opcode.BATCH_FORGET: self._forget,
+            Opcode.GETATTR: self._getattr,
+            Opcode.STATX: self._statx,
+            Opcode.READLINK: self._readlink,
+            Opcode.READ: self._read,
+            Opcode.READDIR: self._readdir,
+            Opcode.READDIRPLUS: self._readdirplus,
+            Opcode.GETXATTR: self._getxattr,
+            Opcode.LISTXATTR: self._listxattr,
+            Opcode.LSEEK: self._lseek,
+            Opcode.STATFS: self._statfs,
+        }
+        if sharing.opens:
+            self.handlers |= {Opcode.OPEN: self._open, Opcode.RELEASE: self._release}
+
+    def _lookup(self, parent: int, body: bytes, _unique: int) -> bytes:
+        name = body[:-1]
+        if len(name) > _NAME_MAX:
+            raise RefusedRequest(errno.ENAMETOOLONG)
+        try:
+            number = self._files.child(parent, name)
+        except NotFoundError:
+            return _NO_ENTRY
+        return EntryOut(number, 0, FOREVER, FOREVER, 0, 0, self._files.attributes(number)).pack()
+
+    def _forget(self, _number: int, _body: bytes, _unique: int) -> None:
+        """Do nothing: numbers say what they stand for, and nothing is kept for them."""
+
+    def _getattr(self, number: int, _body: bytes, _unique: int) -> bytes:
+        return AttrOut(FOREVER, 0, 0, self._files.attributes(number)).pack()
+
+    def _statx(self, number: int, _body: bytes, _unique: int) -> bytes:
+        return StatxOut(FOREVER, 0, 0, (0, 0), self._files.statx(number)).pack()
+
+    def _readlink(self, number: int, _body: bytes, _unique: int) -> bytes:
+        return self._files.target(number)
+
+    def _open(self, number: int, _body: bytes, _unique: int) -> bytes:
+        return self._sharing.open(number).pack()
+
+    def _release(self, _number: int, body: bytes, _unique: int) -> None:
+        self._sharing.release(ReleaseIn.unpack(body).fh)
+
+    def _read(self, number: int, body: bytes, unique: int) -> bytes | memoryview:
+        asked = ReadIn.unpack(body)
+        self._channel.start(unique)
+        try:
+            check = self._channel.check
+            return self._sharing.read(number, asked.fh, asked.offset, asked.size, lambda: check(unique))
+        finally:
+            self._channel.finish(unique)
+
+    def _readdir(self, number: int, body: bytes, _unique: int) -> bytes:
+        asked = ReadIn.unpack(body)
+        parts: list[bytes] = []
+        room = asked.size
+        for off, entry in self._entries_from(number, asked.offset, room // Dirent.SIZE):
+            part = _padded(Dirent(_ino_of(entry), off, len(entry.name), entry.type, entry.name).pack())
+            room -= len(part)
+            if room < 0:
+                break
+            parts.append(part)
+        return b"".join(parts)
+
+    def _readdirplus(self, number: int, body: bytes, _unique: int) -> bytes:
+        asked = ReadIn.unpack(body)
+        chosen: list[tuple[int, Entry]] = []
+        room = asked.size
+        for off, entry in self._entries_from(number, asked.offset, room // DirentPlus.SIZE):
+            room -= round_up(DirentPlus.SIZE + len(entry.name), 8)
+            if room < 0:
+                break
+            chosen.append((off, entry))
+        parts: list[bytes] = []
+        known = self._files.several([entry.number for _, entry in chosen if entry.name not in _DOTS])
+        for off, entry in chosen:
+            attr = None if entry.name in _DOTS else next(known)
+            found = EntryOut(entry.number, 0, FOREVER, FOREVER, 0, 0, attr) if attr else _NOT_LOOKED_UP
+            parts.append(
+                _padded(DirentPlus(found, _ino_of(entry), off, len(entry.name), entry.type, entry.name).pack())
+            )
+        return b"".join(parts)
+
+    def _entries_from(self, number: int, offset: int, most: int) -> list[tuple[int, Entry]]:
+        """Return up to *most* entries from *offset* on, each with the offset behind it.
+
+        After the last one of a directory that could not be read whole comes an error, so that nobody takes the
+        listing for complete.
+        """
+        listing = self._files.listing(number)
+        if offset >= len(listing.entries) and not listing.complete:
+            raise RefusedRequest(errno.EIO)
+        return list(enumerate(listing.entries[offset : offset + most], offset + 1))
+
+    def _getxattr(self, number: int, body: bytes, _unique: int) -> bytes:
+        name = body[GetxattrIn.SIZE : -1]
+        if name in self._virtual and number == ROOT:
+            value = self._virtual[name]()
+        else:
+            found = self._files.xattrs(number).get(name)
+            if found is None:
+                raise RefusedRequest(errno.ENODATA)
+            value = found
+        return _as_much(value, GetxattrIn.unpack(body).size)
+
+    def _listxattr(self, number: int, body: bytes, _unique: int) -> bytes:
+        names = b"".join(name + b"\0" for name in self._files.xattrs(number))
+        return _as_much(names, GetxattrIn.unpack(body).size)
+
+    def _lseek(self, number: int, body: bytes, _unique: int) -> bytes:
+        asked = LseekIn.unpack(body)
+        return LseekOut(self._files.seek(number, asked.offset, asked.whence)).pack()
+
+    def _statfs(self, _number: int, _body: bytes, _unique: int) -> bytes:
+        superblock = self._files.image.superblock
+        size = superblock.sectorsize
+        blocks, free = superblock.total_bytes // size, max(superblock.total_bytes - superblock.bytes_used, 0) // size
+        return StatfsOut(blocks, free, 0, 0, 0, size, _NAME_MAX, size, 0, (0,) * 6).pack()
+
+
+def _as_much(value: bytes, size: int) -> bytes:
+    """Return *value*, or its length if *size* is 0; raises RefusedRequest when it is longer than *size*."""
+    if not size:
+        return GetxattrOut(len(value), 0).pack()
+    if len(value) > size:
+        raise RefusedRequest(errno.ERANGE)
+    return value
+
+
+def _padded(entry: bytes) -> bytes:
+    return entry + bytes(-len(entry) % 8)
+
+
+def _ino_of(entry: Entry) -> int:
+    return entry.number or _UNKNOWN_INO

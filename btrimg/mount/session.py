@@ -1,0 +1,168 @@
+"""A mount from its beginning to its end: connections, threads, and which way of sharing there is."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, Self
+
+from btrimg.errors import UnsupportedError
+from btrimg.mount import system
+from btrimg.mount.channel import Channel
+from btrimg.mount.content import Backings, Contents, HiddenFiles
+from btrimg.mount.reading import Reader
+from btrimg.mount.server import Server
+from btrimg.mount.sharing import COMMON, NotShared, PassedThrough
+from btrimg.mount.tree import Files
+from btrimg.mount.wire import BACKING_OPEN, BackingMap, InitFlag
+from btrimg.units import MIB
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from btrimg.filesystem.image import Image
+    from btrimg.mount.channel import Handler
+    from btrimg.mount.sharing import Sharing
+
+SHARES = ("auto", "passthrough", "cache", "none")
+_THREADS = 4  #: of each connection
+_READ_AHEAD = 4 * MIB
+_MESSAGES = 100  #: of what went wrong, that are kept
+
+
+class Session:
+    """An image mounted at a directory (context manager); it is served from ``start`` on, and unmounted at the end.
+
+    Raises MountError when it cannot be mounted, or not with that way of sharing.
+    """
+
+    def __init__(
+        self,
+        image: Image,
+        point: str,
+        *,
+        subvolume: int,
+        share: str = "auto",
+        domain_of: Callable[[int], int] = lambda _subvolume: 0,
+        allow_other: bool = False,
+    ) -> None:
+        self.image, self.point = image, os.path.abspath(point)
+        self.messages: deque[str] = deque(maxlen=_MESSAGES)
+        self._lock = threading.Lock()
+        self._files = Files(image, subvolume, self._lock)
+        self._reader = Reader(image, self._lock)
+        self._contents = Contents(self._files, domain_of)
+        self._descriptors: list[int] = []
+        self._woken, self._wake = os.pipe()
+        self._mounted = False
+        try:
+            self._mount(share, allow_other)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _mount(self, share: str, allow_other: bool) -> None:
+        source = os.path.abspath(next(iter(self.image.volume.devices.values())).path)
+        privileged = os.geteuid() == 0
+        if share == "passthrough" and not privileged:
+            raise system.MountError("passthrough needs root; --share cache shares what is read without mapping")
+        if privileged:
+            fd = system.open_fuse()
+            self._descriptors.append(fd)
+            system.attach(fd, self.point, source, allow_other=allow_other)
+        else:
+            fd = system.attach_by_helper(self.point, source, allow_other=allow_other)
+            self._descriptors.append(fd)
+        self._mounted = True
+        self._channel = Channel(fd, self._tell)
+        wanted = COMMON | (InitFlag.POSIX_ACL if allow_other else InitFlag(0))
+        if share in ("auto", "passthrough") and privileged:
+            wanted |= InitFlag.PASSTHROUGH
+        agreed = self._channel.negotiate(wanted, read_ahead=_READ_AHEAD)
+        self.sharing = self._sharing(share, fd, InitFlag.PASSTHROUGH in agreed.flags)
+        self._handlers = Server(self._channel, self._files, self.sharing, self._statistics).handlers
+
+    def _sharing(self, share: str, fd: int, offered: bool) -> Sharing:
+        if offered and _passes_through(fd):
+            return PassedThrough(self._files, self._reader, Backings(fd, self._hide(), self._contents))
+        if share == "passthrough":
+            raise UnsupportedError("this kernel cannot pass files through; it needs Linux 6.9, CONFIG_FUSE_PASSTHROUGH")
+        return NotShared(self._files, self._reader)
+
+    def _hide(self) -> int:
+        """Mount and serve the hidden files; return a descriptor of their directory."""
+        fd = system.open_fuse()
+        self._descriptors.append(fd)
+        top = system.attach_nowhere(fd)
+        self._descriptors.append(top)
+        channel = Channel(fd, self._tell)
+        channel.negotiate(COMMON, read_ahead=_READ_AHEAD)
+        self._serve(channel, HiddenFiles(channel, self._files, self._contents, self._reader).handlers)
+        system.read_ahead(top, _READ_AHEAD)
+        return top
+
+    def _serve(self, channel: Channel, handlers: Mapping[int, Handler]) -> None:
+        for _ in range(_THREADS):
+            threading.Thread(target=self._thread, args=(channel, handlers), daemon=True).start()
+
+    def _thread(self, channel: Channel, handlers: Mapping[int, Handler]) -> None:
+        try:
+            channel.serve(handlers)
+        finally:
+            if channel is self._channel:
+                self.stop()
+
+    def _tell(self, message: str) -> None:
+        self.messages.append(message)
+
+    def _statistics(self) -> bytes:
+        return b"{}"
+
+    def start(self) -> None:
+        """Serve: from now on the mount is usable."""
+        self._serve(self._channel, self._handlers)
+        if self.sharing.name == "none":
+            top = os.open(self.point, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+            try:
+                system.read_ahead(top, _READ_AHEAD)
+            finally:
+                os.close(top)
+
+    def wait(self) -> None:
+        """Wait until somebody unmounts, or calls ``stop``."""
+        os.read(self._woken, 1)
+
+    def stop(self) -> None:
+        """Let ``wait`` return; may be called by a signal handler."""
+        os.write(self._wake, b"\0")
+
+    def close(self) -> None:
+        """Unmount; whoever still has files open gets errors from now on."""
+        if self._mounted:
+            self._mounted = False
+            with suppress(system.MountError):  # somebody has unmounted it
+                system.detach(self.point, lazy=True)
+        while self._descriptors:
+            os.close(self._descriptors.pop())
+        self._reader.close()
+
+
+def _passes_through(fd: int) -> bool:
+    """Return whether files may be passed through: the kernel can, and we may ask it to."""
+    probe = os.memfd_create("btrimg")
+    try:
+        fcntl.ioctl(fd, BACKING_OPEN, bytearray(BackingMap(probe, 0, 0).pack()))
+    except OSError:
+        return False
+    finally:
+        os.close(probe)
+    return True

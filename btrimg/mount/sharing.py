@@ -1,0 +1,89 @@
+"""How files that share extents share memory: the kernel passes them through, a cache of ours does it, or nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from btrimg.mount.wire import InitFlag, OpenFlag, OpenOut
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from btrimg.mount.content import Backings
+    from btrimg.mount.reading import Reader
+    from btrimg.mount.tree import Files
+
+#: What every mount may do.
+COMMON = (
+    InitFlag.ASYNC_READ
+    | InitFlag.ASYNC_DIO
+    | InitFlag.BIG_WRITES
+    | InitFlag.DO_READDIRPLUS
+    | InitFlag.READDIRPLUS_AUTO
+    | InitFlag.NO_OPEN_SUPPORT
+    | InitFlag.NO_OPENDIR_SUPPORT
+    | InitFlag.PARALLEL_DIROPS
+    | InitFlag.MAX_PAGES
+    | InitFlag.CACHE_SYMLINKS
+    | InitFlag.INIT_EXT
+)
+
+
+class Sharing(Protocol):
+    """A way of sharing, or none."""
+
+    name: str  #: as ``--share`` has it
+    sentence: str  #: what it does, for a person
+    opens: bool  #: whether the kernel must ask before it reads a file
+
+    def open(self, number: int) -> OpenOut:
+        """Return how the kernel is to treat the visible file *number*, which somebody opens."""
+
+    def release(self, fh: int) -> None:
+        """Hear that what was opened as *fh* is closed."""
+
+    def read(self, number: int, fh: int, offset: int, size: int, check: Callable[[], None]) -> bytes | memoryview:
+        """Return bytes of the file; *check* raises what is to end a long read."""
+
+
+class NotShared:
+    """Every file has pages of its own, as in the kernel's mount; no open is asked for."""
+
+    name, opens = "none", False
+    sentence = "files that share extents do not share memory"
+
+    def __init__(self, files: Files, reader: Reader) -> None:
+        self._files, self._reader = files, reader
+
+    def open(self, _number: int) -> OpenOut:
+        """Return that the kernel may keep what it has read."""
+        return OpenOut(0, OpenFlag.KEEP_CACHE, 0)
+
+    def release(self, _fh: int) -> None:
+        """Do nothing."""
+
+    def read(self, number: int, _fh: int, offset: int, size: int, check: Callable[[], None]) -> memoryview:
+        """Return bytes of the file."""
+        with self._files.lock:
+            inode = self._files.inode(number)
+        return self._reader.read(inode, offset, size, check)
+
+
+class PassedThrough(NotShared):
+    """Files of equal content pass through to one hidden file, whose pages the kernel has once."""
+
+    name, opens = "passthrough", True
+    sentence = "files that share extents share memory, read and mapped (FUSE passthrough)"
+
+    def __init__(self, files: Files, reader: Reader, backings: Backings) -> None:
+        super().__init__(files, reader)
+        self._backings = backings
+
+    def open(self, number: int) -> OpenOut:
+        """Return the id of the hidden file."""
+        content = self._backings.use(number)
+        return OpenOut(content.number, OpenFlag.PASSTHROUGH | OpenFlag.NOFLUSH, content.backing)
+
+    def release(self, fh: int) -> None:
+        """Take back the use of the hidden file."""
+        self._backings.release(fh)

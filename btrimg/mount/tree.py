@@ -1,0 +1,243 @@
+"""The visible files: names, attributes, listings and extended attributes, by the numbers of :mod:`numbers`."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections import OrderedDict
+from typing import TYPE_CHECKING, NamedTuple
+
+from btrimg.errors import CorruptError
+from btrimg.filesystem import namei
+from btrimg.filesystem.extents import file_extents
+from btrimg.filesystem.inode import Inode
+from btrimg.mount.channel import RefusedRequest
+from btrimg.mount.numbers import Numbers
+from btrimg.mount.wire import STATX_BASIC_STATS, STATX_BTIME, Attr, Statx, SxTime
+from btrimg.ondisk.constants import EMPTY_SUBVOL_DIR_OBJECTID, FileType, ItemType
+from btrimg.units import round_up
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Iterator
+
+    from btrimg.filesystem.image import Image
+    from btrimg.ondisk.inodes import DirItem, InodeItem, Timespec
+
+_INODES, _LISTINGS = 4096, 64  #: how many are kept for the next question
+_U64 = (1 << 64) - 1
+_DIRECTORY = stat.S_IFDIR >> 12
+#: From the type in an entry to d_type, which is that of st_mode.
+_D_TYPES: dict[int, int] = {
+    FileType.REG_FILE: stat.S_IFREG >> 12,
+    FileType.DIR: _DIRECTORY,
+    FileType.CHRDEV: stat.S_IFCHR >> 12,
+    FileType.BLKDEV: stat.S_IFBLK >> 12,
+    FileType.FIFO: stat.S_IFIFO >> 12,
+    FileType.SOCK: stat.S_IFSOCK >> 12,
+    FileType.SYMLINK: stat.S_IFLNK >> 12,
+}
+
+
+class Entry(NamedTuple):
+    """A name in a directory."""
+
+    name: bytes
+    number: int  #: 0 where it leads nowhere
+    type: int  #: DT_*, as d_type
+
+
+class Listing(NamedTuple):
+    """All names of a directory, ``.`` and ``..`` first."""
+
+    entries: list[Entry]
+    complete: bool  #: False when some could not be read
+
+
+class Files:
+    """The files below a subvolume's top directory; all methods may be called by several threads.
+
+    *lock* is held while trees are searched: neither they nor their caches are made for several threads.
+    """
+
+    def __init__(self, image: Image, subvolume: int, lock: threading.Lock) -> None:
+        self.image, self.lock = image, lock
+        top = image.subvolume(subvolume)
+        self.numbers = Numbers(subvolume, top.root.root_dirid)
+        self._inodes: OrderedDict[int, Inode] = OrderedDict()
+        self._listings: OrderedDict[int, Listing] = OrderedDict()
+
+    def inode(self, number: int) -> Inode:
+        """Return the inode that has *number*; the lock is held."""
+        inode = self._inodes.get(number)
+        if inode is None:
+            file = self.numbers.file(number)
+            if file.ino == EMPTY_SUBVOL_DIR_OBJECTID and file.parent:
+                inode = Inode.placeholder(self.inode(file.parent), file.name)
+            else:
+                inode = Inode(self.image, self.image.subvolume(file.subvolume), file.ino)
+            self._inodes[number] = inode
+            if len(self._inodes) > _INODES:
+                self._inodes.popitem(last=False)
+        return inode
+
+    def number_of(self, inode: Inode, parent: int, name: bytes) -> int:
+        """Return the number of the inode that the entry *name* of the directory *parent* leads to."""
+        if inode.is_placeholder:
+            return self.numbers.placeholder(inode.subvolume.id, parent, name)
+        return self.numbers.number(inode.subvolume.id, inode.ino)
+
+    def child(self, parent: int, name: bytes) -> int:
+        """Return the number of the entry *name* of the directory *parent*; raises NotFoundError."""
+        with self.lock:
+            directory = self.inode(parent)
+            if directory.is_placeholder:
+                raise RefusedRequest(errno.ENOENT)
+            return self.number_of(namei.child_of(directory, name), parent, name)
+
+    def attributes(self, number: int) -> Attr:
+        """Return what *number* is; raises CorruptError when its inode item cannot be read."""
+        with self.lock:
+            item = self.inode(number).item
+        return attributes_of(item, self.numbers.shown(number), self.image.volume.sectorsize)
+
+    def statx(self, number: int) -> Statx:
+        """Return what *number* is, and when it was made."""
+        attr = self.attributes(number)
+        with self.lock:
+            item = self.inode(number).item
+        return Statx(
+            mask=STATX_BASIC_STATS | STATX_BTIME,
+            blksize=attr.blksize,
+            attributes=0,
+            nlink=attr.nlink,
+            uid=attr.uid,
+            gid=attr.gid,
+            mode=attr.mode & 0xFFFF,
+            spare0=0,
+            ino=attr.ino,
+            size=attr.size,
+            blocks=attr.blocks,
+            attributes_mask=0,
+            atime=_time(item.atime),
+            btime=_time(item.otime),
+            ctime=_time(item.ctime),
+            mtime=_time(item.mtime),
+            rdev_major=item.rdev >> 20 & 0xFFF,
+            rdev_minor=item.rdev & 0xFFFFF,
+            dev_major=0,
+            dev_minor=0,
+            spare2=(0,) * 14,
+        )
+
+    def target(self, number: int) -> bytes:
+        """Return where a symlink points."""
+        with self.lock:
+            return self.inode(number).target()
+
+    def xattrs(self, number: int) -> dict[bytes, bytes]:
+        """Return the extended attributes."""
+        with self.lock:
+            inode = self.inode(number)
+            return {} if inode.is_placeholder else inode.xattrs()
+
+    def seek(self, number: int, offset: int, whence: int) -> int:
+        """Return the next offset from *offset* on that has data (SEEK_DATA), or none (SEEK_HOLE).
+
+        As btrfs's own ``find_desired_extent`` sees it: what is preallocated and not written is a hole, so is
+        the end.
+        """
+        with self.lock:
+            inode = self.inode(number)
+            size = inode.item.size
+            if offset >= size:
+                raise RefusedRequest(errno.ENXIO)
+            at = offset
+            for first, last in _data_ranges(inode, offset):
+                if first >= size:
+                    break
+                if whence == os.SEEK_DATA:
+                    return max(at, first)
+                if first > at:
+                    break
+                at = last
+        if whence == os.SEEK_DATA:
+            raise RefusedRequest(errno.ENXIO)
+        return min(at, size)
+
+    def listing(self, number: int) -> Listing:
+        """Return the names of a directory, those that can be read; always in the same order."""
+        with self.lock:
+            listing = self._listings.get(number)
+            if listing is None:
+                listing = self._list(number)
+                self._listings[number] = listing
+                if len(self._listings) > _LISTINGS:
+                    self._listings.popitem(last=False)
+        return listing
+
+    def _list(self, number: int) -> Listing:
+        directory = self.inode(number)
+        entries = [Entry(b".", self.numbers.shown(number), _DIRECTORY), Entry(b"..", 0, _DIRECTORY)]
+        if directory.is_placeholder:
+            return Listing(entries, complete=True)
+        faults = self.image.faults
+        subvolume = directory.subvolume.id
+        for entry in namei.entries(directory):
+            location = entry.location
+            if location.type == ItemType.INODE_ITEM:
+                found = self.numbers.number(subvolume, location.objectid)
+            else:
+                found = self._subvolume_entry(directory, entry, number)
+            entries.append(Entry(entry.name, found, _D_TYPES.get(entry.type, 0)))
+        return Listing(entries, complete=self.image.faults == faults)
+
+    def _subvolume_entry(self, directory: Inode, entry: DirItem, number: int) -> int:
+        try:
+            return self.number_of(namei.inode_of_entry(directory, entry), number, entry.name)
+        except CorruptError as error:
+            self.image.report(error)
+            return 0
+
+    def several(self, numbers: list[int]) -> Iterator[Attr | None]:
+        """Yield the attributes of every number, None where they cannot be read."""
+        for number in numbers:
+            try:
+                yield self.attributes(number)
+            except CorruptError:
+                yield None
+
+
+def attributes_of(item: InodeItem, ino: int, sectorsize: int) -> Attr:
+    """Return the attributes that an inode item says, as the kernel's ``btrfs_getattr`` shows them."""
+    major, minor = item.rdev >> 20 & 0xFFF, item.rdev & 0xFFFFF
+    return Attr(
+        ino=ino,
+        size=item.size,
+        blocks=round_up(item.nbytes, sectorsize) >> 9,
+        atime=item.atime.sec & _U64,
+        mtime=item.mtime.sec & _U64,
+        ctime=item.ctime.sec & _U64,
+        atimensec=item.atime.nsec,
+        mtimensec=item.mtime.nsec,
+        ctimensec=item.ctime.nsec,
+        mode=item.mode,
+        nlink=item.nlink,
+        uid=item.uid,
+        gid=item.gid,
+        rdev=minor & 0xFF | major << 8 | (minor & ~0xFF) << 12,
+        blksize=sectorsize,
+        flags=0,
+    )
+
+
+def _time(time: Timespec) -> SxTime:
+    return SxTime(time.sec, time.nsec, 0)
+
+
+def _data_ranges(inode: Inode, start: int) -> Iterator[tuple[int, int]]:
+    sectorsize = inode.image.volume.sectorsize
+    for row in file_extents(inode, start):
+        if row.kind not in ("hole", "prealloc"):
+            yield row.offset, round_up(row.end, sectorsize)
