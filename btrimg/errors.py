@@ -10,6 +10,7 @@ One tree, so that ``except BtrimgError`` is enough; a class exists where a calle
     ├── RecipeError              a recipe says what cannot be, or cannot be done
     ├── RefusedError             the files, as they are, do not allow what was asked for
     ├── NoSpaceError             the devices are full, or the place asked for is taken
+    ├── TraceError               a trace of file accesses cannot be read
     └── CorruptError             what the image says cannot be right
         ├── ChecksumError        stored and computed checksum differ
         ├── BlockError           a tree block is not what its parent promised
@@ -58,6 +59,10 @@ class RecipeError(BtrimgError):
     def __init__(self, recipe: str, line: int | None, sentence: str) -> None:
         super().__init__(f"{recipe}, line {line}: {sentence}" if line else f"{recipe}: {sentence}")
         self.recipe, self.line, self.sentence = recipe, line, sentence
+
+
+class TraceError(BtrimgError):
+    """Report a trace of file accesses that is of no known format, or about other files than the image's."""
 
 
 class CorruptError(BtrimgError):

@@ -1,0 +1,62 @@
+"""fio's iologs, versions 2 and 3: what ``--write_iolog`` writes and ``--read_iolog`` replays.
+
+A line is ``NAME ACTION`` or ``NAME ACTION OFFSET LENGTH``; in version 3 a time in milliseconds stands in front (fio's
+HOWTO, "Trace file format v2" and "v3"). fio appends, so that a head may come again. Its own names have no blanks, but
+those of who writes iologs by hand may.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from btrimg.pagecache.accesses import READ, WRITE
+
+if TYPE_CHECKING:
+    from btrimg.pagecache.accesses import Collector
+
+_HEADS = {b"fio version 2 iolog": 2, b"fio version 3 iolog": 3}
+_OF_FILES = {b"add", b"open", b"close"}
+_KINDS = {b"read": READ, b"write": WRITE}
+_OTHER = {b"trim", b"sync", b"datasync", b"sync_file_range", b"wait"}
+_MILLISECOND, _MICROSECOND = 1_000_000, 1_000  # ns
+
+
+def recognises(line: bytes) -> bool:
+    """Return whether *line* begins an iolog."""
+    return line.strip() in _HEADS
+
+
+class Parser:
+    """See :class:`~btrimg.pagecache.accesses.Parser`."""
+
+    def __init__(self, collector: Collector) -> None:
+        self._collector = collector
+        self._version = 2
+        self._waited = 0  # ns, in version 2
+
+    def line(self, text: bytes) -> None:
+        """Take in one line."""
+        if version := _HEADS.get(text.strip()):
+            self._version = version
+            return
+        try:
+            self._action(text)
+        except (ValueError, IndexError):
+            self._collector.skip("not a line of an iolog")
+
+    def _action(self, text: bytes) -> None:
+        """Take in a line; raise ValueError if it is none."""
+        time = self._waited
+        if self._version == 3:
+            stamp, text = text.split(None, 1)
+            time = int(stamp) * _MILLISECOND
+        if text.split()[-1] in _OF_FILES:
+            return
+        name, action, first, second = text.rsplit(None, 3)
+        offset, length = int(first), int(second)
+        if action in _KINDS:
+            self._collector.access(_KINDS[action], self._collector.absolute(name.lstrip()), offset, length, time=time)
+        elif action == b"wait":
+            self._waited += offset * _MICROSECOND
+        elif action not in _OTHER:
+            raise ValueError
