@@ -29,6 +29,8 @@ COMMANDS = {  # words: (module and attribute, one line of help)
     ("sql",): ("sql:sql", "Query the whole image as tables."),
     ("export-tables",): ("sql:export_tables", "Write the tables to Parquet files."),
     ("build",): ("build:build", "Make an image, of a recipe, a directory or tar archives."),
+    ("mount",): ("mount:mount", "Mount an image, files of equal extents sharing memory."),
+    ("umount",): ("mount:umount", "Unmount what mount has mounted."),
     ("mkfs",): ("mkfs:mkfs", "Make an empty filesystem."),
     ("recipe",): ("recipe:recipe", "Write the recipe of an image that is there."),
     ("corrupt",): ("corrupt:corrupt", "Change any field of an image, for tests of what reads it."),

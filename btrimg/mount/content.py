@@ -36,7 +36,7 @@ from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.constants import U64_MAX, FileExtentType, ItemType
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
     from btrimg.filesystem.inode import Inode
     from btrimg.mount.channel import Channel, Handler
@@ -81,10 +81,14 @@ class Content:
 
 
 class Contents:
-    """All distinct contents that are in use or in the kernel's cache."""
+    """All distinct contents that are in use or in the kernel's cache.
 
-    def __init__(self, files: Files, domain_of: Callable[[int], int]) -> None:
-        self._files, self._domain_of = files, domain_of
+    *domains* are sets of subvolumes that trust each other; without any, all do, and with some, only those.
+    """
+
+    def __init__(self, files: Files, domains: Sequence[Sequence[int]]) -> None:
+        self._files = files
+        self._domains = {subvolume: 2 * at for at, members in enumerate(domains, 1) for subvolume in members}
         self.lock = threading.Lock()
         self._by_identity: dict[bytes, Content] = {}
         self._by_number: dict[int, Content] = {}
@@ -112,6 +116,10 @@ class Contents:
             if len(self._known) > _KNOWN:
                 self._known.popitem(last=False)
         return content
+
+    def _domain_of(self, subvolume: int) -> int:
+        """Return the number of a subvolume's trust domain: without domains there is one, else strangers are alone."""
+        return self._domains.get(subvolume, 2 * subvolume + 1) if self._domains else 0
 
     def unuse(self, number: int) -> Content:
         """Take back one ``use`` of the content with that number, and return it; ``lock`` is held."""

@@ -21,13 +21,12 @@ from btrimg.mount.wire import BACKING_OPEN, BackingMap, InitFlag
 from btrimg.units import MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping, Sequence
 
     from btrimg.filesystem.image import Image
     from btrimg.mount.channel import Handler
     from btrimg.mount.sharing import Sharing
 
-SHARES = ("auto", "passthrough", "cache", "none")
 _THREADS = 4  #: of each connection
 _READ_AHEAD = 4 * MIB
 _MESSAGES = 100  #: of what went wrong, that are kept
@@ -46,15 +45,16 @@ class Session:
         *,
         subvolume: int,
         share: str = "auto",
-        domain_of: Callable[[int], int] = lambda _subvolume: 0,
+        domains: Sequence[Sequence[int]] = (),
         allow_other: bool = False,
+        stats_socket: str | None = None,
     ) -> None:
         self.image, self.point = image, os.path.abspath(point)
         self.messages: deque[str] = deque(maxlen=_MESSAGES)
         self._lock = threading.Lock()
         self._files = Files(image, subvolume, self._lock)
         self._reader = Reader(image, self._lock)
-        self._contents = Contents(self._files, domain_of)
+        self._contents = Contents(self._files, domains)
         self._descriptors: list[int] = []
         self._woken, self._wake = os.pipe()
         self._mounted = False

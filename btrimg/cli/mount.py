@@ -1,0 +1,131 @@
+"""``btrimg mount``: an image as a mount whose files share pages."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from btrimg.cli.command import Argument, Option, command
+from btrimg.cli.parameters import JSON, OPENING, SUBVOLUME, TARGET, open_target
+from btrimg.errors import OptionError
+
+if TYPE_CHECKING:
+    from btrimg.cli.parameters import Target
+    from btrimg.mount.session import Session
+
+_SHARES = ("auto", "passthrough", "cache", "none")
+
+
+def _share(text: str) -> str:
+    if text not in _SHARES:
+        raise ValueError(f"{text!a} is none of {', '.join(_SHARES)}")
+    return text
+
+
+def parse_domain(text: str) -> tuple[int, ...]:
+    """Return the ids of the subvolumes of a trust domain; raise ValueError with a sentence."""
+    try:
+        return tuple(int(number, 0) for number in text.split(","))
+    except ValueError:
+        raise ValueError(f"{text!a} is no list of subvolume ids, such as 256,257") from None
+
+
+@command(
+    TARGET._replace(metavar="IMAGE"),
+    Argument("mountpoint", "MOUNTPOINT", str, is_path=True),
+    SUBVOLUME._replace(help="Show this subvolume, and what hangs below it."),
+    Option(
+        *("domain", ("--domain",), "These subvolumes trust each other, and share; may be repeated."),
+        convert=parse_domain,
+        metavar="ID,ID…",
+        many=True,
+    ),
+    Option("share", ("--share",), f"How to share: {', '.join(_SHARES)}.", _share, "HOW", "auto"),
+    Option("allow_other", ("--allow-other",), "Let everybody in, as far as permissions go."),
+    Option("foreground", ("--foreground",), "Serve here, and stop at Ctrl-C, instead of in the background."),
+    Option(
+        "stats_socket", ("--stats-socket",), "Tell statistics to whoever connects there.", str, "PATH", is_path=True
+    ),
+    JSON,
+    *OPENING,
+)
+def mount(
+    target: Target,
+    mountpoint: str,
+    subvolume: int,
+    domain: tuple[tuple[int, ...], ...],
+    share: str,
+    allow_other: bool,
+    foreground: bool,
+    stats_socket: str | None,
+    as_json: bool,
+    **opening: Any,
+) -> int:
+    """Mount an image read-only, with files that share extents sharing memory.
+
+    \b
+      btrimg mount disk.img /mnt
+      btrimg mount disk.img /mnt --subvolume 256 --allow-other
+      btrimg umount /mnt
+
+    Snapshots and reflinks of a file are read and mapped through one set of pages: by FUSE passthrough (root, Linux
+    6.9), or else by a cache of btrimg's own, which shares what is read but not what is mapped. Which of the two, is
+    said. Everything that is read is verified; what fails is an I/O error. Only the user who mounts may enter, without
+    --allow-other. With --domain, subvolumes share within a domain only; one that is in none shares with no other.
+    """
+    from btrimg.mount import background
+
+    if target.path is not None:
+        raise OptionError("mount takes an image; to start at a subvolume, give --subvolume")
+    server = None if foreground else background.fork()
+    if server and server.child:
+        return server.outcome()
+    from btrimg.mount.session import Session
+    from btrimg.render.answers import json_line
+
+    with ExitStack() as stack:
+        image = stack.enter_context(open_target(target, **opening))
+        session = Session(
+            image,
+            mountpoint,
+            subvolume=subvolume,
+            domains=domain,
+            share=share,
+            allow_other=allow_other,
+            stats_socket=stats_socket,
+        )
+        stack.enter_context(session)
+        _stop_on_signals(session)
+        session.start()
+        sharing = session.sharing
+        if as_json:
+            facts = {"devices": target.devices, "mountpoint": session.point, "share": sharing.name}
+            print(json_line(facts), flush=True)
+        else:
+            print(f"{', '.join(target.devices)} is mounted at {mountpoint}: {sharing.sentence}", flush=True)
+        if server:
+            server.serving()
+        session.wait()
+    return 0
+
+
+def _stop_on_signals(session: Session) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda _number, _frame: session.stop())
+
+
+@command(
+    Argument("mountpoint", "MOUNTPOINT", str, is_path=True),
+    Option("lazy", ("--lazy",), "Also while files there are in use: unmount for good when the last is closed."),
+)
+def umount(mountpoint: str, lazy: bool) -> int:
+    """Unmount what ``btrimg mount`` has mounted; its server ends by itself.
+
+    \b
+      btrimg umount /mnt
+    """
+    from btrimg.mount import system
+
+    system.detach(system.find(mountpoint).point, lazy=lazy)
+    return 0
