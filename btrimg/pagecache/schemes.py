@@ -33,10 +33,11 @@ if TYPE_CHECKING:
 # Sorts of keys, the low byte of ``KeyRuns.space``.
 NONE, INODE, POSTED, DEVICE, EXTENT, SAME_OFFSET, WHOLE_FILE, CONTENT = range(8)
 PACKED = 8  #: plus Compression: pages of extents as decompressed
+COMPARED = 64  #: in the kind of keys by content: by a hash of what was read
 _PACKED_CONTENT = 16  # plus Compression: likewise, by content
 _DOMAIN_SHIFT = 8
-_COMPRESSED_PAGES_SHIFT = 5  #: an extent decompresses to 128 KiB at most: 32 pages
-_SECTOR_PAGES_SHIFT = 4  #: a checksum covers 64 KiB at most
+KIND_MASK = (1 << _DOMAIN_SHIFT) - 1
+_PAGES_SHIFT = 5  # compressed extents hold 128 KiB at most, and checksums cover no more: 32 pages
 
 _REFUSED = {name: number for number, name in enumerate(REFUSALS)}
 
@@ -182,7 +183,7 @@ _INLINE_PAGE = (1 << 64) - 2 >> PAGE_SHIFT  # of EXTENT_MAP_INLINE
 
 def device(rows: FileRows, domains: Domains) -> KeyRuns:
     """Key by device and page there, of the first copy: the posted patches, corrected."""
-    keys = _Keys(_cut_at_stripes(rows), domains)
+    keys = _Keys(cut_at_stripes(rows), domains)
     keys.refuse_written_in_place()
     which = keys.shareable()
     keys.refuse(which[keys.packed(which)], "compressed")
@@ -199,7 +200,7 @@ def device(rows: FileRows, domains: Domains) -> KeyRuns:
     return keys.finish()
 
 
-def _cut_at_stripes(rows: FileRows) -> FileRows:
+def cut_at_stripes(rows: FileRows) -> FileRows:
     """Return *rows* with runs cut so that each is contiguous on its device, where the chunk is striped."""
     keys = _Keys(rows, Domains())
     which = keys.shareable()
@@ -248,7 +249,7 @@ def _kind(keys: _Keys, which: Ints, plain: int) -> Ints:
 
 def _page_of_extent(keys: _Keys, which: Ints) -> Ints:
     """Return what tells the pages of extents apart that one transaction wrote."""
-    packed = keys.column("extent_logical", which) >> PAGE_SHIFT << _COMPRESSED_PAGES_SHIFT
+    packed = keys.column("extent_logical", which) >> PAGE_SHIFT << _PAGES_SHIFT
     plain = keys.logical(which) >> PAGE_SHIFT
     return np.where(keys.packed(which), packed + keys.decompressed_page(which), plain)
 
@@ -334,7 +335,7 @@ def _give_by_sector(keys: _Keys, which: Ints) -> None:
     found = sums.lookup(image, address - beside, np.ones(len(which), np.int64))
     keys.refuse(which[~found.known], "no checksum")
     unit, *more = found.words()
-    number = (more[0] & _BELOW_2_62 if more else np.zeros_like(unit)) >> _SECTOR_PAGES_SHIFT << _SECTOR_PAGES_SHIFT
+    number = (more[0] & _BELOW_2_62 if more else np.zeros_like(unit)) >> _PAGES_SHIFT << _PAGES_SHIFT
     number += beside >> PAGE_SHIFT
     known = found.known
     keys.give(which[known], CONTENT, unit[known], number[known])
