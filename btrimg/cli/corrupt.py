@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from btrimg.cli.command import Argument, Option, command
 from btrimg.cli.parameters import FORCE, FURTHER_DEVICES, JSON, open_target, parse_target
-from btrimg.cli.stopping import clean_up_on_sigterm
+from btrimg.cli.stopping import clean_up_when_stopped
 from btrimg.errors import BtrimgError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def write_copies(devices: Sequence[str], output: str, paths: dict[int, str], pie
     from btrimg.volume.draft import write_pieces
     from btrimg.volume.replacing import replacing
 
-    clean_up_on_sigterm()
+    clean_up_when_stopped()
     several = len(devices) > 1
     if several:
         os.makedirs(output, exist_ok=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from btrimg.cli.command import Argument, Option, command
 from btrimg.cli.parameters import JSON, source_date_epoch, warn
-from btrimg.cli.stopping import clean_up_on_sigterm
+from btrimg.cli.stopping import clean_up_when_stopped
 from btrimg.errors import BtrimgError, OptionError
 from btrimg.units import parse_size
 
@@ -70,7 +70,7 @@ def mkfs(devices: tuple[str, ...], seed: str | None, force: bool, as_json: bool,
     if "list-all" in words:
         _list_features()
         return 0
-    clean_up_on_sigterm()
+    clean_up_when_stopped()
     if not devices:
         raise BtrimgError("name a file or block device to make the filesystem on")
     byte_count, fsid = choices.pop("byte_count"), _uuid(choices.pop("uuid"))

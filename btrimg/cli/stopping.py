@@ -7,10 +7,15 @@ import sys
 from typing import NoReturn
 
 
-def clean_up_on_sigterm() -> None:
-    """Let SIGTERM unwind the command, as SIGINT does: what is mounted or half written is left on the way out."""
+def clean_up_when_stopped() -> None:
+    """Let SIGTERM and SIGHUP unwind the command, as SIGINT does: nothing stays mounted or half written.
+
+    A SIGHUP that is ignored, as under nohup, stays so.
+    """
     signal.signal(signal.SIGTERM, _stop)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _stop)
 
 
-def _stop(_signal: int, _frame: object) -> NoReturn:
-    sys.exit(128 + signal.SIGTERM)
+def _stop(number: int, _frame: object) -> NoReturn:
+    sys.exit(128 + number)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from btrimg.cli.command import Option, command
 from btrimg.cli.parameters import FURTHER_DEVICES, JSON, SUBVOLUME, TARGET, open_inode, open_target
-from btrimg.cli.stopping import clean_up_on_sigterm
+from btrimg.cli.stopping import clean_up_when_stopped
 from btrimg.errors import BtrimgError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def verify(
     refused = "--no-mount" if no_mount else kernel.why_no_mounts()
     if refused is None:
         kernel.hide_mounts()
-    clean_up_on_sigterm()
+    clean_up_when_stopped()
     with open_target(target, device=device) as image, counting("verified", "units", printing=as_json) as tick:
         inode = open_inode(image, target, subvolume) if target.path else None
         paths = tuple(device.path for device in image.volume.devices.values())
