@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from btrimg.write.files import Files
     from btrimg.write.transaction import Transaction
 
+STDIN = b"/dev/stdin"  #: the archive that is piped in
 _AT_ONCE = 100_000  # items that are kept in memory before a commit
 _PIECE = 128 * MIB  # bytes that are written in one go: those of the longest extent
 _LOOK = 256  # operations after which they are counted
@@ -302,13 +303,16 @@ class Builder:
         devices = self.txn.volume.devices.values()
         written = {(found.st_dev, found.st_ino) for found in (os.stat(device.path) for device in devices)}
         selection = Selection(do.exclude, do.one_filesystem, do.owner, self._latest, written)
-        entries = read_directory(do.host, self.txn.volume.sectorsize, selection, self._warn)
+        host = os.path.join(self._directory, do.host)
+        entries = read_directory(host, self.txn.volume.sectorsize, selection, self._warn)
         self._grow(TreeWriter, do.to, do.storage, entries)
 
     def _from_tar(self, do: values.FromTar) -> None:
-        name = ascii(os.fsdecode(do.host))
+        host = os.path.join(self._directory, do.host)
+        name = ascii(os.fsdecode(host))
         try:
-            stream = open(do.host, "rb")  # noqa: SIM115  # closed below
+            # Standard input by its name would be opened anew: from its beginning, and not at all if it is a socket.
+            stream = open(os.dup(0) if host == STDIN else host, "rb")  # noqa: SIM115  # closed below
         except OSError as error:
             raise BtrimgError(f"cannot read {name}: {error.strerror}") from None
         with stream:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from btrimg.cli.command import Argument, Option, command
 from btrimg.cli.parameters import JSON, size_option, source_date_epoch, warn
 from btrimg.cli.progress import counting
-from btrimg.cli.stopping import clean_up_on_sigterm
+from btrimg.cli.stopping import clean_up_when_stopped
 from btrimg.errors import BtrimgError
 
 if TYPE_CHECKING:
@@ -100,11 +101,15 @@ def build(
     from btrimg.build.image import START_OF_TIME, build_image
     from btrimg.ondisk.inodes import Timespec
 
-    clean_up_on_sigterm()
+    clean_up_when_stopped()
     if not output:
         raise BtrimgError("say where to write: -o IMAGE, once for each device")
     if not (recipe or from_dir or from_tar):
         raise BtrimgError("say what to build: a RECIPE, --from-dir DIR or --from-tar FILE")
+    if "-" in from_tar and sys.stdin is None:
+        raise BtrimgError("--from-tar -: standard input is closed")
+    if from_tar.count("-") > 1:
+        raise BtrimgError("--from-tar -: standard input holds one archive")
     read = _read(recipe)
     filesystem = _filesystem(read.filesystem, choices, len(output), recipe=bool(recipe))
     epoch, ids = source_date_epoch(), _owner(owner)
@@ -185,6 +190,7 @@ def _operations(
 ) -> Operations:
     """Yield what the recipe says, then what options add."""
     from btrimg.build import values
+    from btrimg.build.builder import STDIN
     from btrimg.build.recipe import Origin
 
     yield from recipe.operations()
@@ -192,7 +198,7 @@ def _operations(
     layered = len(archives) > 1
     for number, (path, owner) in enumerate(archives, 1):
         origin = Origin(f"--from-tar {path}", None, "", "", None)
-        host = b"/dev/stdin" if path == "-" else os.fsencode(os.path.abspath(path))
+        host = STDIN if path == "-" else os.fsencode(os.path.abspath(path))
         layer = b"/layer-%d" % number if layered else b"/"
         if layered and number == 1:
             yield origin, values.MakeSubvolume(layer, None, values.Attributes())

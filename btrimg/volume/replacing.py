@@ -21,11 +21,14 @@ def replacing(outputs: Sequence[str], *, force: bool | None = None) -> Iterator[
     made, or an output exists: unless *force* (None where the user cannot ask for it), and then when it is in use.
     """
     targets = [os.path.realpath(output) for output in outputs]  # what a symlink leads to is replaced, not the symlink
+    paths = [f"{target}.partial" for target in targets]
     for output, target in zip(outputs, targets, strict=True):
         _refuse_to_replace(output, target, force)
+        if target in paths:
+            raise DeviceError(f"{output} is the name of another output while that is written; take another name")
     partials: list[str] = []
     try:
-        for path in [f"{target}.partial" for target in targets]:
+        for path in paths:
             _create(path)
             partials.append(path)
         yield list(partials)
@@ -51,6 +54,8 @@ def _complete(partials: list[str], targets: Sequence[str]) -> None:
 
 
 def _refuse_to_replace(output: str, target: str, force: bool | None) -> None:
+    if not output:
+        raise DeviceError("an output without a name cannot be written; name a file")
     if not os.path.lexists(target):
         return
     if not force or not os.path.isfile(target):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tarfile
 import time
 from typing import TYPE_CHECKING
 
@@ -95,12 +98,65 @@ def test_a_block_device_is_filled_and_never_grows(tmp_path: Path) -> None:
             assert file.read() == image.open(b"/noise").read(0, MIB)
 
 
-def test_a_build_that_is_told_to_stop_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_build_that_is_told_to_stop_leaves_nothing(tmp_path: Path, stop: signal.Signals) -> None:
     command = [sys.executable, "-m", "btrimg", "build", "--from-tar", "-", "-o", str(tmp_path / "image")]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
         while names(tmp_path) != ["image.partial"]:  # it waits for the archive
             assert process.poll() is None
             time.sleep(0.01)
-        process.terminate()
-        assert process.wait() == 128 + signal.SIGTERM
+        process.send_signal(stop)
+        assert process.wait() == 128 + stop
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("outputs", "why"),
+    [
+        ([""], "an output without a name cannot be written"),
+        (["x.partial", "x"], "x.partial is the name of another output while that is written"),
+        (["x", "./x"], "x is named twice"),
+    ],
+)
+def test_outputs_that_are_in_each_others_way_are_refused(tmp_path: Path, outputs: list[str], why: str) -> None:
+    with contextlib.chdir(tmp_path), pytest.raises(BtrimgError, match=why):
+        build(f"filesystem = {{devices = {len(outputs)}}}", *outputs)
+    assert names(tmp_path) == []
+
+
+def test_paths_of_the_host_count_from_the_recipe(tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    (place / "folder").mkdir(parents=True)
+    (place / "folder" / "file").write_text("from a folder")
+    with tarfile.open(place / "a.tar", "x") as archive:
+        archive.add(place / "folder" / "file", "archived")
+    (place / "x.toml").write_text("do = [{from-dir = 'folder'}, {from-tar = 'a.tar'}, {file = '/c', host = 'a.tar'}]")
+    command = [sys.executable, "-m", "btrimg", "build", "place/x.toml", "-o", "image"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    with open_image(str(tmp_path / "image")) as image:
+        for name in (b"/file", b"/archived"):
+            assert image.open(name).read(0, 100) == b"from a folder"
+        assert image.open(b"/c").read(0, 1 << 20) == (place / "a.tar").read_bytes()
+
+
+def test_an_archive_from_standard_input_is_read_from_where_that_stands(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "x") as archive:
+        archive.addfile(tarfile.TarInfo("file"))
+    data = (tmp_path / "a.tar").read_bytes()
+    (tmp_path / "behind").write_bytes(b"x" * 512 + data)
+    command = [sys.executable, "-m", "btrimg", "build", "--from-tar", "-", "-o", str(tmp_path / "image"), "--force"]
+    ours, theirs = socket.socketpair()
+    with open(tmp_path / "behind", "rb") as behind, ours, theirs:
+        os.lseek(behind.fileno(), 512, os.SEEK_SET)
+        ours.sendall(data)
+        ours.shutdown(socket.SHUT_WR)
+        for stdin in (behind, theirs):
+            subprocess.run(command, stdin=stdin.fileno(), check=True, capture_output=True)
+            with open_image(str(tmp_path / "image")) as image:
+                assert image.open(b"/file").item.size == 0
+    (tmp_path / "image").unlink()
+    for words, why in ([["--from-tar", "-"], "holds one archive"], [[], "is closed"]):
+        shell = ["sh", "-c", 'exec "$@" <&-' if not words else 'exec "$@"', "sh"]
+        done = subprocess.run([*shell, *command, *words], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        assert (done.returncode, done.stderr) == (2, f"btrimg: --from-tar -: standard input {why}\n".encode())
+    assert not (tmp_path / "image").exists()
