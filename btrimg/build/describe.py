@@ -237,8 +237,9 @@ class _Step(NamedTuple):
             defined, parts = words.parts_of(each)
             yield from defined
             said = {"parts": [toml.Verbatim(toml.entry(part)) for part in parts]} if parts else {}
-            end = max((row.end for row in each.rows if row.offset < each.size), default=0)
-            size = toml.size(each.size) if each.size > end or not parts else None
+            rows = [row for row in each.rows if row.offset < each.size]
+            ends_in_part = len(parts) == len(rows) > 0 and rows[-1].end >= each.size
+            size = None if ends_in_part else toml.size(each.size)
             yield toml.entry({"file": at, **said, "size": size, **_attributes(each)})
             yield from self._behind_the_end(at, each)
 

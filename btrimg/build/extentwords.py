@@ -6,9 +6,10 @@ import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from btrimg.build import tomltext as toml
-from btrimg.errors import ChecksumError
+from btrimg.errors import ChecksumError, CorruptError
 from btrimg.filesystem.data import row_bytes
 from btrimg.filesystem.extents import COMPRESSION_NAMES, ExtentRef, FileExtentRow
+from btrimg.filesystem.inode import quoted
 from btrimg.ondisk.constants import InodeFlag
 
 if TYPE_CHECKING:
@@ -59,20 +60,27 @@ class ExtentWords:
         self._files = 0
 
     def parts_of(self, each: Described) -> tuple[list[str], list[Words]]:
-        """Return the entries that define extents which a file is the first to use, and the parts of the file."""
+        """Return the entries that define extents which a file is the first to use, and the parts of the file.
+
+        What cannot be read is reported to the image, and is no part: a hole is in its place.
+        """
         defined: list[str] = []
         parts: list[Words] = []
         for row in each.rows:
             if row.offset >= each.size:
                 continue
             length = min(row.end, each.size) - row.offset
-            if row.kind == "inline":
-                parts.append(self._inline(row, length, each))
-            elif self._is_whole(row):
-                parts.append(self._whole(row, length, each))
+            try:
+                if row.kind == "inline":
+                    part = self._inline(row, length, each)
+                elif self._is_whole(row):
+                    part = self._whole(row, length, each)
+                else:
+                    part = self._shared(row, length, each, defined)
+            except CorruptError as error:
+                self._image.report(CorruptError(f"{quoted(each.names[0])} has a hole at {row.offset}: {error}"))
             else:
-                parts.append(self._shared(row, length, each, defined))
-            parts[-1] = {"offset": toml.size(row.offset) if row.offset else None, **parts[-1]}
+                parts.append({"offset": toml.size(row.offset) if row.offset else None, **part})
         return defined, parts
 
     def _is_whole(self, row: FileExtentRow) -> bool:
@@ -100,8 +108,8 @@ class ExtentWords:
         used = _used(row)
         if used not in self._names:
             name, part = f"e{len(self._names) + 1}", self._range(row)
-            self._names[used] = name, part
             defined.append(self._define(name, row, part, checked=each.checksummed))
+            self._names[used] = name, part
         name, part = self._names[used]
         offset = (row.extent.offset if row.extent else 0) - part.start
         return {"extent": name, "from-offset": toml.size(offset) if offset else None, "length": toml.size(length)}

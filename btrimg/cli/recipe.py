@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from typing import TYPE_CHECKING, Any
+import sys
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, TextIO
 
 from btrimg.cli.command import Argument, Option, command
 from btrimg.cli.parameters import JSON, OPENING, open_target, parse_target
 from btrimg.cli.progress import counting
+from btrimg.cli.stopping import clean_up_when_stopped
 from btrimg.errors import BtrimgError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from btrimg.cli.parameters import Target
+    from btrimg.filesystem.image import Image
 
 
 @command(
@@ -39,39 +45,69 @@ def recipe(target: Target, output: str | None, overwrite: bool, as_json: bool, *
     """
     from btrimg.build.describe import recipe_of
 
-    if as_json and output is None:
-        raise BtrimgError("--json tells of the file that -o writes: give -o too")
-    with open_target(target, **opening) as image:
-        with counting("describing", "entries", printing=output is None) as progress:
-            if output is None:
-                written = recipe_of(image, None, "", lambda count: progress(count, 0))
-                print(written.text, end="")
-                return 1 if image.faults else 0
-            contents = f"{output}.data"
-            _make_room(output, contents, overwrite=overwrite)
-            try:
-                written = recipe_of(image, contents, os.path.basename(contents), lambda count: progress(count, 0))
-                with open(output, "x", encoding="utf-8") as file:
-                    file.write(written.text)
-            except OSError as error:
-                raise BtrimgError(f"cannot write {error.filename or output}: {error.strerror}") from None
-        if not os.listdir(contents):
-            os.rmdir(contents)
-        there = contents if os.path.isdir(contents) else None
+    if output is None:
         if as_json:
+            raise BtrimgError("--json tells of the file that -o writes: give -o too")
+        with open_target(target, **opening) as image:
+            with counting("describing", "entries", printing=True) as progress:
+                written = recipe_of(image, None, "", lambda count: progress(count, 0))
+            sys.stdout.buffer.write(written.text.encode())  # TOML is UTF-8, whatever the terminal is
+            return 1 if image.faults else 0
+    clean_up_when_stopped()
+    contents = f"{output}.data"
+    with open_target(target, **opening) as image:
+        _refuse_devices(image, output)
+        with (
+            counting("describing", "entries") as progress,
+            _fresh(output, contents, overwrite=overwrite) as (file, folder),
+        ):
+            written = recipe_of(image, folder, os.path.basename(contents), lambda count: progress(count, 0))
+            file.write(written.text)
+        if as_json:
+            there = contents if os.path.isdir(contents) else None
             print(json.dumps({"recipe": output, "entries": written.entries, "contents": there}))
         return 1 if image.faults else 0
 
 
-def _make_room(output: str, contents: str, *, overwrite: bool) -> None:
-    """Make the directory for contents, where nothing is in the way; raise BtrimgError."""
+def _refuse_devices(image: Image, output: str) -> None:
+    """Raise BtrimgError when the recipe would be written over what it describes."""
+    for device in image.volume.devices.values():
+        if os.path.exists(output) and os.path.samefile(device.path, output):
+            raise BtrimgError(f"{output} is the image itself; name another file")
+
+
+@contextmanager
+def _fresh(output: str, contents: str, *, overwrite: bool) -> Iterator[tuple[TextIO, str]]:
+    """Give a file and a directory to write to, which become *output* and, if anything is in it, *contents* at the end.
+
+    When that fails, they go, and what was there stays. Raises BtrimgError.
+    """
     for path in (output, contents):
         if os.path.lexists(path) and not overwrite:
             raise BtrimgError(f"{path} exists: --overwrite replaces it")
-    try:
-        shutil.rmtree(contents, ignore_errors=True)
-        if os.path.lexists(output):
-            os.unlink(output)
-        os.mkdir(contents)
-    except OSError as error:
-        raise BtrimgError(f"cannot write {error.filename}: {error.strerror}") from None
+    partial, folder = f"{output}.partial", f"{contents}.partial"
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(open(partial, "x", encoding="utf-8"))
+            stack.callback(_remove, partial)
+            os.mkdir(folder)
+            stack.callback(_remove, folder)
+            yield file, folder
+            file.close()
+            if overwrite:
+                _remove(contents)
+            if os.listdir(folder):
+                os.rename(folder, contents)
+            os.rename(partial, output)
+        except FileExistsError as error:
+            raise BtrimgError(f"{error.filename} exists: another program writes it, or was killed; remove it") from None
+        except OSError as error:
+            raise BtrimgError(f"cannot write {error.filename or output}: {error.strerror}") from None
+
+
+def _remove(path: str) -> None:
+    """Remove a file, or a directory with all in it, if it is there."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
+        os.unlink(path)
