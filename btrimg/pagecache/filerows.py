@@ -15,7 +15,6 @@ from btrimg.filesystem.columns import COMPRESSED, HOLE, INLINE, KINDS, PREALLOC,
 from btrimg.filesystem.extents import OFFSET_MAX, ExtentRef
 from btrimg.filesystem.treepaths import find
 from btrimg.pagecache.pages import PAGE, PAGE_SHIFT, REFUSALS
-from btrimg.trees.batches import ranges
 from btrimg.volume.places import PlaceMap
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from btrimg.filesystem.census import Census
     from btrimg.filesystem.extents import FileExtentRow
     from btrimg.filesystem.image import Image
     from btrimg.filesystem.inode import Inode
@@ -49,6 +47,7 @@ class FileTable(NamedTuple):
     inode: Ints
     size: Ints
     flags: Ints  #: InodeFlag
+    top: Ints  #: which of the tops it is below that were asked for, the first of several; 0 if none were
     path: Ints  #: number of the first name's path in *paths*; -1 without one, or where names were not asked for
     paths: Strings  #: from the top-level subvolume (``/sv/dir/file``)
 
@@ -112,6 +111,7 @@ def of_inode(inode: Inode) -> FileRows:
         inode=np.array([inode.ino], np.uint64).view(np.int64),
         size=np.array([min(item.size, OFFSET_MAX)], np.int64),
         flags=np.array([item.flags], np.uint64).view(np.int64),
+        top=np.zeros(1, np.int64),
         path=np.full(1, -1, np.int64),
         paths=strings.EMPTY,
     )
@@ -127,25 +127,27 @@ def of_image(image: Image, tops: Sequence[Inode] = (), *, named: bool = False) -
     """
     # Imported here: one file is opened without it.
     from btrimg.filesystem.census import Census
+    from btrimg.pagecache.below import Below
 
     faults = image.faults
     census = Census(image, holes=True, pieces=False)
     numbers = {subvolume.id: number for number, subvolume in enumerate(census.subvolumes)}
-    chosen = _below(image, census, numbers, tops) if tops else dict.fromkeys(numbers)
+    below = Below(image, census)
+    for each in tops:
+        below.add(each)
     tables, parts, owners = [_table(0, census.no_files())], [census.no_rows()], [np.empty(0, np.int64)]
     count = 0
-    for subvolume in sorted(chosen):
+    for subvolume in sorted(below.by_subvolume if tops else numbers):
         if subvolume >= SUBVOLUME_END:
             image.report(_no_such_id(subvolume))
             continue
         inodes, rows = census.files_of(numbers[subvolume]), census.rows_of(numbers[subvolume], named=named)
-        kept = chosen[subvolume]
-        if kept is not None:
-            inodes = inodes.take(np.isin(inodes.inode, np.array(sorted(kept), np.uint64)))
+        top = below.top_of(subvolume, inodes.inode) if tops else np.zeros(len(inodes.inode), np.int64)
+        inodes = inodes.take(top >= 0)
         file = find(inodes.inode, rows.inode)
         if (file < 0).any():
             rows, file = rows.take(file >= 0), file[file >= 0]
-        tables.append(_table(subvolume, inodes))
+        tables.append(_table(subvolume, inodes)._replace(top=top[top >= 0]))
         parts.append(rows)
         owners.append(file + count)
         count += len(inodes.inode)
@@ -159,46 +161,6 @@ def _no_such_id(subvolume: int) -> CorruptError:
     return CorruptError(f"subvolume {subvolume}: no kernel gives out such an id")
 
 
-def _below(image: Image, census: Census, numbers: dict[int, int], tops: Sequence[Inode]) -> dict[int, set[int] | None]:
-    """Return the subvolumes that have files at or below *tops*, and the inodes of these; None are all."""
-    chosen: dict[int, set[int] | None] = {}
-    hanging: dict[int, list[tuple[int, int]]] = {}  # by subvolume: (directory, the subvolume that hangs there)
-    for subvolume in numbers:
-        parent = image.parent_of(subvolume)
-        if parent is not None:
-            hanging.setdefault(parent.subvolume, []).append((parent.dirid, subvolume))
-    pending = [(top.subvolume.id, top.subvolume.root.root_dirid if top.is_placeholder else top.ino) for top in tops]
-    done = set[tuple[int, int]]()
-    while pending:
-        subvolume, inode = pending.pop()
-        if (subvolume, inode) in done or chosen.get(subvolume, ()) is None or subvolume not in numbers:
-            continue
-        done.add((subvolume, inode))
-        number = numbers[subvolume]
-        whole = inode == census.subvolumes[number].root.root_dirid
-        below = None if whole else _closure(inode, *census.parents_of(number))
-        found = chosen.get(subvolume, set())
-        chosen[subvolume] = None if below is None or found is None else found | below
-        pending += [
-            (other, census.subvolumes[numbers[other]].root.root_dirid)
-            for directory, other in hanging.get(subvolume, ())
-            if below is None or directory in below
-        ]
-    return chosen
-
-
-def _closure(top: int, inode: Unsigned, directory: Unsigned) -> set[int]:
-    """Return *top* and all that is below it, where each of *inode* has a name in the *directory* beside it."""
-    order = np.argsort(directory, kind="stable")
-    inode, directory = inode[order], directory[order]
-    found = level = np.array([top], np.uint64)
-    while len(level):
-        start, end = np.searchsorted(directory, level, "left"), np.searchsorted(directory, level, "right")
-        level = np.setdiff1d(inode[ranges(start, end - start)], found)
-        found = np.union1d(found, level)
-    return set(found.tolist())
-
-
 def _table(subvolume: int, inodes: Inodes) -> FileTable:
     count = len(inodes.inode)
     return FileTable(
@@ -206,6 +168,7 @@ def _table(subvolume: int, inodes: Inodes) -> FileTable:
         inode=inodes.inode.view(np.int64),
         size=np.minimum(inodes.size, OFFSET_MAX).astype(np.int64),
         flags=inodes.flags.view(np.int64),
+        top=np.zeros(count, np.int64),
         path=np.full(count, -1, np.int64),
         paths=strings.EMPTY,
     )
