@@ -68,10 +68,11 @@ class Order:
     def __init__(self, numbers: int) -> None:
         self._entry = array("q", bytes(8 * numbers))  # of each page; 0: is not here
         self._entries = np.frombuffer(self._entry, np.int64)
-        self._log: deque[Pages | array[int]] = deque()
-        self._singles = array("q")  # pages appended one by one: the end of the log, if it is in there
         self._head: list[int] = []  # the oldest run, reversed
+        self._log: deque[Pages | list[int]] = deque()  # those after it
+        self._tail: list[int] = []  # those that were appended one by one since
         self._oldest = self._next = 1  # entries: of the last page of _head, and of what is appended next
+        self._full = _COMPACT  # the entry at which to look whether the log is too long
         self._length = 0
 
     def __len__(self) -> int:
@@ -85,6 +86,16 @@ class Order:
         self._length += len(pages)
         self.renew(pages)
 
+    def append(self, page: int) -> None:
+        """Append one page that is not here."""
+        entry = self._next
+        self._entry[page] = entry
+        self._tail.append(page)
+        self._length += 1
+        self._next = entry + 1
+        if entry >= self._full:
+            self._tidy()
+
     def renew(self, pages: Pages) -> None:
         """Move pages that are here to the end; one may occur several times."""
         entry, count = self._next, len(pages)
@@ -92,32 +103,38 @@ class Order:
         if count == 1:
             page = int(pages[0])
             self._entry[page] = entry
-            if not self._singles:
-                self._log.append(self._singles)
-            self._singles.append(page)
+            self._tail.append(page)
         elif count:
             self._entries[_index(pages)] = np.arange(entry, entry + count)  # of equal indices, the last counts
+            if self._tail:
+                self._log.append(self._tail)
+                self._tail = []
             self._log.append(pages)
-            self._singles = array("q")
-        if self._next - self._oldest > 4 * self._length + _COMPACT:
-            self._compact()
+        if self._next > self._full:
+            self._tidy()
 
     def pop(self) -> int:
         """Take the oldest page out; IndexError if there is none."""
-        head = self._head
+        head, entry = self._head, self._oldest
         while True:
             while head:
-                page, entry = head.pop(), self._oldest
-                self._oldest = entry + 1
+                page = head.pop()
                 if self._entry[page] == entry:
                     self._entry[page] = 0
+                    self._oldest = entry + 1
                     self._length -= 1
                     return page
-            run = self._log.popleft()
-            if run is self._singles:
-                self._singles = array("q")
-            head = self._head = run.tolist() if isinstance(run, np.ndarray | array) else list(run)
+                entry += 1
+            self._oldest = entry
+            if self._log:
+                run = self._log.popleft()
+                head = run.tolist() if isinstance(run, np.ndarray) else list(run)
+            elif self._tail:
+                head, self._tail = self._tail, []
+            else:
+                raise IndexError("there is no page")
             head.reverse()
+            self._head = head
 
     def drop(self, pages: Pages) -> int:
         """Take *pages* out, wherever they are, and return how many of them were here."""
@@ -128,15 +145,20 @@ class Order:
                 self._length -= 1
         return before - self._length
 
+    def _tidy(self) -> None:
+        """Leave stale entries out of the log if it is too long: less than a third of them are alive then."""
+        if self._next - self._oldest > 4 * self._length + _COMPACT:
+            self._compact()
+        self._full = self._oldest + 4 * self._length + _COMPACT
+
     def _compact(self) -> None:
-        """Leave stale entries out of the log. It is paid for by what was appended: less than a third are alive."""
-        pages = np.concatenate([np.asarray(run, np.int64) for run in (self._head[::-1], *self._log)])
+        pages = np.concatenate([np.asarray(run, np.int64) for run in (self._head[::-1], *self._log, self._tail)])
         fresh = self._entries[pages] == np.arange(self._oldest, self._next)
         alive = pages[fresh]
         self._oldest = self._next - len(alive)
         self._entries[alive] = np.arange(self._oldest, self._next)
         self._log.clear()
-        self._singles = array("q")
+        self._tail.clear()
         self._head = alive.tolist()
         self._head.reverse()
 
@@ -186,24 +208,26 @@ class Clock:
 
     def admit(self, pages: Pages, keys: Iterable[Hashable] | None = None) -> None:
         """See :class:`Policy`."""
-        self._order.add(pages)
-        self._mark(pages, 0)
+        if len(pages) == 1:
+            self._order.append(page := pages[0])
+            self._used[page] = 0
+        else:
+            self._order.add(pages)
+            self._flags[_index(pages)] = 0
 
     def touch(self, pages: Pages) -> None:
         """See :class:`Policy`."""
-        self._mark(pages, 1)
-
-    def _mark(self, pages: Pages, used: int) -> None:
         if len(pages) == 1:
-            self._used[pages[0]] = used
+            self._used[pages[0]] = 1
         else:
-            self._flags[_index(pages)] = used
+            self._flags[_index(pages)] = 1
 
     def evict(self) -> int:
         """See :class:`Policy`."""
-        while self._used[page := self._order.pop()]:
-            self._used[page] = 0
-            self._order.add((page,))
+        order, used = self._order, self._used
+        while used[page := order.pop()]:
+            used[page] = 0
+            order.append(page)
         return page
 
     def forget(self, pages: Pages) -> None:
@@ -236,24 +260,24 @@ class S3Fifo:
 
     def admit(self, pages: Pages, keys: Iterable[Hashable] | None = None) -> None:
         """See :class:`Policy`."""
-        ghost, leaving = self._ghost, self._leaving
+        ghost = self._ghost
         for page, key in zip(pages, pages if keys is None else keys, strict=True):
             self._uses[page] = 0
             # A page that is asked for is looked up before another makes room for it: its ghost is the last to go.
             if key in ghost:
                 del ghost[key]
-                self._main.add((page,))
+                self._main.append(page)
             elif not self._evicted and len(self._small) >= self._small_size:
-                self._main.add((page,))
+                self._main.append(page)
             else:
-                self._small.add((page,))
+                self._small.append(page)
                 if keys is not None:
                     self._keys[page] = key
-        for key in leaving:
+        for key in self._leaving:
             ghost[key] = None
             if len(ghost) > self._ghost_size:
                 ghost.popitem(last=False)
-        leaving.clear()
+        self._leaving = []
 
     def touch(self, pages: Pages) -> None:
         """See :class:`Policy`."""
@@ -276,19 +300,20 @@ class S3Fifo:
         uses, main = self._uses, self._main
         while uses[page := main.pop()]:
             uses[page] -= 1
-            main.add((page,))
+            main.append(page)
         return page
 
     def _evict_small(self) -> int | None:
         """Return a page that was not used twice; those that were move to the main queue, and they may be all."""
-        while len(self._small):
-            page = self._small.pop()
-            key = self._keys.pop(page, page)
+        small, keys = self._small, self._keys
+        while len(small):
+            page = small.pop()
+            key = keys.pop(page, page) if keys else page
             if self._uses[page] < 2:
                 self._leaving.append(key)
                 return page
             self._uses[page] = 0
-            self._main.add((page,))
+            self._main.append(page)
         return None
 
     def forget(self, pages: Pages) -> None:
@@ -333,10 +358,10 @@ class TwoList:
             self._referenced[page] = 1
             left = self._gone.pop(key, None)
             if left is not None and self._age - left <= len(self._active):
-                self._active.add((page,))
+                self._active.append(page)
                 self._age += 1
             else:
-                self._inactive.add((page,))
+                self._inactive.append(page)
 
     def touch(self, pages: Pages) -> None:
         """See :class:`Policy`."""
@@ -344,23 +369,27 @@ class TwoList:
         for page in pages if not isinstance(pages, np.ndarray) else pages.tolist():
             if not referenced[page]:
                 referenced[page] = 1
-            elif inactive.drop((page,)):
-                self._active.add((page,))
+            elif page in inactive:
+                inactive.drop((page,))
+                self._active.append(page)
                 self._age += 1
                 referenced[page] = 0
 
     def evict(self) -> int:
         """See :class:`Policy`."""
         while len(self._active) > len(self._inactive) * self._ratio:
-            self._inactive.add((self._active.pop(),))
+            self._inactive.append(self._active.pop())
         page = self._inactive.pop()
-        key = self._keys.pop(page, page)
-        self._gone[key] = self._age
+        self._gone[self._keys.pop(page, page) if self._keys else page] = self._age
         self._age += 1
-        # Whoever comes back later than this is not activated: the active list is never longer.
+        if len(self._gone) > 2 * self._capacity:
+            self._forget_ghosts()
+        return page
+
+    def _forget_ghosts(self) -> None:
+        """Drop those that left so long ago that they would not be activated: the active list is never longer."""
         while self._age - next(iter(self._gone.values())) > self._capacity:
             self._gone.popitem(last=False)
-        return page
 
     def forget(self, pages: Pages) -> None:
         """See :class:`Policy`."""

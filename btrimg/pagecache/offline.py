@@ -7,7 +7,7 @@ Accesses are numbers of pages, in order. :func:`reuse_distances` answers for LRU
 from __future__ import annotations
 
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -16,24 +16,36 @@ if TYPE_CHECKING:
 
     from btrimg.pagecache.pages import Ints
 
+    Bools = NDArray[np.bool_]
 
-def previous(pages: Ints) -> Ints:
-    """Return for each access the number of the last one to the same page, -1 where there is none."""
-    order = np.argsort(pages, kind="stable")
+
+class Outcome(NamedTuple):
+    """What a cache made of a sequence of accesses."""
+
+    hits: Bools  #: of each access
+    held: Bools  #: of each number of a page, whether it is in memory at the end
+
+
+def previous(pages: Ints, order: Ints | None = None) -> Ints:
+    """Return for each access the number of the last one to the same page, -1 where there is none.
+
+    *order* is the stable order of *pages*, for who has it.
+    """
+    order = np.argsort(pages, kind="stable") if order is None else order
     again = pages[order[1:]] == pages[order[:-1]]
     found = np.full(len(pages), -1, np.int64)
     found[order[1:][again]] = order[:-1][again]
     return found
 
 
-def reuse_distances(pages: Ints) -> Ints:
+def reuse_distances(pages: Ints, order: Ints | None = None) -> Ints:
     """Return how many other pages were accessed since each page was last accessed, -1 where it is the first time.
 
     LRU with room for c pages hits exactly where the distance is from 0 up to c - 1 (Mattson's stack distance). All that
     lies between two accesses to a page is an access to another page, unless it is itself a repetition of one that
     lies there. Those are the earlier accesses whose own previous one is later: inversions of :func:`previous`.
     """
-    last = previous(pages)
+    last = previous(pages, order)
     again = np.flatnonzero(last >= 0)
     rank = np.cumsum(np.bincount(last[again], minlength=len(pages)))
     distances = np.full(len(pages), -1, np.int64)
@@ -82,8 +94,18 @@ def hits_by_size(distances: Ints, largest: int) -> Ints:
     return np.concatenate(([0], np.cumsum(counted)))
 
 
-def belady(pages: Ints, capacity: int) -> int:
-    """Return how often the best possible policy hits: the page that is needed latest goes (Belady's MIN).
+def lru(pages: Ints, distances: Ints, capacity: int, numbers: int) -> Outcome:
+    """Return what LRU makes of it, from the *distances* of *pages*, whose numbers are below *numbers*."""
+    latest = np.full(numbers, -1, np.int64)
+    latest[pages] = np.arange(len(pages))  # of equal indices, the last counts
+    last = np.sort(latest[latest >= 0])[-capacity:]
+    held = np.zeros(numbers, np.bool_)
+    held[pages[last]] = True
+    return Outcome((distances >= 0) & (distances < capacity), held)
+
+
+def belady(pages: Ints, capacity: int, numbers: int) -> Outcome:
+    """Return what the best possible policy makes of it: the page that is needed latest goes (Belady's MIN).
 
     It knows the future, but must take in what is asked for, as a cache must.
     """
@@ -92,19 +114,19 @@ def belady(pages: Ints, capacity: int) -> int:
     following = np.arange(count, 2 * count)  # never again: later than anything, and each another time
     again = np.flatnonzero(last >= 0)
     following[last[again]] = again
-    here = bytearray(int(pages.max(initial=-1)) + 1)
+    here = bytearray(numbers)
+    hits = bytearray()
     listed = pages.tolist()
     latest: list[int] = []  # negative times at which the pages here are needed; those of pages hit since lie behind
-    hits = held = 0
+    room = capacity
     for page, needed in zip(listed, following.tolist(), strict=True):
-        if here[page]:
-            hits += 1
-        else:
-            if held == capacity:
+        hits.append(here[page])
+        if not here[page]:
+            if room:
+                room -= 1
+            else:
                 time = -heappop(latest)
                 here[listed[time if time < count else time - count]] = 0
-            else:
-                held += 1
             here[page] = 1
         heappush(latest, -needed)
-    return hits
+    return Outcome(np.frombuffer(hits, np.bool_), np.frombuffer(here, np.bool_))

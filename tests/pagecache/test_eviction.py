@@ -148,7 +148,7 @@ def test_an_order_forgets_what_is_stale() -> None:
     order.add(range(100))
     for turn in range(10_000):
         order.renew(range(turn % 90, turn % 90 + 10) if turn % 3 else (turn % 100,))
-    logged = sum(len(run) for run in order._log) + len(order._head)
+    logged = len(order._head) + sum(len(run) for run in order._log) + len(order._tail)
     assert logged < 5000  # of some 70,000 that were appended
     model = list(range(100))
     for turn in range(10_000):
@@ -263,4 +263,4 @@ def test_ghosts_are_bounded() -> None:
     for policy in (s3fifo, lists):
         simulate(policy, 100, list(range(20_000)))
     assert len(s3fifo._ghost) == 90
-    assert len(lists._gone) == 100
+    assert 100 <= len(lists._gone) <= 200

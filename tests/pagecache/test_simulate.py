@@ -1,0 +1,72 @@
+"""Simulated caches: whole sequences against driving the policies access by access."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from btrimg.pagecache.eviction import POLICIES
+from btrimg.pagecache.simulate import BELADY, NAMES, Stream
+from pagecache.test_eviction import WORKLOADS, simulate
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("workload", WORKLOADS)
+@pytest.mark.parametrize("capacity", [1, 40, 1400])
+def test_a_sequence_is_its_accesses(policy: str, workload: str, capacity: int) -> None:
+    pages = WORKLOADS[workload]()
+    outcome = Stream(np.array(pages), 5000).run(policy, capacity)
+    assert outcome.hits.tobytes() == simulate(POLICIES[policy](capacity, 5000), capacity, pages)
+
+
+@pytest.mark.parametrize("policy", NAMES)
+def test_where_most_hit(policy: str) -> None:
+    """Runs of hits go by numpy; the same must come of it."""
+    pages = (WORKLOADS["popular"]() * 3)[:20_000]
+    pages = [page for page in pages if page % 50 < 3] * 3 + list(range(4000, 4100)) * 5
+    told: list[int] = []
+    outcome = Stream(np.array(pages), 5000).run(policy, 150, told.append)
+    if policy != BELADY:
+        assert outcome.hits.tobytes() == simulate(POLICIES[policy](150, 5000), 150, pages)
+    assert 0.8 < outcome.hits.mean() < 0.999
+    assert sum(told) in (0, len(pages))
+
+
+@given(
+    st.sampled_from(NAMES),
+    st.integers(1, 5),
+    st.lists(st.tuples(st.integers(0, 7), st.integers(0, 2)), max_size=40),
+)
+def test_who_used_what_was_evicted(policy: str, capacity: int, accesses: list[tuple[int, int]]) -> None:
+    stream = Stream(np.array([page for page, _ in accesses], np.int64), 8)
+    file = np.array([file for _, file in accesses], np.int64)
+    outcome = stream.run(policy, capacity)
+    stays = list[set[tuple[int, int, int]]]()  # of each page, one after the other
+    latest = dict[int, set[tuple[int, int, int]]]()
+    for (page, user), hit in zip(accesses, outcome.hits.tolist(), strict=True):
+        if not hit:
+            latest[page] = set()
+            stays.append(latest[page])
+        latest[page].add((page, len(stays), user))
+    users = [{user for _, _, user in stay} for stay in stays]
+    held = [latest[page] for page in np.flatnonzero(outcome.held).tolist()]
+    ended = [found for found, stay in zip(users, stays, strict=True) if all(stay is not other for other in held)]
+    assert len(ended) == np.count_nonzero(~outcome.hits) - np.count_nonzero(outcome.held)
+    assert stream.sharers_of_evicted(outcome, file) == sum(map(len, ended))
+
+
+def test_first_accesses() -> None:
+    assert Stream(np.array([3, 3, 1, 3, 0, 1]), 4).first.tolist() == [True, False, True, False, True, False]
+    assert Stream(np.array([], np.int64), 0).first.tolist() == []
+
+
+@pytest.mark.parametrize("policy", NAMES)
+def test_more_room_for_more(policy: str) -> None:
+    stream = Stream(np.array(WORKLOADS["scanned"]()), 5000)
+    hits = [int(stream.run(policy, capacity).hits.sum()) for capacity in (50, 200, 800, 3000)]
+    assert all(fewer <= more for fewer, more in pairwise(hits))
+    assert hits[-1] == len(stream.pages) - len(set(stream.pages.tolist()))
