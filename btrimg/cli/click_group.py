@@ -31,6 +31,15 @@ Exit codes: 0 done; 1 errors were found, or what was asked for is not there; 2 w
 Shell completion: eval "$(_BTRIMG_COMPLETE=bash_source btrimg)".
 """
 GROUP_HELP = {
+    "cache": """Show what a page cache saves that files share, and run it.
+
+Files that share extents have the same bytes in memory once for each of them. These commands count what that costs, and
+what each way to share the pages would save: from metadata, from traces, and by doing it.
+
+\b
+  btrimg cache census disk.img
+  btrimg cache estimate disk.img --plot saved.svg
+""",
     "inspect": """Show what is on the disk, with the names and flags of btrfs inspect-internal.
 
 The image need not be mounted, nor be sound: what is broken is shown as far as it can be read, and marked.
@@ -39,7 +48,7 @@ The image need not be mounted, nor be sound: what is broken is shown as far as i
   btrimg inspect dump-super -fa disk.img
   btrimg inspect dump-tree -t fs -t csum disk.img
   btrimg inspect list-chunks disk.img
-"""
+""",
 }
 
 
