@@ -70,10 +70,7 @@ def content_bytes(content: Content, around: Surroundings, most: int) -> bytes:
     with reading(content, around) as (read, size):
         if size > most:
             raise RefusedError(f"{size} bytes are too many: take at most {most}")
-        data = read(size)
-    if len(data) != size:
-        raise BtrimgError(f"the data end early: {len(data)} bytes came where {size} were due")
-    return data
+        return read(size)
 
 
 def _sliced(data: bytes) -> Read:
@@ -137,7 +134,7 @@ def _host_file(content: Content, around: Surroundings) -> Iterator[tuple[Read, i
 
 
 def _exactly(read: Callable[[int], bytes], path: bytes) -> Read:
-    """Return a reader that gives all bytes that it is asked for, unless the file ends."""
+    """Return a reader that gives all bytes that it is asked for; it raises BtrimgError when the file ends before."""
 
     def read_all(size: int) -> bytes:
         parts = []
@@ -147,6 +144,8 @@ def _exactly(read: Callable[[int], bytes], path: bytes) -> Read:
                 size -= len(part)
         except OSError as error:
             raise BtrimgError(f"{os.fsdecode(path)!a} cannot be read: {error.strerror}") from None
+        if size:
+            raise BtrimgError(f"{os.fsdecode(path)!a} became shorter while it was read")
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     return read_all

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from btrimg.build.content import Surroundings, reading
 from btrimg.build.image import build_image
 from btrimg.build.recipe import parse_recipe
-from btrimg.errors import RecipeError
+from btrimg.build.values import Content
+from btrimg.errors import BtrimgError, RecipeError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,3 +73,14 @@ def test_a_file_of_the_host_that_cannot_be_taken_is_told_by_name(tmp_path: Path,
     said = complaint(tmp_path, f"do = [\n{{file = '/a', {host}}}]")
     assert said.startswith("x.toml, line 2: file '/a': '")
     assert told in said, said
+
+
+@pytest.mark.parametrize("size", [1000, 6 << 20])
+def test_a_file_of_the_host_that_becomes_shorter_is_told_by_name(tmp_path: Path, size: int) -> None:
+    host = tmp_path / "host"
+    host.write_bytes(b"x" * size)
+    with reading(Content("host", b"host"), Surroundings(os.fsencode(tmp_path), b"", "")) as (read, length):
+        assert length == size
+        os.truncate(host, size // 2)
+        with pytest.raises(BtrimgError, match="host' became shorter while it was read"):
+            read(length)
