@@ -43,7 +43,8 @@ def census(target: Target, schemes: tuple[str, ...], as_json: bool, **options: A
     Sizes are whole pages of 4096 bytes, each file counted once. Shared is what has the key of another page; alone what
     could be shared, but nobody else has it. The rows below say why pages stay with their inode; holes are pages of
     zeros, which the kernel holds for each inode. In memory is what all files together take when all was read, without
-    holes. Read wrong is what the patches of 2021 (device-posted) would read from somewhere else, by defect. Schemes are explained in docs/page-sharing.md. What cannot be read is named in a warning; the exit code is then 1.
+    holes. Read wrong is what the patches of 2021 (device-posted) would read from somewhere else, by defect. Schemes
+    are explained in docs/page-sharing.md. What cannot be read is named in a warning; the exit code is then 1.
 
     JSON, one object for each scheme, in bytes: "scheme", "total", "shared", "alone", "refused" by reason, "in_memory"
     (with holes), "wrong" by defect, and "unchecked": read without looking at the checksum that there is.
