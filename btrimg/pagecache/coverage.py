@@ -81,7 +81,7 @@ def _pieces(keys: KeyRuns, runs: Ints, label: Ints) -> Coverage:
         return Coverage(runs, runs, label)
     near = (keys.space[1:] == keys.space[:-1]) & (keys.unit[1:] == keys.unit[:-1])
     line = np.cumsum(np.append(False, ~near))  # number of the (space, unit)
-    at, first, last = _ranked(line, keys.number, keys.number + keys.pages)
+    at, first, last = ranked(line, keys.number, keys.number + keys.pages)
     count = np.zeros(len(at), np.int64)
     np.add.at(count, first, runs)
     np.subtract.at(count, last, runs)
@@ -91,7 +91,7 @@ def _pieces(keys: KeyRuns, runs: Ints, label: Ints) -> Coverage:
     return Coverage(length[covered], count[covered], _smallest(first, last, label, len(at))[covered])
 
 
-def _ranked(line: Ints, start: Ints, end: Ints) -> tuple[Ints, Ints, Ints]:
+def ranked(line: Ints, start: Ints, end: Ints) -> tuple[Ints, Ints, Ints]:
     """Return all different ends of ranges on lines, in order, and the ranks of both ends of each range."""
     value, lines = np.concatenate([start, end]), np.concatenate([line, line])
     order = np.lexsort((value, lines))
