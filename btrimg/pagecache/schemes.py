@@ -275,12 +275,12 @@ def whole_file(rows: FileRows, domains: Domains) -> KeyRuns:
     The hash has 125 bits and no secret: whoever forges an image may mix up its own files, those of one trust domain.
     """
     keys = _Keys(rows, domains)
-    keys.refuse_written_in_place()
     # A hole or unwritten space is part of the list; bytes that are in no extent have no identity.
     listed = (_REFUSED["hole"], _REFUSED["prealloc"])
-    refusal = np.where(np.isin(keys.refusal, listed), 0, keys.refusal)
+    keys.refusal[np.isin(keys.refusal, listed)] = 0
+    keys.refuse_written_in_place()
     worst = np.zeros(rows.files.rows, np.uint8)
-    np.maximum.at(worst, keys.own.file, refusal)
+    np.maximum.at(worst, keys.own.file, keys.refusal)
     keys.refusal = worst[keys.own.file]
     which = keys.shareable()
     own = keys.own
