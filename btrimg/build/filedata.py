@@ -126,8 +126,6 @@ class FileData:
                 found, length = self._shared(part, start, pieces, flags)
             pieces += found
             cursor = fileextents.check_range(start, length)
-            if found:
-                fileextents.check_end(cursor, self._txn.volume.sectorsize)
         if do.size is not None and do.size < cursor:
             raise RefusedError(f"size {do.size} is less than the {cursor} bytes of the parts")
         reserved = any(part.kind == "prealloc" for part in do.parts)

@@ -14,7 +14,7 @@ from btrimg.ondisk.constants import Compression, FileExtentType, InodeFlag, Item
 from btrimg.ondisk.extents import FileExtentInline
 from btrimg.units import round_down, round_up
 from btrimg.write import fileextents, inodes
-from btrimg.write.fileextents import check_data, check_range, placed, regular, replace, rows
+from btrimg.write.fileextents import check_data, check_end, check_range, placed, regular, replace, rows
 
 if TYPE_CHECKING:
     from btrimg.ondisk.record import Value
@@ -84,6 +84,7 @@ def expand(files: Files, ino: int, size: int, storage: Storage, *, keep_inline: 
     grown = 0 if keep_inline else convert_inline(files, ino, storage)
     grown += _zero(files, ino, old, min(size, round_up(old, files.sectorsize)), storage)
     if not files.no_holes:
+        check_end(size, files.sectorsize)
         start, stop = round_up(old, files.sectorsize), round_up(size, files.sectorsize)
         for gap_start, gap_end in gaps(files, ino, start, stop):
             hole = fileextents.hole(files.generation, gap_end - gap_start)

@@ -86,10 +86,12 @@ def hole(generation: int, length: int) -> FileExtent:
 def lay(files: Files, ino: int, size: int, pieces: Sequence[Piece]) -> int:
     """Put the extents of a new file of *size* bytes, *pieces* in order; return its ``nbytes``.
 
-    Nothing is looked up, and the inode item is the caller's.
+    Nothing is looked up, and the inode item is the caller's. Raises RefusedError when they end where no file does.
     """
     if not files.no_holes:
         pieces = list(_with_holes(files, 0, round_up(size, files.sectorsize), pieces))
+    if pieces and isinstance(pieces[-1][1], FileExtent):
+        check_end(pieces[-1][0] + pieces[-1][1].num_bytes, files.sectorsize)
     put = files.tree.put
     nbytes = 0
     for offset, extent in pieces:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tarfile
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 import pytest
@@ -40,12 +42,24 @@ def complaint(directory: Path, text: str) -> str:
         ("{file = '/b', parts = [{hole = '7E'}, {hole = '7E'}]}", "do not fit a file"),
         ("{file = '/b', parts = [{hole = '7E'}, {random = '7E'}]}", "do not fit a file"),
         ("{file = '/b', parts = [{offset = '7E', from = '/a'}], size = '1K'}", "size 1024 is less than"),
+        ("{from-tar = 'sparse.tar'}", "data that end at"),
     ],
 )
 def test_what_would_lie_beyond_the_end_of_any_file_is_refused(tmp_path: Path, do: str, told: str) -> None:
+    with tarfile.open(tmp_path / "sparse.tar", "x") as archive:
+        sparse = tarfile.TarInfo("sparse")
+        sparse.pax_headers = {"GNU.sparse.map": f"{_LAST_SECTOR},1", "GNU.sparse.size": str(_LAST_SECTOR + 1)}
+        sparse.size = 1
+        archive.addfile(sparse, BytesIO(b"x"))
     said = complaint(tmp_path, f"do = [\n{{file = '/a', random = '8K', inline = false}},\n{do},\n]")
     assert said.startswith("x.toml, line 3: ")
     assert told in said, said
+
+
+@pytest.mark.parametrize("do", ["file = '/b', size = '{size}'", "truncate = '/a', size = '{size}'"])
+def test_a_hole_to_the_end_of_any_file_is_refused_where_it_has_an_item(tmp_path: Path, do: str) -> None:
+    holes = f"do = [\n{{file = '/a'}},\n{{{do.format(size=(1 << 63) - 1)}}}\n]\nfilesystem.features = ['^no-holes']"
+    assert "data that end at" in complaint(tmp_path, holes)
 
 
 @pytest.mark.parametrize("content", ["random = '1T'", "zeros = '7E'", "pattern = 'ab', size = '1T'", "host = 'large'"])
