@@ -273,6 +273,7 @@ def _difference(each: _Planned, origin: _Planned) -> _Step:
         now = new.get(path)
         if now is None or (now != inode and not (now.is_directory and inode.is_directory)):
             removed.append(path)
+    removed += sorted(origin.contents.placeholders - each.contents.placeholders)
     gone = set(removed)
     for path, inode in new.items():
         was = old.get(path)

@@ -130,3 +130,19 @@ def test_an_empty_image_has_a_recipe_too(tmp_path: Path) -> None:
     assert said.returncode == 0
     recipe = parse_recipe(said.stdout.encode(), "said")
     assert (recipe.filesystem.sizes, recipe.filesystem.label) == ((256 << 20,), b"none")
+
+
+def test_what_a_snapshot_shows_of_a_subvolume_can_be_taken_away(tmp_path: Path) -> None:
+    plain = tmp_path / "plain.toml"
+    plain.write_text("""do = [
+        {subvolume = "/a"}, {mkdir = "/a/d"}, {subvolume = "/a/d/n"}, {subvolume = "/a/m"}, {subvolume = "/a/o"},
+        {snapshot = "/b", of = "/a"}, {snapshot = "/c", of = "/b"}, {snapshot = "/e", of = "/b"},
+        {delete = "/c/d/n"}, {delete = "/c/m"}, {file = "/c/m", text = "now a file"},
+        {delete = "/c/o"}, {subvolume = "/c/o"}, {delete = "/e/d", recursive = true},
+    ]""")
+    image = str(tmp_path / "plain.img")
+    assert btrimg("build", str(plain), "-o", image).returncode == 0
+    (again,) = made(described([image], tmp_path / "again.toml"), tmp_path / "again", 1)
+    listed = [btrimg("ls", "-lR", f"{path}:/").stdout for path in (image, again)]
+    assert listed[0] == listed[1]
+    assert complaints([again]) == []
