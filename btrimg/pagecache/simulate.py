@@ -72,8 +72,9 @@ class Stream:
         page = self.pages[self.order][misses]
         over = np.append(page[1:] == page[:-1], False)[: len(page)] | ~outcome.held[page]
         files = int(file.max(initial=0)) + 1
-        users = np.unique(stay * files + file[self.order]) // files
-        return int(np.count_nonzero(over[users]))
+        users = np.sort(stay * files + file[self.order])
+        once = np.append(True, users[1:] != users[:-1])[: len(users)]
+        return int(np.count_nonzero(over[users[once] // files]))
 
 
 def drive(

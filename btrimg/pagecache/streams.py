@@ -88,6 +88,7 @@ class Streams:
             raise TraceError(f"{self.pages} page accesses, more than {PAGES_MOST}: replay a part of the trace")
         self.reads = reads.take(split.read)._replace(page=split.page, pages=split.pages)  #: cut by file extents
         self.access = split.read  #: of each of these, the number of the access it is of
+        self.accesses = int(np.count_nonzero(np.diff(split.read, prepend=-1)))
         self.offset = np.cumsum(split.pages) - split.pages  #: of each read, the number of its first page access
 
     def _split(self, reads: Reads, file: Ints, page: Ints, pages: Ints) -> _Split:
@@ -153,7 +154,7 @@ class Streams:
         first = base[number] + self.reads.page
         refused = np.zeros(len(REFUSALS), np.int64)
         refused[0] = self.pages
-        pieces = len(np.unique(self.access))
+        pieces = self.accesses
         return Numbered(Stream(ranges(first, self.reads.pages), int(pages.sum())), pieces, keys, refused)
 
     def _by_content(self) -> Numbered:

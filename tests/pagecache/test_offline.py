@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from btrimg.pagecache.eviction import POLICIES
 from btrimg.pagecache.offline import belady, hits_by_size, previous, reuse_distances
+from btrimg.pagecache.simulate import drive
 from pagecache.test_eviction import WORKLOADS, figures, simulate
 
 few = st.lists(st.integers(0, 7), max_size=30)
@@ -52,6 +53,16 @@ def test_hits_by_size_are_lrus(workload: str) -> None:
     assert hits[0] == 0
     for size in (1, 7, 100, 1999):
         assert hits[size] == figures(simulate(POLICIES["lru"](size, 5000), size, pages))[0]
+
+
+def test_distances_of_very_many() -> None:
+    """More than the larger blocks hold, against LRU at sizes of which some fall into one block and some do not."""
+    pages = np.array(WORKLOADS["popular"]() * 4 + [page + 3000 for page in WORKLOADS["runs"]()] * 4)
+    pages = np.concatenate((pages[:50_000], np.arange(40_000), pages[-50_000:]))
+    hits = hits_by_size(reuse_distances(pages), 45_000)
+    assert len(pages) > 1 << 17
+    for size in (900, 44_000):
+        assert hits[size] == drive(POLICIES["lru"](size, 45_000), size, pages, 45_000).hits.sum()
 
 
 def test_previous_accesses() -> None:
