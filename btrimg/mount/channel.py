@@ -25,12 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     Buffer = bytes | memoryview
-    Handler = Callable[[int, bytes, int], "Buffer | None"]  # (nodeid, body, unique) -> the answer; None: there is none
+    Handler = Callable[[int, bytes, int], "Buffer | None"]  # (nodeid, body, unique) -> the answer, None for none
 
 _REQUEST_SIZE = 16 * 1024  #: of the buffer; longer requests than 8 KiB only writers send (FUSE_MIN_READ_BUFFER)
 _MAX_WRITE = 4096
 _MAX_READ = MIB  #: the most that the kernel asks for at once, fs.fuse.max_pages_limit
-_SILENT = frozenset((Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.INTERRUPT))
 #: What reading or answering says when nobody waits for this one request any more.
 _GONE = frozenset((errno.EINTR, errno.ENOENT, errno.EAGAIN))
 
@@ -66,7 +65,7 @@ class Channel:
         header, body = self._next()
         asked = InitIn.unpack(body.ljust(InitIn.SIZE, b"\0"))
         if header.opcode != Opcode.INIT or asked.major != MAJOR or asked.minor < MINOR_NEEDED:
-            self._answer(header.unique, errno.EPROTO, b"")
+            self._send(header.unique, errno.EPROTO, b"")
             raise BtrimgError(
                 f"the kernel speaks FUSE {asked.major}.{asked.minor}; {MAJOR}.{MINOR_NEEDED} (Linux 5.4) is needed"
             )
@@ -88,7 +87,7 @@ class Channel:
             request_timeout=0,
             unused=(0,) * 11,
         )
-        self._answer(header.unique, 0, answer.pack())
+        self._send(header.unique, 0, answer.pack())
         return Agreement(asked.minor, flags)
 
     def _next(self) -> tuple[InHeader, bytes]:
@@ -98,6 +97,7 @@ class Channel:
     def serve(self, handlers: Mapping[int, Handler]) -> None:
         """Answer requests until the filesystem is unmounted. What no handler is for, is answered by ENOSYS."""
         fd, read, unpack, start = self.fd, os.read, InHeader.STRUCT.unpack_from, InHeader.SIZE
+        find, answer_to, send = {Opcode.INTERRUPT: self._interrupt, **handlers}.get, self._answer_to, self._send
         while True:
             try:
                 request = read(fd, _REQUEST_SIZE)
@@ -108,34 +108,27 @@ class Channel:
                     self._tell(f"reading requests: {error.strerror}")
                 return
             _, opcode, unique, nodeid, *_ = unpack(request)
-            handler = handlers.get(opcode)
-            if handler is not None:
-                number, answer = self._handle(handler, nodeid, request[start:], unique)
-            elif opcode == Opcode.INTERRUPT:
-                self._interrupt(request[start:])
-                continue
-            else:
-                number, answer = errno.ENOSYS, None
-            if opcode not in _SILENT:
-                self._answer(unique, number, answer or b"")
+            number, answer = answer_to(find(opcode, _refuse), nodeid, request[start:], unique)
+            if answer is not None:
+                send(unique, number, answer)
 
-    def _handle(self, handler: Handler, nodeid: int, body: bytes, unique: int) -> tuple[int, Buffer | None]:
+    def _answer_to(self, handler: Handler, nodeid: int, body: bytes, unique: int) -> tuple[int, Buffer | None]:
         try:
             return 0, handler(nodeid, body, unique)
         except RefusedRequest as refusal:
-            return refusal.number, None
+            return refusal.number, b""
         except NotFoundError:
-            return errno.ENOENT, None
+            return errno.ENOENT, b""
         except MemoryError:
-            return errno.ENOMEM, None
+            return errno.ENOMEM, b""
         except (BtrimgError, OSError) as error:
             self._tell(str(error))
-            return errno.EIO, None
+            return errno.EIO, b""
         except Exception as error:  # whoever waits must get an answer
             self._tell(f"{type(error).__name__}: {error}")
-            return errno.EIO, None
+            return errno.EIO, b""
 
-    def _answer(self, unique: int, number: int, answer: Buffer) -> None:
+    def _send(self, unique: int, number: int, answer: Buffer) -> None:
         head = OutHeader.STRUCT.pack(OutHeader.SIZE + len(answer), -number, unique)
         try:
             if len(answer) < _MAX_WRITE:
@@ -147,9 +140,9 @@ class Channel:
                 return
             self._tell(f"answering: {error.strerror}")
             if not number:  # the kernel refused the answer, and still waits for one
-                self._answer(unique, errno.EIO, b"")
+                self._send(unique, errno.EIO, b"")
 
-    def _interrupt(self, body: bytes) -> None:
+    def _interrupt(self, _nodeid: int, body: bytes, _unique: int) -> None:
         unique = InterruptIn.unpack(body).unique
         if unique in self._running:
             self._interrupted.add(unique)
@@ -167,3 +160,7 @@ class Channel:
         """Say that the request is as good as answered."""
         self._running.discard(unique)
         self._interrupted.discard(unique)
+
+
+def _refuse(_nodeid: int, _body: bytes, _unique: int) -> bytes:
+    raise RefusedRequest(errno.ENOSYS)

@@ -30,6 +30,8 @@ from btrimg.mount.wire import (
     EntryOut,
     ForgetIn,
     Opcode,
+    OpenFlag,
+    OpenOut,
     ReadIn,
 )
 from btrimg.ondisk.blocks import Key
@@ -70,11 +72,12 @@ _INLINE, _REGULAR = bytes([FileExtentType.INLINE]), bytes([FileExtentType.REGULA
 class Content:
     """One distinct content: a file of the hidden mount."""
 
-    __slots__ = ("backing", "identity", "lookups", "number", "sharers", "size", "users")
+    __slots__ = ("answer", "backing", "identity", "lookups", "number", "sharers", "size", "users")
 
     def __init__(self, number: int, identity: bytes, size: int) -> None:
         self.number, self.identity, self.size = number, identity, size
         self.backing = 0  #: the kernel's id, 0 for none
+        self.answer = b""  #: to OPEN of a visible file, while there is a backing
         self.users = 0  #: visible files that are open
         self.lookups = 0  #: how often the kernel was given it, and has not forgotten
         self.sharers: set[int] = set()  #: numbers of visible files that were opened with it
@@ -233,7 +236,11 @@ class Backings:
         try:
             if not content.backing:
                 with self._opening:  # of two ids, one inode could use only one at a time
-                    content.backing = content.backing or self._open(content)
+                    if not content.backing:
+                        backing = self._open(content)
+                        flags = OpenFlag.PASSTHROUGH | OpenFlag.NOFLUSH
+                        content.answer = OpenOut(content.number, flags, backing).pack()
+                        content.backing = backing
         except BaseException:
             self.release(content.number)
             raise

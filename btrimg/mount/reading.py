@@ -5,34 +5,45 @@ from __future__ import annotations
 import mmap
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
-from btrimg.errors import BtrimgError, CorruptError
+from btrimg.errors import BtrimgError, CorruptError, DeviceError, NotFoundError
+from btrimg.filesystem.csums import Csums
 from btrimg.filesystem.data import read_logical, row_bytes
 from btrimg.filesystem.extents import file_extents
+from btrimg.ondisk.constants import CsumType, TreeId
+from btrimg.ondisk.crcjoin import PIECES, joined
+from btrimg.ondisk.csum import crc32c
+from btrimg.trees.near import near
 from btrimg.units import MIB, round_down, round_up
 from btrimg.volume.around import AroundCache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from btrimg.filesystem.extents import FileExtentRow
     from btrimg.filesystem.image import Image
     from btrimg.filesystem.inode import Inode
 
 _PLAIN_EXTENTS = 64  #: decompressed extents that are kept, 128 KiB each at most: several reads fall into one
-
-
-class _Piece(NamedTuple):
-    """A part of a logical range that lies side by side on the device of its first copy."""
-
-    devid: int
-    physical: int
-    length: int
+_FEW_SECTORS = 16  #: up to which checksums are computed one by one
+_MEMORY = 2 * MIB  #: of each thread; a READ asks for 1 MiB at most, and whole sectors are read
 
 
 def nobody_stops() -> None:
     """Let a read go on."""
+
+
+class Memory:
+    """Memory of one thread, from the start of a page on, and its sectors."""
+
+    def __init__(self, size: int, sectorsize: int) -> None:
+        memory = mmap.mmap(-1, round_up(size, mmap.PAGESIZE))
+        with suppress(OSError):  # a kernel without such pages
+            memory.madvise(mmap.MADV_HUGEPAGE)  # one is pinned for a direct read, instead of hundreds
+        self.bytes = memoryview(memory)
+        self.sectors = [self.bytes[at : at + sectorsize] for at in range(0, len(self.bytes), sectorsize)]
 
 
 class Reader:
@@ -41,8 +52,9 @@ class Reader:
     def __init__(self, image: Image, lock: threading.Lock) -> None:
         self.image, self._lock = image, lock
         self._devices = AroundCache(image.volume)
-        self._memory = threading.local()
+        self._memories = threading.local()
         self._plain: OrderedDict[tuple[int, int, int], bytes] = OrderedDict()
+        self._csums: Csums | None = None
 
     def close(self) -> None:
         """Close the devices."""
@@ -57,31 +69,31 @@ class Reader:
         with self._lock:
             end = min(offset + length, inode.item.size)
             rows = list(_rows(inode, offset, end)) if offset < end else []
-        sectorsize = self.image.volume.sectorsize
-        base = round_down(offset, sectorsize)
-        memory = self._memory_of("file", round_up(max(end, offset), sectorsize) - base)
+        base = round_down(offset, self.image.volume.sectorsize)
+        memory = self._memory_of("file", max(end, offset) - base)
+        whole = memory.bytes
         cursor = base
         for row in rows:
             check()
             first, last = max(row.offset, base), min(row.end, end)
             if first > cursor:
-                memory[cursor - base : first - base] = bytes(first - cursor)
-            self._put(inode, row, first, last, memory[first - base :])
+                whole[cursor - base : first - base] = bytes(first - cursor)
+            self._put(inode, row, first, last, memory, first - base)
             cursor = last
         if cursor < end:
-            memory[cursor - base : end - base] = bytes(end - cursor)
-        return memory[offset - base : max(end, offset) - base]
+            whole[cursor - base : end - base] = bytes(end - cursor)
+        return whole[offset - base : max(end, offset) - base]
 
-    def _put(self, inode: Inode, row: FileExtentRow, first: int, last: int, target: memoryview) -> None:
-        """Put file bytes [first, last) of *row* at the start of *target*; what is no whole sector may be put whole."""
+    def _put(self, inode: Inode, row: FileExtentRow, first: int, last: int, memory: Memory, at: int) -> None:
+        """Put file bytes [first, last) of *row* at *at* of the memory; what is no whole sector may be put whole."""
         if row.kind == "regular" and row.logical is not None:
             length = round_up(last - first, self.image.volume.sectorsize)
-            self._fetch(row.logical + first - row.offset, target[:length], verify=inode.checksummed)
+            self._fetch(row.logical + first - row.offset, length, memory, at, verify=inode.checksummed)
         elif row.kind == "compressed":
             plain = self._decompressed(row, verify=inode.checksummed)
-            target[: last - first] = plain[first - row.offset : last - row.offset]
+            memory.bytes[at : at + last - first] = plain[first - row.offset : last - row.offset]
         else:
-            target[: last - first] = row_bytes(self.image, row, first, last, verify=False)
+            memory.bytes[at : at + last - first] = row_bytes(self.image, row, first, last, verify=False)
 
     def _decompressed(self, row: FileExtentRow, *, verify: bool) -> bytes:
         """Return the part of a compressed extent that *row* uses."""
@@ -94,50 +106,87 @@ class Reader:
         plain = self._plain.get(key)
         if plain is None:
             stored = self._memory_of("stored", extent.length)
-            self._fetch(extent.logical, stored, verify=verify)
-            plain = decompress(row.compression, bytes(stored), extent.ram_bytes, self.image.volume.sectorsize)
+            self._fetch(extent.logical, extent.length, stored, 0, verify=verify)
+            sectorsize = self.image.volume.sectorsize
+            plain = decompress(row.compression, bytes(stored.bytes[: extent.length]), extent.ram_bytes, sectorsize)
             with self._lock:
                 self._plain[key] = plain
                 if len(self._plain) > _PLAIN_EXTENTS:
                     self._plain.popitem(last=False)
         return plain[extent.offset : extent.offset + row.length]
 
-    def _fetch(self, logical: int, target: memoryview, *, verify: bool) -> None:
-        """Fill *target*, whole sectors, with the data at *logical*; from another copy when the first is bad."""
-        length, volume = len(target), self.image.volume
+    def _fetch(self, logical: int, length: int, memory: Memory, at: int, *, verify: bool) -> None:
+        """Put data at *logical*, whole sectors, at *at* of the memory; from another copy when the first is bad."""
         try:
             with self._lock:
-                expected = self.image.csums.lookup(logical, length) if verify else b""
+                expected = self._stored_csums().lookup(logical, length) if verify else b""
                 pieces = list(self._pieces(logical, length))
-            at = 0
-            for piece in pieces:
-                self._devices.read_into(piece.devid, target[at : at + piece.length], piece.physical)
-                at += piece.length
-            size = volume.sectorsize
-            if not verify or volume.csum.digests(target[i : i + size] for i in range(0, length, size)) == expected:
+            cursor = at
+            for devid, physical, step in pieces:
+                self._devices.read_into(devid, memory.bytes[cursor : cursor + step], physical)
+                cursor += step
+            if not verify or self._agrees(memory, at, cursor, expected):
                 return
         except BtrimgError:
             pass  # of the slow way it is known which sector is bad
         with self._lock:
-            for at in range(0, length, MIB):
-                step = min(MIB, length - at)
-                target[at : at + step] = read_logical(self.image, logical + at, step, verify=verify)
+            for done in range(0, length, MIB):
+                step = min(MIB, length - done)
+                good = read_logical(self.image, logical + done, step, verify=verify)
+                memory.bytes[at + done : at + done + step] = good
 
-    def _pieces(self, logical: int, length: int) -> Iterator[_Piece]:
+    def _agrees(self, memory: Memory, at: int, end: int, expected: bytes) -> bool:
+        """Return whether the sectors in [at, end) of the memory have the *expected* checksums."""
+        csum, size = self.image.volume.csum, self.image.volume.sectorsize
+        first, last = at // size, end // size
+        if last - first < _FEW_SECTORS or self.image.superblock.csum_type != CsumType.CRC32C:
+            return csum.digests(memory.sectors[first:last]) == expected
+        return all(
+            crc32c(memory.bytes[start * size : min(start + PIECES, last) * size])
+            == joined(expected[(start - first) * csum.size : (start + PIECES - first) * csum.size], size)
+            for start in range(first, last, PIECES)
+        )
+
+    def _stored_csums(self) -> Csums:
+        if self._csums is None:
+            volume = self.image.volume
+            try:
+                tree = self.image.tree(TreeId.CSUM_TREE)
+            except NotFoundError as error:
+                raise CorruptError(str(error)) from None
+            self._csums = Csums(near(tree), volume.csum.size, volume.sectorsize)
+        return self._csums
+
+    def _pieces(self, logical: int, length: int) -> Iterator[tuple[int, int, int]]:
+        """Yield (devid, physical, length) of the first copy of each part of a range that lies side by side."""
         chunks, end = self.image.volume.chunk_map, logical + length
         while logical < end:
-            mapping = chunks.locate(logical)
-            step = min(mapping.length, end - logical)
-            yield _Piece(*mapping.copies[0], step)
+            chunk = chunks.find(logical)
+            if chunk.striped:
+                mapping = chunk.locate(logical)
+                copies: Iterable[tuple[int, int]] = mapping.copies
+                step = min(mapping.length, end - logical)
+            else:  # which is quicker than to locate, and the usual case
+                copies = [(stripe.devid, stripe.offset + logical - chunk.logical) for stripe in chunk.stripes]
+                step = min(chunk.end, end) - logical
+            devid, physical = next(filter(self._is_fresh, copies), (0, 0))
+            if not devid:
+                raise DeviceError("no copy lies on a device that is there and was never away")
+            yield devid, physical, step
             logical += step
 
-    def _memory_of(self, name: str, size: int) -> memoryview:
-        """Return *size* bytes of this thread's memory of that *name*, which starts at a page."""
-        memory: memoryview | None = getattr(self._memory, name, None)
-        if memory is None or len(memory) < size:
-            memory = memoryview(mmap.mmap(-1, round_up(max(size, 2 * MIB), mmap.PAGESIZE)))
-            setattr(self._memory, name, memory)
-        return memory[:size]
+    def _is_fresh(self, place: tuple[int, int]) -> bool:
+        volume = self.image.volume
+        return place[0] in volume.devices and not volume.lag.get(place[0])
+
+    def _memory_of(self, name: str, size: int) -> Memory:
+        """Return memory of this thread, of that *name*, with room for *size* bytes in whole sectors."""
+        memory: Memory | None = getattr(self._memories, name, None)
+        sectorsize = self.image.volume.sectorsize
+        if memory is None or len(memory.bytes) < size + sectorsize:
+            memory = Memory(max(size + sectorsize, _MEMORY), sectorsize)
+            setattr(self._memories, name, memory)
+        return memory
 
 
 def _rows(inode: Inode, start: int, end: int) -> Iterator[FileExtentRow]:

@@ -34,9 +34,8 @@ if TYPE_CHECKING:
     from btrimg.mount.sharing import Sharing
     from btrimg.mount.tree import Entry, Files
 
-_NOTHING = Attr(*(0,) * 16)
-_NO_ENTRY = EntryOut(0, 0, FOREVER, 0, 0, 0, _NOTHING).pack()
-_NOT_LOOKED_UP = EntryOut(0, 0, 0, 0, 0, 0, _NOTHING)
+_NO_ENTRY = EntryOut(0, 0, FOREVER, 0, 0, 0, Attr(*(0,) * 16)).pack()
+_NOT_LOOKED_UP = (0,) * 22  #: fields of an EntryOut
 _UNKNOWN_INO = 0xFFFF_FFFF  #: of ``..``, as libfuse says it
 _NAME_MAX = 255
 _DOTS = (b".", b"..")
@@ -75,13 +74,13 @@ class Server:
             number = self._files.child(parent, name)
         except NotFoundError:
             return _NO_ENTRY
-        return EntryOut(number, 0, FOREVER, FOREVER, 0, 0, self._files.attributes(number)).pack()
+        return EntryOut.STRUCT.pack(number, 0, FOREVER, FOREVER, 0, 0, *self._files.attributes(number))
 
     def _forget(self, _number: int, _body: bytes, _unique: int) -> None:
         """Do nothing: numbers say what they stand for, and nothing is kept for them."""
 
     def _getattr(self, number: int, _body: bytes, _unique: int) -> bytes:
-        return AttrOut(FOREVER, 0, 0, self._files.attributes(number)).pack()
+        return AttrOut.STRUCT.pack(FOREVER, 0, 0, *self._files.attributes(number))
 
     def _statx(self, number: int, _body: bytes, _unique: int) -> bytes:
         return StatxOut(FOREVER, 0, 0, (0, 0), self._files.statx(number)).pack()
@@ -90,10 +89,11 @@ class Server:
         return self._files.target(number)
 
     def _open(self, number: int, _body: bytes, _unique: int) -> bytes:
-        return self._sharing.open(number).pack()
+        return self._sharing.open(number)
 
-    def _release(self, _number: int, body: bytes, _unique: int) -> None:
-        self._sharing.release(ReleaseIn.unpack(body).fh)
+    def _release(self, _number: int, body: bytes, _unique: int) -> bytes:
+        self._sharing.release(ReleaseIn.STRUCT.unpack_from(body)[0])  # unpacked in full it takes four times as long
+        return b""
 
     def _read(self, number: int, body: bytes, unique: int) -> bytes | memoryview:
         asked = ReadIn.unpack(body)
@@ -109,7 +109,9 @@ class Server:
         parts: list[bytes] = []
         room = asked.size
         for off, entry in self._entries_from(number, asked.offset, room // Dirent.SIZE):
-            part = _padded(Dirent(_ino_of(entry), off, len(entry.name), entry.type, entry.name).pack())
+            name = entry.name
+            part = Dirent.STRUCT.pack(entry.number or _UNKNOWN_INO, off, len(name), entry.type)
+            part += name + bytes(-len(name) % 8)
             room -= len(part)
             if room < 0:
                 break
@@ -121,18 +123,20 @@ class Server:
         chosen: list[tuple[int, Entry]] = []
         room = asked.size
         for off, entry in self._entries_from(number, asked.offset, room // DirentPlus.SIZE):
-            room -= round_up(DirentPlus.SIZE + len(entry.name), 8)
+            room -= DirentPlus.SIZE + round_up(len(entry.name), 8)
             if room < 0:
                 break
             chosen.append((off, entry))
         parts: list[bytes] = []
-        known = self._files.several([entry.number for _, entry in chosen if entry.name not in _DOTS])
-        for off, entry in chosen:
-            attr = None if entry.name in _DOTS else next(known)
-            found = EntryOut(entry.number, 0, FOREVER, FOREVER, 0, 0, attr) if attr else _NOT_LOOKED_UP
-            parts.append(
-                _padded(DirentPlus(found, _ino_of(entry), off, len(entry.name), entry.type, entry.name).pack())
-            )
+        pack = DirentPlus.STRUCT.pack
+        known = self._files.several([0 if entry.name in _DOTS else entry.number for _, entry in chosen])
+        for (off, entry), attr in zip(chosen, known, strict=True):
+            name, node = entry.name, entry.number or _UNKNOWN_INO
+            if attr:
+                head = pack(node, 0, FOREVER, FOREVER, 0, 0, *attr, node, off, len(name), entry.type)
+            else:
+                head = pack(*_NOT_LOOKED_UP, node, off, len(name), entry.type)
+            parts += (head, name, bytes(-len(name) % 8))
         return b"".join(parts)
 
     def _entries_from(self, number: int, offset: int, most: int) -> list[tuple[int, Entry]]:
@@ -179,11 +183,3 @@ def _as_much(value: bytes, size: int) -> bytes:
     if len(value) > size:
         raise RefusedRequest(errno.ERANGE)
     return value
-
-
-def _padded(entry: bytes) -> bytes:
-    return entry + bytes(-len(entry) % 8)
-
-
-def _ino_of(entry: Entry) -> int:
-    return entry.number or _UNKNOWN_INO

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from btrimg.mount.channel import Handler
     from btrimg.mount.sharing import Sharing
 
-_THREADS = 4  #: of each connection
+_THREADS, _READERS = 2, 6  #: of a connection; of one that gives out data, which devices can look for side by side
 _READ_AHEAD = 4 * MIB
 _MESSAGES = 100  #: of what went wrong, that are kept
 
@@ -106,12 +106,12 @@ class Session:
         self._descriptors.append(top)
         channel = Channel(fd, self._tell)
         channel.negotiate(COMMON, read_ahead=_READ_AHEAD)
-        self._serve(channel, HiddenFiles(channel, self._files, self._contents, self._reader).handlers)
+        self._serve(channel, HiddenFiles(channel, self._files, self._contents, self._reader).handlers, _READERS)
         system.read_ahead(top, _READ_AHEAD)
         return top
 
-    def _serve(self, channel: Channel, handlers: Mapping[int, Handler]) -> None:
-        for _ in range(_THREADS):
+    def _serve(self, channel: Channel, handlers: Mapping[int, Handler], threads: int) -> None:
+        for _ in range(threads):
             threading.Thread(target=self._thread, args=(channel, handlers), daemon=True).start()
 
     def _thread(self, channel: Channel, handlers: Mapping[int, Handler]) -> None:
@@ -129,7 +129,7 @@ class Session:
 
     def start(self) -> None:
         """Serve: from now on the mount is usable."""
-        self._serve(self._channel, self._handlers)
+        self._serve(self._channel, self._handlers, _THREADS if self.sharing.name == "passthrough" else _READERS)
         if self.sharing.name == "none":
             top = os.open(self.point, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
             try:

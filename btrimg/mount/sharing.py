@@ -36,8 +36,8 @@ class Sharing(Protocol):
     sentence: str  #: what it does, for a person
     opens: bool  #: whether the kernel must ask before it reads a file
 
-    def open(self, number: int) -> OpenOut:
-        """Return how the kernel is to treat the visible file *number*, which somebody opens."""
+    def open(self, number: int) -> bytes:
+        """Return how the kernel is to treat the visible file *number*, which somebody opens: an OpenOut."""
 
     def release(self, fh: int) -> None:
         """Hear that what was opened as *fh* is closed."""
@@ -55,9 +55,9 @@ class NotShared:
     def __init__(self, files: Files, reader: Reader) -> None:
         self._files, self._reader = files, reader
 
-    def open(self, _number: int) -> OpenOut:
+    def open(self, _number: int) -> bytes:
         """Return that the kernel may keep what it has read."""
-        return OpenOut(0, OpenFlag.KEEP_CACHE, 0)
+        return OpenOut(0, OpenFlag.KEEP_CACHE, 0).pack()
 
     def release(self, _fh: int) -> None:
         """Do nothing."""
@@ -79,10 +79,9 @@ class PassedThrough(NotShared):
         super().__init__(files, reader)
         self._backings = backings
 
-    def open(self, number: int) -> OpenOut:
+    def open(self, number: int) -> bytes:
         """Return the id of the hidden file."""
-        content = self._backings.use(number)
-        return OpenOut(content.number, OpenFlag.PASSTHROUGH | OpenFlag.NOFLUSH, content.backing)
+        return self._backings.use(number).answer
 
     def release(self, fh: int) -> None:
         """Take back the use of the hidden file."""

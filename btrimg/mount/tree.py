@@ -8,25 +8,31 @@ import stat
 from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
-from btrimg.errors import CorruptError
+from btrimg.errors import CorruptError, NotFoundError
 from btrimg.filesystem import namei
 from btrimg.filesystem.extents import file_extents
 from btrimg.filesystem.inode import Inode
 from btrimg.mount.channel import RefusedRequest
+from btrimg.mount.names import Name, names_in, names_of
 from btrimg.mount.numbers import Numbers
 from btrimg.mount.wire import STATX_BASIC_STATS, STATX_BTIME, Attr, Statx, SxTime
+from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.constants import EMPTY_SUBVOL_DIR_OBJECTID, FileType, ItemType
+from btrimg.ondisk.csum import name_hash
+from btrimg.ondisk.inodes import InodeItem
+from btrimg.trees.near import near
 from btrimg.units import round_up
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from btrimg.filesystem.image import Image
-    from btrimg.ondisk.inodes import DirItem, InodeItem, Timespec
+    from btrimg.filesystem.image import Image, Subvolume
+    from btrimg.ondisk.inodes import DirItem, Timespec
 
-_INODES, _LISTINGS = 4096, 64  #: how many are kept for the next question
+_INODES, _LISTINGS, _SUBVOLUMES = 4096, 64, 64  #: how many are kept for the next question
 _U64 = (1 << 64) - 1
+_TIMES = slice(InodeItem.places()["atime"].start, InodeItem.places()["mtime"].stop)
 _DIRECTORY = stat.S_IFDIR >> 12
 #: From the type in an entry to d_type, which is that of st_mode.
 _D_TYPES: dict[int, int] = {
@@ -65,6 +71,7 @@ class Files:
         self.image, self.lock = image, lock
         top = image.subvolume(subvolume)
         self.numbers = Numbers(subvolume, top.root.root_dirid)
+        self._subvolumes: OrderedDict[int, Subvolume] = OrderedDict()
         self._inodes: OrderedDict[int, Inode] = OrderedDict()
         self._listings: OrderedDict[int, Listing] = OrderedDict()
 
@@ -76,11 +83,22 @@ class Files:
             if file.ino == EMPTY_SUBVOL_DIR_OBJECTID and file.parent:
                 inode = Inode.placeholder(self.inode(file.parent), file.name)
             else:
-                inode = Inode(self.image, self.image.subvolume(file.subvolume), file.ino)
+                inode = Inode(self.image, self._subvolume(file.subvolume), file.ino)
             self._inodes[number] = inode
             if len(self._inodes) > _INODES:
                 self._inodes.popitem(last=False)
         return inode
+
+    def _subvolume(self, subvolume_id: int) -> Subvolume:
+        """Return a subvolume whose tree remembers where it was asked."""
+        subvolume = self._subvolumes.get(subvolume_id)
+        if subvolume is None:
+            plain = self.image.subvolume(subvolume_id)
+            subvolume = plain._replace(tree=near(plain.tree))
+            self._subvolumes[subvolume_id] = subvolume
+            if len(self._subvolumes) > _SUBVOLUMES:
+                self._subvolumes.popitem(last=False)
+        return subvolume
 
     def number_of(self, inode: Inode, parent: int, name: bytes) -> int:
         """Return the number of the inode that the entry *name* of the directory *parent* leads to."""
@@ -94,19 +112,45 @@ class Files:
             directory = self.inode(parent)
             if directory.is_placeholder:
                 raise RefusedRequest(errno.ENOENT)
+            payload = directory.subvolume.tree.find(Key(directory.ino, ItemType.DIR_ITEM, name_hash(name)))
+            for entry in names_in(payload or b""):
+                if entry.name == name and entry.kind == ItemType.INODE_ITEM:
+                    return self.numbers.number(directory.subvolume.id, entry.objectid)
             return self.number_of(namei.child_of(directory, name), parent, name)
 
-    def attributes(self, number: int) -> Attr:
-        """Return what *number* is; raises CorruptError when its inode item cannot be read."""
+    def attributes(self, number: int) -> tuple[int, ...]:
+        """Return the fields of an Attr; raises CorruptError when the inode item cannot be read."""
         with self.lock:
-            item = self.inode(number).item
-        return attributes_of(item, self.numbers.shown(number), self.image.volume.sectorsize)
+            return self._attributes(number)
+
+    def _attributes(self, number: int) -> tuple[int, ...]:
+        file = self.numbers.file(number)
+        if file.ino == EMPTY_SUBVOL_DIR_OBJECTID:
+            payload = self.inode(number).item.pack()
+        else:
+            found = self._subvolume(file.subvolume).tree.find(Key(file.ino, ItemType.INODE_ITEM, 0))
+            if found is None:
+                raise CorruptError(f"inode {file.ino} of subvolume {file.subvolume} has no inode item")
+            payload = found
+        return attributes_of(payload, self.numbers.shown(number), self.image.volume.sectorsize)
+
+    def several(self, numbers: Sequence[int]) -> list[tuple[int, ...] | None]:
+        """Return the attributes of every number, None where they cannot be read."""
+        found: list[tuple[int, ...] | None] = []
+        with self.lock:
+            for number in numbers:
+                try:
+                    found.append(self._attributes(number) if number else None)
+                except CorruptError as error:
+                    self.image.report(error)
+                    found.append(None)
+        return found
 
     def statx(self, number: int) -> Statx:
         """Return what *number* is, and when it was made."""
-        attr = self.attributes(number)
         with self.lock:
             item = self.inode(number).item
+        attr = Attr(*attributes_of(item.pack(), self.numbers.shown(number), self.image.volume.sectorsize))
         return Statx(
             mask=STATX_BASIC_STATS | STATX_BTIME,
             blksize=attr.blksize,
@@ -182,54 +226,50 @@ class Files:
         entries = [Entry(b".", self.numbers.shown(number), _DIRECTORY), Entry(b"..", 0, _DIRECTORY)]
         if directory.is_placeholder:
             return Listing(entries, complete=True)
-        faults = self.image.faults
-        subvolume = directory.subvolume.id
-        for entry in namei.entries(directory):
-            location = entry.location
-            if location.type == ItemType.INODE_ITEM:
-                found = self.numbers.number(subvolume, location.objectid)
-            else:
-                found = self._subvolume_entry(directory, entry, number)
-            entries.append(Entry(entry.name, found, _D_TYPES.get(entry.type, 0)))
-        return Listing(entries, complete=self.image.faults == faults)
-
-    def _subvolume_entry(self, directory: Inode, entry: DirItem, number: int) -> int:
         try:
-            return self.number_of(namei.inode_of_entry(directory, entry), number, entry.name)
-        except CorruptError as error:
-            self.image.report(error)
+            names = names_of(directory)
+            faulty = False
+        except CorruptError:
+            faults = self.image.faults
+            names = [_name_of(entry) for entry in namei.entries(directory)]  # which reports, and skips what is bad
+            faulty = self.image.faults != faults
+        subvolume = directory.subvolume.id
+        for entry in names:
+            if entry.kind == ItemType.INODE_ITEM:
+                found = self.numbers.number(subvolume, entry.objectid)
+            else:
+                found = self._subvolume_entry(directory, entry.name, number)
+            entries.append(Entry(entry.name, found, _D_TYPES.get(entry.type, 0)))
+        return Listing(entries, complete=not faulty)
+
+    def _subvolume_entry(self, directory: Inode, name: bytes, number: int) -> int:
+        try:
+            return self.number_of(namei.child_of(directory, name), number, name)
+        except (CorruptError, NotFoundError) as error:
+            self.image.report(CorruptError(str(error)))
             return 0
 
-    def several(self, numbers: list[int]) -> Iterator[Attr | None]:
-        """Yield the attributes of every number, None where they cannot be read."""
-        for number in numbers:
-            try:
-                yield self.attributes(number)
-            except CorruptError:
-                yield None
 
+def attributes_of(payload: bytes, ino: int, sectorsize: int) -> tuple[int, ...]:
+    """Return the fields of an Attr that an inode item says, as the kernel's ``btrfs_getattr`` shows them.
 
-def attributes_of(item: InodeItem, ino: int, sectorsize: int) -> Attr:
-    """Return the attributes that an inode item says, as the kernel's ``btrfs_getattr`` shows them."""
-    major, minor = item.rdev >> 20 & 0xFFF, item.rdev & 0xFFFFF
-    return Attr(
-        ino=ino,
-        size=item.size,
-        blocks=round_up(item.nbytes, sectorsize) >> 9,
-        atime=item.atime.sec & _U64,
-        mtime=item.mtime.sec & _U64,
-        ctime=item.ctime.sec & _U64,
-        atimensec=item.atime.nsec,
-        mtimensec=item.mtime.nsec,
-        ctimensec=item.ctime.nsec,
-        mode=item.mode,
-        nlink=item.nlink,
-        uid=item.uid,
-        gid=item.gid,
-        rdev=minor & 0xFF | major << 8 | (minor & ~0xFF) << 12,
-        blksize=sectorsize,
-        flags=0,
+    It is done without Records: a listing has thousands. Raises CorruptError when the item is too short.
+    """
+    if len(payload) < InodeItem.SIZE:
+        raise CorruptError(f"the inode item of {ino} has {len(payload)} bytes")
+    item = InodeItem.STRUCT.unpack_from(payload)
+    _, _, size, nbytes, _, nlink, uid, gid, mode, rdev, *_ = item
+    atime, atime_ns, ctime, ctime_ns, mtime, mtime_ns = item[_TIMES]
+    minor = rdev & 0xFFFFF
+    return (
+        *(ino, size, round_up(nbytes, sectorsize) >> 9, atime & _U64, mtime & _U64, ctime & _U64),
+        *(atime_ns, mtime_ns, ctime_ns, mode, nlink, uid, gid),
+        *(minor & 0xFF | (rdev >> 20 & 0xFFF) << 8 | (minor & ~0xFF) << 12, sectorsize, 0),
     )
+
+
+def _name_of(entry: DirItem) -> Name:
+    return Name(entry.name, entry.location.objectid, entry.location.type, entry.type)
 
 
 def _time(time: Timespec) -> SxTime:

@@ -51,3 +51,29 @@ def join(sums: Sums, length: int) -> Sums:
         sums = shifted ^ sums[:, 1::2]
         length *= 2
     return sums[:, 0]
+
+
+@cache
+def _places(length: int, count: int) -> Sums:
+    """Return for each of *count* places in a row what every byte of a checksum there is in the joined one."""
+    table = np.empty((count, 4, 256), np.uint32)
+    table[-1] = np.arange(256, dtype=np.uint32) << (8 * np.arange(4, dtype=np.uint32))[:, None]
+    shift = _shift(length)
+    for place in range(count - 1, 0, -1):
+        left = table[place].astype("<u4")[..., None].view(np.uint8)
+        table[place - 1] = np.bitwise_xor.reduce([shift[byte, left[..., byte]] for byte in range(4)])
+    return table
+
+
+def joined(sums: bytes, length: int) -> int:
+    """Return the CRC-32C of up to 512 pieces of *length* bytes, one after the other, of the CRC-32C of each as stored.
+
+    For one row it is quicker than :func:`join`, which is for many.
+    """
+    digits = np.frombuffer(sums, np.uint8)
+    first = 4 * PIECES - len(digits)  # the last places are those of a shorter row, too
+    return int(np.bitwise_xor.reduce(_places(length, PIECES).reshape(-1).take(_ROWS[first:] + digits)))
+
+
+PIECES = 512  #: the most that ``joined`` takes
+_ROWS = np.arange(4 * PIECES) * 256

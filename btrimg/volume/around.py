@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
+import threading
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from btrimg.errors import DeviceError
+from btrimg.units import KIB, round_down
 
 if TYPE_CHECKING:
     from btrimg.volume.volume import Volume
+
+WINDOW = 128 * KIB  #: of a small read, the surroundings
+_SMALL = 32 * KIB
+_WINDOWS, _ASKED = 64, 1024
 
 
 class AroundCache:
     """The devices of a volume, open a second time with O_DIRECT; reading is safe from several threads.
 
-    Where a device cannot be read so, what was read is dropped from the page cache afterwards. Closed by ``close``.
+    Where a device cannot be read so, what was read is dropped from the page cache afterwards. Small files that are read
+    one after the other lie side by side: who reads little, in a place where somebody has read before, gets it from a
+    larger read, of which the last 8 MiB are kept. Closed by ``close``.
     """
 
     def __init__(self, volume: Volume) -> None:
         self._volume = volume
+        self._lock = threading.Lock()
+        self._windows: OrderedDict[tuple[int, int], bytes] = OrderedDict()
+        self._asked: OrderedDict[tuple[int, int], None] = OrderedDict()  # windows in which something was read
         self._direct: dict[int, int] = {}
         for devid, device in volume.devices.items():
             try:
@@ -36,9 +49,44 @@ class AroundCache:
     def read_into(self, devid: int, buffer: memoryview, physical: int) -> None:
         """Fill *buffer* from byte *physical* of device *devid*.
 
-        *buffer* starts at a page, and both numbers are multiples of the sector size, or it is not read directly.
+        Both numbers are multiples of the sector size, and *buffer* starts at a page, or it is not read directly.
         Raises DeviceError when the device is missing, ends before, or cannot be read there.
         """
+        length = len(buffer)
+        start = round_down(physical, WINDOW)
+        if length > _SMALL or physical + length > start + WINDOW:
+            self._read(devid, buffer, physical)
+            return
+        window = self._window(devid, start)
+        if window:
+            buffer[:] = memoryview(window)[physical - start : physical - start + length]
+        else:
+            self._read(devid, buffer, physical)
+
+    def _window(self, devid: int, start: int) -> bytes | None:
+        """Return the window at *start* of a device, None if it is asked for the first time or cannot be read."""
+        key = (devid, start)
+        with self._lock:
+            window = self._windows.get(key)
+            if window is not None:
+                return window
+            if key not in self._asked:
+                self._asked[key] = None
+                if len(self._asked) > _ASKED:
+                    self._asked.popitem(last=False)
+                return None
+        whole = memoryview(mmap.mmap(-1, WINDOW))
+        try:
+            self._read(devid, whole, start)
+        except DeviceError:  # in a part that nobody asked for, or the device ends there
+            return None
+        with self._lock:
+            window = self._windows[key] = bytes(whole)
+            if len(self._windows) > _WINDOWS:
+                self._windows.popitem(last=False)
+        return window
+
+    def _read(self, devid: int, buffer: memoryview, physical: int) -> None:
         device = self._volume.devices.get(devid)
         if device is None:
             raise DeviceError(f"device {devid} is missing")
@@ -51,9 +99,8 @@ class AroundCache:
             count = os.preadv(fd, [buffer], physical)
         except OSError as error:
             if error.errno != errno.EINVAL:
-                raise DeviceError(
-                    f"cannot read {len(buffer)} bytes at {physical} of {device.path}: {error.strerror}"
-                ) from None
+                what = f"{len(buffer)} bytes at {physical} of {device.path}"
+                raise DeviceError(f"cannot read {what}: {error.strerror}") from None
             count = 0  # its blocks are larger than our sectors
         if count < len(buffer):
             device.pread_into(buffer[count:], physical + count)

@@ -1,0 +1,94 @@
+"""A tree asked for keys that lie close together, such as those of one file, or of the files of one directory."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import TYPE_CHECKING, NamedTuple
+
+from btrimg.ondisk.blocks import KEY_MAX, KEY_MIN
+from btrimg.trees.tree import Tree, after
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from btrimg.ondisk.blocks import Key
+    from btrimg.trees.block import Block, BlockReader, Pointer
+    from btrimg.trees.tree import Report
+
+_SPANS = 6  #: leaves that are remembered: a directory's, its files', and what somebody else asks for meanwhile
+_TOP = (1 << 64,)  #: above every key
+
+
+class _Span(NamedTuple):
+    """A leaf, and the keys that are in it if they are anywhere: from *first* on, below *end*."""
+
+    first: tuple[int, ...]
+    end: tuple[int, ...]
+    leaf: Block
+
+
+class NearTree(Tree):
+    """A tree that first looks into the leaves that it found last; else every search goes down from the root.
+
+    The tree must not change. Answers are those of :class:`Tree`, whose ``items`` also serves callers that skip what
+    is bad.
+    """
+
+    def __init__(self, blocks: BlockReader, root: Pointer) -> None:
+        super().__init__(blocks, root)
+        self._spans: list[_Span] = []  # the youngest first
+
+    def forget(self) -> None:
+        """Give back the memory of what was found."""
+        self._spans = []
+
+    def _span(self, key: tuple[int, ...]) -> _Span:
+        for span in self._spans:
+            if span.first <= key < span.end:
+                return span
+        span = self._descend(key)
+        self._spans = [span, *self._spans[: _SPANS - 1]]
+        return span
+
+    def _descend(self, key: tuple[int, ...]) -> _Span:
+        at, first = self.root, tuple(KEY_MIN)
+        while True:
+            block = self.blocks.read(at)
+            if block.header.level == 0:
+                return _Span(first, at.end_key or _TOP, block)
+            slot = bisect_left(block.slots, (key[0], key[1], key[2] + 1)) - 1
+            if slot > 0:
+                first = block.slots[slot][:3]
+            at = block.child(max(slot, 0), at)
+
+    def find(self, key: Key) -> bytes | None:
+        """Return the payload at exactly *key*, None if there is none."""
+        leaf = self._span(key).leaf
+        slot = bisect_left(leaf.slots, key)
+        return leaf.payload(slot) if slot < len(leaf.slots) and leaf.slots[slot][:3] == key else None
+
+    def floor(self, key: Key) -> tuple[Key, bytes] | None:
+        """Return the item with the greatest key that is not above *key*, None when all are above."""
+        leaf = self._span(key).leaf
+        slot = bisect_left(leaf.slots, after(key)) - 1
+        return (leaf.key(slot), leaf.payload(slot)) if slot >= 0 else None
+
+    def items(
+        self, first: Key = KEY_MIN, last: Key = KEY_MAX, *, bad: Report | None = None
+    ) -> Iterator[tuple[Key, bytes]]:
+        """Yield items with first <= key <= last in key order, both ends included."""
+        if bad is not None:
+            yield from super().items(first, last, bad=bad)
+            return
+        at: tuple[int, ...] = first
+        end = after(last)
+        while at < end:
+            span = self._span(at)
+            slots = span.leaf.slots
+            yield from self._leaf(span.leaf, bisect_left(slots, at), bisect_left(slots, end), None)
+            at = span.end
+
+
+def near(tree: Tree) -> Tree:
+    """Return *tree* with a memory of where it was asked last; as it is, if it is more than blocks on a device."""
+    return NearTree(tree.blocks, tree.root) if type(tree) is Tree else tree
