@@ -10,9 +10,8 @@ from btrimg.build import tomltext as toml
 from btrimg.build.described import Contents, Described, describe
 from btrimg.build.extentwords import ExtentWords
 from btrimg.build.readers import FLAGS
-from btrimg.ondisk.blocks import Key
-from btrimg.ondisk.chunks import DevItem
-from btrimg.ondisk.constants import DEV_ITEMS_OBJECTID, U64_MAX, BlockGroup, Incompat, InodeFlag, ItemType, TreeId
+from btrimg.filesystem.image import device_items
+from btrimg.ondisk.constants import BlockGroup, Incompat, InodeFlag, TreeId
 from btrimg.ondisk.inodes import Timespec
 from btrimg.volume.superblocks import uuid_text
 from btrimg.write.features import FEATURES
@@ -71,10 +70,8 @@ def recipe_of(image: Image, directory: str | None, label: str, progress: Callabl
 def _filesystem(image: Image) -> Iterator[tuple[str, Any]]:
     """Yield the keys of the table [filesystem]."""
     superblock: Superblock = image.superblock
-    first = Key(DEV_ITEMS_OBJECTID, ItemType.DEV_ITEM, 0)
-    items = image.tree(TreeId.CHUNK_TREE).items(first, first._replace(offset=U64_MAX))
-    dev_items = [DevItem.unpack(payload) for _, payload in items]
-    devices = [{"size": toml.size(item.total_bytes), "uuid": uuid_text(item.uuid)} for item in dev_items]
+    items = [item for _, item in device_items(image.tree(TreeId.CHUNK_TREE))]
+    devices = [{"size": toml.size(item.total_bytes), "uuid": uuid_text(item.uuid)} for item in items]
     yield "devices", toml.Verbatim(toml.lines(map(toml.value, devices)))
     bytes_of: Counter[tuple[int, str]] = Counter()
     for chunk in image.volume.chunk_map:

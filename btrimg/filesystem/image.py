@@ -66,6 +66,21 @@ class Subvolume(NamedTuple):
         return self.root.generation_v2 == self.root.generation
 
 
+def device_items(tree: Tree, bad: Callable[[CorruptError], None] | None = None) -> Iterator[tuple[int, DevItem]]:
+    """Yield (devid, item) of every device that the chunk tree *tree* names.
+
+    What cannot be read raises CorruptError; with *bad* it is handed to that and skipped.
+    """
+    first = Key(DEV_ITEMS_OBJECTID, ItemType.DEV_ITEM, 0)
+    for key, payload in tree.items(first, first._replace(offset=U64_MAX), bad=bad):
+        try:
+            yield key.offset, DevItem.unpack(payload)
+        except CorruptError as error:
+            if bad is None:
+                raise
+            bad(error)
+
+
 class ChunkTree:
     """The chunks of the chunk tree, one by one or all; a ``ChunkSource``."""
 
@@ -125,13 +140,7 @@ class Image:
     def _bootstrap(self) -> None:
         """Find the devices and chunks by the chunk tree, which the superblock's sys_chunk_array leads to."""
         tree = Tree(self.blocks, chunk_tree_pointer(self.volume))
-        devices: list[DevItem] = []
-        first = Key(DEV_ITEMS_OBJECTID, ItemType.DEV_ITEM, 0)
-        for _, payload in tree.items(first, first._replace(offset=U64_MAX), bad=self.report):
-            try:
-                devices.append(DevItem.unpack(payload))
-            except CorruptError as error:
-                self.report(error)
+        devices = [item for _, item in device_items(tree, self.report)]
         self.volume.adopt(ChunkTree(tree, self.report), devices)
 
     def __enter__(self) -> Self:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from btrimg.errors import DeviceError, NotFoundError, UnsupportedError
+from btrimg.filesystem.image import device_items
 from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.chunks import DevReplace
 from btrimg.ondisk.constants import (
-    U64_MAX,
     CompatRo,
     Incompat,
     ItemType,
@@ -59,7 +59,8 @@ def begin(image: Image, sink: Sink, *, now: Timespec, uuids: Callable[[], bytes]
     """
     for why in _obstacles(image):
         raise UnsupportedError(f"the image cannot be written to: {why}")
-    missing = sorted(_devids(image) - image.volume.devices.keys())
+    devids = dict(device_items(image.tree(TreeId.CHUNK_TREE))).keys()
+    missing = sorted(devids - image.volume.devices.keys())
     if missing:
         raise DeviceError(f"device {missing[0]} is missing: give it too (-d), nothing is written without it")
     volume = image.volume
@@ -116,12 +117,6 @@ def _payloads(image: Image, tree_id: int, key: Key) -> Iterator[bytes]:
 
 def _has(image: Image, tree_id: int, key: Key) -> bool:
     return any(True for _ in _payloads(image, tree_id, key))
-
-
-def _devids(image: Image) -> set[int]:
-    first = Key(1, ItemType.DEV_ITEM, 0)
-    tree = image.tree(TreeId.CHUNK_TREE)
-    return {key.offset for key, _ in tree.items(first, first._replace(offset=U64_MAX))}
 
 
 def _lose_count(txn: Transaction) -> None:

@@ -10,6 +10,7 @@ from bisect import insort
 from typing import TYPE_CHECKING, NamedTuple
 
 from btrimg.errors import CorruptError, NoSpaceError
+from btrimg.filesystem.image import device_items
 from btrimg.ondisk.blocks import DiskKey, Header, Item, Key
 from btrimg.ondisk.chunks import Chunk, DevExtent, DevItem, Stripe
 from btrimg.ondisk.constants import (
@@ -120,12 +121,8 @@ class DeviceSpace:
         Raises CorruptError when they cannot be read.
         """
         self._volume, self._tree = volume, tree
-        first = Key(DEV_ITEMS_OBJECTID, ItemType.DEV_ITEM, 0)
         #: by devid; of seeds and missing devices too
-        self.items: dict[int, DevItem] = {
-            key.offset: records_of(DevItem, key.type, payload)[0]
-            for key, payload in tree(TreeId.CHUNK_TREE).items(first, first._replace(offset=U64_MAX))
-        }
+        self.items: dict[int, DevItem] = dict(device_items(tree(TreeId.CHUNK_TREE)))
         superblock = volume.superblock
         self._array = superblock.sys_chunk_array[: superblock.sys_chunk_array_size]
         self._extents: dict[int, list[Range]] = {}
