@@ -20,13 +20,20 @@ from btrimg.write.refs import Delta, Use
 from btrimg.write.transaction import ACCOUNTS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
     from btrimg.ondisk.superblock import Superblock
     from btrimg.write.merge import Plan
     from btrimg.write.transaction import Transaction
 
 
+#: The trees that a backup of the roots tells of beside the root and the chunk tree, as its fields call them.
+_BACKED_UP = {
+    "extent": TreeId.EXTENT_TREE,
+    "fs": TreeId.FS_TREE,
+    "dev": TreeId.DEV_TREE,
+    "csum": TreeId.CSUM_TREE,
+}
 _MOST_ROUNDS = 100  # 3 to 5 are usual
 _MANY = 4096  # changed items of the extent tree; sorting and cutting so many takes some 10 ms in every round
 
@@ -75,46 +82,51 @@ def _apply(txn: Transaction, deltas: dict[int, Delta]) -> None:
 
 def _merge_accounts(txn: Transaction) -> None:
     """Merge the trees that keep accounts, which change each other, and write them."""
-    accounts: list[int] = [tree_id for tree_id in ACCOUNTS if txn.has_tree(tree_id)]
-    given: dict[int, list[int]] = {tree_id: [] for tree_id in accounts}
+    given: dict[int, list[int]] = {tree_id: [] for tree_id in ACCOUNTS if txn.has_tree(tree_id)}
     plans: dict[int, Plan] = {}
     replaced: set[int] = set()
-    growing = True
-    rounds = 0
-    while growing:
-        growing, rounds = False, rounds + 1
-        if rounds > _MOST_ROUNDS:
-            raise CorruptError(f"the trees that keep accounts do not settle in {_MOST_ROUNDS} rounds: please report it")
-        _touch_roots(txn, accounts)
-        _apply(txn, txn.refs.blocks)
-        txn.space.record()
-        for tree_id in filter(txn.has_changed, accounts):
-            plan = plans[tree_id] = plan_merge(txn.tree(tree_id), txn.stamp.room, least=len(given[tree_id]))
-            for old in plan.replaced:
-                if old.pointer.logical not in replaced:
-                    replaced.add(old.pointer.logical)
-                    use = Use(ItemType.TREE_BLOCK_REF, tree_id)
-                    txn.refs.use_block(old.pointer.logical, old.block.header.level, use, -1)
-                    growing = True
-            lacking = len(plan.drafts) - len(given[tree_id])
-            if lacking > 0:
-                given[tree_id] += _allocate(txn, tree_id, lacking)
-            for _ in range(-lacking):  # so few items are left that one block takes all
-                txn.refs.use_block(given[tree_id].pop(), 0, Use(ItemType.TREE_BLOCK_REF, tree_id), -1)
-            growing = growing or lacking != 0
+    for _ in range(_MOST_ROUNDS):
+        if not _plan_accounts(txn, given, plans, replaced):
+            break
+    else:
+        raise CorruptError(f"the trees that keep accounts do not settle in {_MOST_ROUNDS} rounds: please report it")
     _write_accounts(txn, plans, given)
 
 
-def _allocate(txn: Transaction, tree_id: int, count: int) -> list[int]:
-    """Allocate blocks for a tree that keeps accounts; which level they will have is not known yet."""
+def _plan_accounts(txn: Transaction, given: dict[int, list[int]], plans: dict[int, Plan], replaced: set[int]) -> bool:
+    """Plan every tree that keeps accounts anew, and give it the blocks it lacks; return whether that changed any.
+
+    *given* are the addresses of the blocks of each tree, *replaced* those of the blocks that plans have replaced.
+    """
+    _touch_roots(txn, given)
+    _apply(txn, txn.refs.blocks)
+    txn.space.record()
+    changed = False
+    for tree_id in filter(txn.has_changed, given):
+        plan = plans[tree_id] = plan_merge(txn.tree(tree_id), txn.stamp.room, least=len(given[tree_id]))
+        for old in plan.replaced:
+            if old.pointer.logical not in replaced:
+                replaced.add(old.pointer.logical)
+                use = Use(ItemType.TREE_BLOCK_REF, tree_id)
+                txn.refs.use_block(old.pointer.logical, old.block.header.level, use, -1)
+                changed = True
+        if len(plan.drafts) != len(given[tree_id]):
+            _give(txn, tree_id, given[tree_id], len(plan.drafts))
+            changed = True
+    return changed
+
+
+def _give(txn: Transaction, tree_id: int, addresses: list[int], count: int) -> None:
+    """Let a tree that keeps accounts have *count* blocks; which level they will have is not known yet."""
     kind = BlockGroup.SYSTEM if tree_id == TreeId.CHUNK_TREE else BlockGroup.METADATA
-    addresses: list[int] = txn.space.allocate_blocks(kind, count)
-    for logical in addresses:
+    for logical in txn.space.allocate_blocks(kind, max(count - len(addresses), 0)):
         txn.refs.new_block(logical, 0, None, tree_id)
-    return addresses
+        addresses.append(logical)
+    while len(addresses) > count:  # so few items are left that one block takes all
+        txn.refs.use_block(addresses.pop(), 0, Use(ItemType.TREE_BLOCK_REF, tree_id), -1)
 
 
-def _touch_roots(txn: Transaction, accounts: Sequence[int]) -> None:
+def _touch_roots(txn: Transaction, accounts: Iterable[int]) -> None:
     """Put the root items that will change, as they are: where they will point to does not change their size."""
     for tree_id in accounts:
         if tree_id not in (TreeId.ROOT_TREE, TreeId.CHUNK_TREE) and txn.has_changed(tree_id):
@@ -163,7 +175,7 @@ def _new_superblock(txn: Transaction) -> Superblock:
 def _backups(txn: Transaction, superblock: Superblock) -> tuple[RootBackup, ...]:
     """Return the backup roots with those of this commit after the latest (kernel ``backup_super_roots``)."""
     roots = {}
-    for name, tree_id in (("extent", 2), ("fs", 5), ("dev", 4), ("csum", 7)):
+    for name, tree_id in _BACKED_UP.items():
         pointer = txn.tree(tree_id).root if txn.has_tree(tree_id) else None
         roots[f"{name}_root"] = pointer.logical if pointer else 0
         roots[f"{name}_root_gen"] = (pointer.generation or 0) if pointer else 0
