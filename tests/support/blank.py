@@ -20,6 +20,7 @@ from btrimg.write.firstitems import dev_item
 from btrimg.write.mkfs import blank_superblock
 from btrimg.write.options import new_options
 from btrimg.write.space import Space
+from support.images import DEVICES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,18 +36,6 @@ MIB = 1 << 20
 
 SUPERBLOCK = 64 * MIB  # device offset
 ELEMENT = 64 << 10
-#: Devices per profile: more than the minimum, and of different sizes; a superblock lies where chunks will be.
-DEVICES = {
-    "single": 1,
-    "dup": 1,
-    "raid0": 3,
-    "raid1": 3,
-    "raid1c3": 4,
-    "raid1c4": 5,
-    "raid5": 4,
-    "raid6": 5,
-    "raid10": 6,
-}
 
 
 def sectors_of(run: Run | tuple[int, int], size: int) -> set[int]:
@@ -124,7 +113,7 @@ class Judge:
             assert all(start >= end for end, (start, _) in zip(ends, mine, strict=False))
             assert ends[-1] <= item.total_bytes
             assert item.bytes_used == sum(end - start for start, end in mine)
-            assert self.tree(TreeId.CHUNK_TREE).get(Key(1, ItemType.DEV_ITEM, devid)) == item.pack()
+            assert self.tree(TreeId.CHUNK_TREE).get(Key(DEV_ITEMS_OBJECTID, ItemType.DEV_ITEM, devid)) == item.pack()
             extents = self.tree(TreeId.DEV_TREE).items(
                 Key(devid, ItemType.DEV_EXTENT, 0), Key(devid, ItemType.DEV_EXTENT, U64_MAX)
             )
@@ -132,7 +121,10 @@ class Judge:
 
 
 class Blank(Judge):
-    """Space on sparse devices, of different sizes unless said, for a filesystem with the *choices* of new_options."""
+    """Space on sparse devices, of different sizes unless said, for a filesystem with the *choices* of new_options.
+
+    A superblock lies where chunks will be.
+    """
 
     def __init__(self, directory: object, profile: str, sizes: Sequence[int] = (), **choices: Any) -> None:
         sizes = sizes or [(66 + 7 * number) * MIB for number in range(DEVICES[profile])]

@@ -6,7 +6,8 @@ import random
 from typing import TYPE_CHECKING
 
 import pytest
-from support.blank import DEVICES, MIB, Blank, sectors_of
+from support.blank import MIB, Blank, sectors_of
+from support.images import DEVICES
 
 from btrimg.errors import CorruptError, NoSpaceError
 from btrimg.ondisk.blocks import Key

@@ -16,7 +16,8 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from support.blank import DEVICES, Blank, sectors_of
+from support.blank import Blank, sectors_of
+from support.images import DEVICES
 
 from btrimg.errors import NoSpaceError
 from btrimg.ondisk.blocks import Key
