@@ -81,7 +81,7 @@ def examine(rows: FileRows, domains: Domains) -> Posted:
     extents, row = rows.extents, keys.row[taken]
     kind = extents.kind[row]
     logical = extents.logical[row] + (keys.page[taken] << PAGE_SHIFT) - extents.offset[row]
-    found = rows.place_map().locate(np.where(kind == REGULAR, logical, -1).view(np.uint64))
+    found = rows.place_map().locate(logical.view(np.uint64))
     right = np.zeros(len(taken), np.bool_)
     for copy, (devid, physical) in enumerate(zip(found.devid, found.physical, strict=True)):
         here = (copy < found.copies) & (devid == rows.image.superblock.dev_item.devid)

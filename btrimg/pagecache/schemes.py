@@ -318,8 +318,8 @@ def content(rows: FileRows, domains: Domains) -> KeyRuns:
     plain = plain[~keys.packed(plain)]
     heads = keys.own.pages.copy()
     heads[plain] = sector_pages - (keys.logical(plain) >> PAGE_SHIFT) % sector_pages
-    keys = _Keys(_cut(rows, np.minimum(heads, keys.own.pages), sector_pages), domains)
-    keys.refuse_flagged(InodeFlag.NODATASUM, "no checksum")
+    refused = rows._replace(runs=rows.runs._replace(refusal=keys.refusal))
+    keys = _Keys(_cut(refused, np.minimum(heads, keys.own.pages), sector_pages), domains)
     which = keys.shareable()
     packed = keys.packed(which)
     _give_by_sector(keys, which[~packed])

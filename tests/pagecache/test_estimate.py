@@ -14,7 +14,7 @@ from support.program import btrimg
 from btrimg.filesystem.image import open_image
 from btrimg.filesystem.walk import walk
 from btrimg.ondisk.csum import crc32c
-from btrimg.pagecache import census
+from btrimg.pagecache import census, comparing
 from btrimg.pagecache.comparing import Source
 from btrimg.pagecache.estimate import estimate
 from btrimg.pagecache.filerows import of_image
@@ -48,14 +48,23 @@ def curve_of(image: Image, scheme: str, domain: Callable[[int], Any] = lambda _:
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_an_estimate_is_pages_counted_one_by_one(demo: Image, scheme: str) -> None:
-    found = by_subvolume(demo).of(scheme)
-    assert list(found.curve) == curve_of(demo, scheme)
-    refused: dict[str, int] = {}
-    for page in all_pages(demo, scheme).values():
-        if page.refusal:
-            refused[page.refusal] = refused.get(page.refusal, 0) + 1
-    assert found.refused == refused
+def test_an_estimate_is_pages_counted_one_by_one(demo: Image, in_place: str, scheme: str) -> None:
+    with open_image(in_place) as other:
+        for image in (demo, other):
+            found = by_subvolume(image).of(scheme)
+            assert list(found.curve) == curve_of(image, scheme)
+            refused: dict[str, int] = {}
+            for page in all_pages(image, scheme).values():
+                if page.refusal:
+                    refused[page.refusal] = refused.get(page.refusal, 0) + 1
+            assert found.refused == refused
+
+
+def test_compressed_extents_of_equal_content_are_compared(in_place: str) -> None:
+    with open_image(in_place) as image:
+        found = by_subvolume(image)
+        assert found.equal_sums == (75, True, 0)
+        assert found.of("extent").resident - found.of("content").resident == 75 - 3 * 16
 
 
 def test_an_estimate_keeps_domains_apart(demo: Image) -> None:
@@ -106,6 +115,11 @@ def in_place(tmp_path_factory: pytest.TempPathFactory) -> str:
             {file = "/kept", parts = [{prealloc = "64K"}]},
             {file = "/tiny", text = "tiny"},
             {reflink = "/same", from = "/plain"},
+            {file = "/unsummed", random = "64K", nodatasum = true},
+            {reflink = "/unsummed-too", from = "/unsummed"},
+            {file = "/words-again", pattern = "again ", size = "300K", compress = "zlib"},
+            {file = "/sparse", parts = [{hole = "10000"}]},
+            {snapshot = "/later", of = "/"},
         ]
     """)
     image = str(directory / "in-place.img")
@@ -136,8 +150,9 @@ def test_the_posted_patches_read_wrong_what_arithmetic_says(which: str, demo_ima
         assert found.pages_by_defect() == wrong
         assert found.wrong_pages == sum(wrong.values())
         if which == "in place":
-            assert pages == {"none": 512, "untranslated": 0, "compressed": 75, "inline": 1, "prealloc": 16}
-            assert found.unchecked_pages == 512 + 75
+            each = {"none": 512 + 32, "untranslated": 0, "compressed": 150, "inline": 1, "prealloc": 16}
+            assert pages == {name: 2 * count for name, count in each.items()}
+            assert found.unchecked_pages == 2 * (512 + 150)
         else:
             assert pages["none"] == 0
             assert min(wrong.values()) > 0
@@ -186,11 +201,15 @@ def test_equal_checksums_are_no_equal_pages(twins: tuple[str, str], monkeypatch:
         assert found.of("content").resident == 16
         assert found.equal_sums == (16, True, 8)
         assert read == [PAGE] * 24
-        monkeypatch.setattr("btrimg.pagecache.comparing.FEW", 15)
+        monkeypatch.setattr(comparing, "FEW", 15)
         trusting = by_subvolume(image)
         assert trusting.of("content").resident == 8
         assert trusting.equal_sums == (16, False, 0)
         assert by_subvolume(image, compare=True) == found
+        monkeypatch.undo()
+    with open_image(twins[1]) as image:
+        pair = by_subvolume(image)  # one page of each has a twin
+        assert (pair.of("content").resident, pair.equal_sums) == (9, (1, True, 1))
 
 
 def test_images_share_by_content_only(twins: tuple[str, str]) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from support.matrix import name_of, options_of, variants
 from support.pagekeys import all_pages, regular_files
 from support.program import btrimg
 
+from btrimg.filesystem.columns import HOLE, INLINE, REGULAR
 from btrimg.filesystem.image import open_image
+from btrimg.pagecache import schemes
 from btrimg.pagecache.filerows import of_image, of_inode
 from btrimg.pagecache.pages import REFUSALS
 from btrimg.pagecache.schemes import SCHEMES, Domains
@@ -36,6 +39,8 @@ do = [
     {reflink = "/part", from = "/one", from-offset = "128K", length = "256K", offset = "64K"},
     {file = "/tail", random = 200123},
     {file = "/small", text = "a few bytes"},
+    {reflink = "/longer", from = "/tail"},
+    {truncate = "/longer", size = 210000},
     {snapshot = "/again", of = "/"},
 ]
 """
@@ -52,7 +57,7 @@ def expanded(rows: FileRows, keys: KeyRuns) -> dict[Where, tuple[str, Key]]:
     found: dict[Where, tuple[str, Key]] = {}
     for at in range(len(keys.file)):
         row = int(keys.row[at])
-        if row >= 0 and rows.extents.kind[row] == 4:
+        if row >= 0 and rows.extents.kind[row] == HOLE:
             continue
         file = int(keys.file[at])
         place = int(rows.files.subvolume[file]), int(rows.files.inode[file])
@@ -122,16 +127,16 @@ def large_sectors(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_a_sector_of_64_kib_has_sixteen_pages(large_sectors: str, scheme: str) -> None:
     with open_image(large_sectors) as image:
         pages, different = compare(image, scheme, Domains(), lambda _: 0)
-        assert pages == 2 * (256 + 192 + 64 + 49 + 1)
+        assert pages == 2 * (256 + 192 + 64 + 49 + 1 + 52)  # by growing within a sector, no extent was made
         inline = 2  # is there twice
         expected = {
             "none": pages,
             "inode": pages,
-            "device": 256 + 2 * 192 + 49 + inline,
-            "extent": 256 + 192 + 49 + inline,
-            "same-offset": 256 + 192 + 64 + 49 + inline,
-            "whole-file": 256 + 192 + 64 + 49 + inline,
-            "content": 256 + 32 + 49 + inline,  # all extents of the words are equal
+            "device": 256 + 2 * 192 + 52 + inline,
+            "extent": 256 + 192 + 52 + inline,
+            "same-offset": 256 + 192 + 64 + 52 + inline,
+            "whole-file": 256 + 192 + 64 + 49 + 52 + inline,
+            "content": 256 + 32 + 52 + inline,  # all extents of the words are equal
         }
         assert different == expected.get(scheme, different)
 
@@ -145,3 +150,32 @@ def test_a_file_alone_has_the_keys_that_it_has_among_all(demo: Image, scheme: st
         found = expanded(alone, SCHEMES[scheme].keys(alone, Domains()))
         assert found == {where: key for where, key in every.items() if where[:2] == (inode.subvolume.id, inode.ino)}
         assert alone.files.size.tolist() == [inode.item.size]
+
+
+@pytest.mark.parametrize("scheme", sorted(set(SCHEMES) - {"whole-file"}))
+def test_runs_may_be_cut_anywhere(demo: Image, large_sectors: str, scheme: str) -> None:
+    rng = np.random.default_rng(7)
+    with open_image(large_sectors) as large:
+        for image in (demo, large):
+            rows = of_image(image)
+            head = np.minimum(rng.integers(1, 20, len(rows.runs.file)), rows.runs.pages)
+            cut = schemes._cut(rows, head, 7)
+            assert len(cut.runs.file) > 2 * len(rows.runs.file)
+            whole, pieces = (expanded(each, SCHEMES[scheme].keys(each, Domains())) for each in (rows, cut))
+            assert pieces == whole
+
+
+def test_keys_say_what_they_stand_for(demo: Image) -> None:
+    rows = of_image(demo)
+    keys = SCHEMES["extent"].keys(rows, Domains())
+    kind = rows.extents.kind[keys.row]
+    taken = keys.refusal == 0
+    assert (keys.unit[taken] == rows.extents.generation[keys.row[taken]].view(np.int64)).all()
+    plain = taken & (kind == REGULAR)
+    distance = (keys.page[plain] << 12) - rows.extents.offset[keys.row[plain]]
+    assert (keys.number[plain] << 12 == rows.extents.logical[keys.row[plain]] + distance).all()
+    posted = SCHEMES["device-posted"].keys(rows, Domains())
+    inline = rows.extents.kind[posted.row] == INLINE
+    assert posted.number[inline].tolist() == [(2**64 - 2) >> 12] * 2
+    assert (keys.space[~taken] >> 8 == rows.files.subvolume[keys.file[~taken]]).all()
+    assert (keys.unit[~taken] == rows.files.inode[keys.file[~taken]]).all()
