@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from btrimg.errors import BtrimgError, NotFoundError
@@ -22,7 +24,7 @@ from btrimg.mount.wire import (
 from btrimg.units import MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     Buffer = bytes | memoryview
     Handler = Callable[[int, bytes, int], "Buffer | None"]  # (nodeid, body, unique) -> the answer, None for none
@@ -45,17 +47,23 @@ class RefusedRequest(Exception):  # noqa: N818 (an answer, no defect)
 class Agreement(NamedTuple):
     """What INIT has led to."""
 
-    minor: int  #: of the kernel's protocol
+    offered: InitFlag  #: what the kernel can do
     flags: InitFlag  #: what both sides do
 
 
 class Channel:
-    """An open /dev/fuse; ``serve`` may run in several threads at once."""
+    """An open /dev/fuse; ``serve`` may run in several threads at once.
+
+    One thread takes all requests, until one comes that takes long; then another does. If they took turns, each request
+    would wake a thread that has slept, and two threads would wait for one interpreter.
+    """
 
     def __init__(self, fd: int, tell: Callable[[str], None]) -> None:
-        self.fd, self._tell = fd, tell
+        self.fd, self.tell = fd, tell
         self._running: set[int] = set()
         self._interrupted: set[int] = set()
+        self._lead = threading.Lock()
+        self._leader = 0  # the thread that has the lock
 
     def negotiate(self, wanted: InitFlag, *, read_ahead: int) -> Agreement:
         """Answer INIT, the first request; of *wanted* only what the kernel can do is used.
@@ -69,8 +77,8 @@ class Channel:
             raise BtrimgError(
                 f"the kernel speaks FUSE {asked.major}.{asked.minor}; {MAJOR}.{MINOR_NEEDED} (Linux 5.4) is needed"
             )
-        offered = asked.flags | (asked.flags2 << 32 if asked.flags & InitFlag.INIT_EXT else 0)
-        flags = InitFlag(offered & wanted)
+        offered = InitFlag(asked.flags | (asked.flags2 << 32 if asked.flags & InitFlag.INIT_EXT else 0))
+        flags = offered & wanted
         answer = InitOut(
             major=MAJOR,
             minor=MINOR,
@@ -88,7 +96,7 @@ class Channel:
             unused=(0,) * 11,
         )
         self._send(header.unique, 0, answer.pack())
-        return Agreement(asked.minor, flags)
+        return Agreement(offered, flags)
 
     def _next(self) -> tuple[InHeader, bytes]:
         request = os.read(self.fd, _REQUEST_SIZE)
@@ -98,14 +106,19 @@ class Channel:
         """Answer requests until the filesystem is unmounted. What no handler is for, is answered by ENOSYS."""
         fd, read, unpack, start = self.fd, os.read, InHeader.STRUCT.unpack_from, InHeader.SIZE
         find, answer_to, send = {Opcode.INTERRUPT: self._interrupt, **handlers}.get, self._answer_to, self._send
+        me = threading.get_ident()
         while True:
+            if self._leader != me:
+                self._lead.acquire()
+                self._leader = me
             try:
                 request = read(fd, _REQUEST_SIZE)
             except OSError as error:
                 if error.errno in _GONE:
                     continue
                 if error.errno != errno.ENODEV:  # which says: unmounted
-                    self._tell(f"reading requests: {error.strerror}")
+                    self.tell(f"reading requests: {error.strerror}")
+                self.step_back()
                 return
             _, opcode, unique, nodeid, *_ = unpack(request)
             number, answer = answer_to(find(opcode, _refuse), nodeid, request[start:], unique)
@@ -122,10 +135,10 @@ class Channel:
         except MemoryError:
             return errno.ENOMEM, b""
         except (BtrimgError, OSError) as error:
-            self._tell(str(error))
+            self.tell(str(error))
             return errno.EIO, b""
         except Exception as error:  # whoever waits must get an answer
-            self._tell(f"{type(error).__name__}: {error}")
+            self.tell(f"{type(error).__name__}: {error}")
             return errno.EIO, b""
 
     def _send(self, unique: int, number: int, answer: Buffer) -> None:
@@ -138,7 +151,7 @@ class Channel:
         except OSError as error:
             if error.errno in _GONE or error.errno == errno.ENODEV:
                 return
-            self._tell(f"answering: {error.strerror}")
+            self.tell(f"answering: {error.strerror}")
             if not number:  # the kernel refused the answer, and still waits for one
                 self._send(unique, errno.EIO, b"")
 
@@ -147,19 +160,29 @@ class Channel:
         if unique in self._running:
             self._interrupted.add(unique)
 
-    def start(self, unique: int) -> None:
-        """Say that a request may take long, and asks ``check`` whether it is still waited for."""
-        self._running.add(unique)
+    @contextmanager
+    def lengthy(self, unique: int) -> Iterator[Callable[[], None]]:
+        """Let others be answered while a request is that takes long.
 
-    def check(self, unique: int) -> None:
-        """Raise RefusedRequest when nobody waits for the request any more."""
+        Give what raises RefusedRequest when nobody waits for this one any more.
+        """
+        self.step_back()
+        self._running.add(unique)
+        try:
+            yield lambda: self._check(unique)
+        finally:
+            self._running.discard(unique)
+            self._interrupted.discard(unique)
+
+    def _check(self, unique: int) -> None:
         if unique in self._interrupted:
             raise RefusedRequest(errno.EINTR)
 
-    def finish(self, unique: int) -> None:
-        """Say that the request is as good as answered."""
-        self._running.discard(unique)
-        self._interrupted.discard(unique)
+    def step_back(self) -> None:
+        """Let another thread take the next requests, for this one may be busy for a while."""
+        if self._leader == threading.get_ident():
+            self._leader = 0
+            self._lead.release()
 
 
 def _refuse(_nodeid: int, _body: bytes, _unique: int) -> bytes:

@@ -15,7 +15,7 @@ from btrimg.mount.wire import ROOT
 from btrimg.ondisk.constants import EMPTY_SUBVOL_DIR_OBJECTID, TreeId
 
 _INO_BITS = 40
-_OTHERS = 1 << 63  #: first number of those that do not fit
+OTHERS = 1 << 63  #: first number of those that do not fit, which only this process knows
 
 
 class File(NamedTuple):
@@ -52,7 +52,7 @@ class Numbers:
     def _other(self, file: File) -> int:
         number = self._numbers.get(file)
         if number is None:
-            number = self._numbers[file] = _OTHERS + len(self._others)
+            number = self._numbers[file] = OTHERS + len(self._others)
             self._others.append(file)
         return number
 
@@ -60,8 +60,8 @@ class Numbers:
         """Return what has a number that was given out."""
         if number == ROOT:
             return self._root
-        if number >= _OTHERS:
-            return self._others[number - _OTHERS]
+        if number >= OTHERS:
+            return self._others[number - OTHERS]
         return File(number >> _INO_BITS or self._start, number & ((1 << _INO_BITS) - 1))
 
     def shown(self, number: int) -> int:

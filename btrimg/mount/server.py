@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from btrimg.errors import NotFoundError
 from btrimg.mount.channel import RefusedRequest
-from btrimg.mount.content import FOREVER
 from btrimg.mount.wire import (
+    FOREVER,
     ROOT,
     Attr,
     AttrOut,
@@ -97,12 +97,8 @@ class Server:
 
     def _read(self, number: int, body: bytes, unique: int) -> bytes | memoryview:
         asked = ReadIn.unpack(body)
-        self._channel.start(unique)
-        try:
-            check = self._channel.check
-            return self._sharing.read(number, asked.fh, asked.offset, asked.size, lambda: check(unique))
-        finally:
-            self._channel.finish(unique)
+        with self._channel.lengthy(unique) as check:
+            return self._sharing.read(number, asked.fh, asked.offset, asked.size, check)
 
     def _readdir(self, number: int, body: bytes, _unique: int) -> bytes:
         asked = ReadIn.unpack(body)

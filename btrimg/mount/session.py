@@ -12,22 +12,23 @@ from typing import TYPE_CHECKING, Self
 from btrimg.errors import UnsupportedError
 from btrimg.mount import system
 from btrimg.mount.channel import Channel
-from btrimg.mount.content import Backings, Contents, HiddenFiles
+from btrimg.mount.content import Backings, Contents
+from btrimg.mount.hidden import HiddenFiles
 from btrimg.mount.reading import Reader
 from btrimg.mount.server import Server
 from btrimg.mount.sharing import COMMON, NotShared, PassedThrough
 from btrimg.mount.tree import Files
 from btrimg.mount.wire import BACKING_OPEN, BackingMap, InitFlag
+from btrimg.mount.workers import Workers
 from btrimg.units import MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from btrimg.filesystem.image import Image
-    from btrimg.mount.channel import Handler
     from btrimg.mount.sharing import Sharing
 
-_THREADS, _READERS = 2, 6  #: of a connection; of one that gives out data, which devices can look for side by side
+_READERS = 4  #: who give out data beside each other: devices can look for as much at once
 _READ_AHEAD = 4 * MIB
 _MESSAGES = 100  #: of what went wrong, that are kept
 
@@ -55,6 +56,7 @@ class Session:
         self._files = Files(image, subvolume, self._lock)
         self._reader = Reader(image, self._lock)
         self._contents = Contents(self._files, domains)
+        self._workers: Workers | None = None
         self._descriptors: list[int] = []
         self._woken, self._wake = os.pipe()
         self._mounted = False
@@ -75,6 +77,8 @@ class Session:
         privileged = os.geteuid() == 0
         if share == "passthrough" and not privileged:
             raise system.MountError("passthrough needs root; --share cache shares what is read without mapping")
+        # Before the visible mount, of which the processes behind the hidden one must not hold anything.
+        hidden = self._hide() if privileged and share in ("auto", "passthrough") else None
         if privileged:
             fd = system.open_fuse()
             self._descriptors.append(fd)
@@ -83,53 +87,51 @@ class Session:
             fd = system.attach_by_helper(self.point, source, allow_other=allow_other)
             self._descriptors.append(fd)
         self._mounted = True
-        self._channel = Channel(fd, self._tell)
+        self._channel = Channel(fd, self.messages.append)
         wanted = COMMON | (InitFlag.POSIX_ACL if allow_other else InitFlag(0))
-        if share in ("auto", "passthrough") and privileged:
+        if hidden is not None:
             wanted |= InitFlag.PASSTHROUGH
-        agreed = self._channel.negotiate(wanted, read_ahead=_READ_AHEAD)
-        self.sharing = self._sharing(share, fd, InitFlag.PASSTHROUGH in agreed.flags)
+        self._channel.negotiate(wanted, read_ahead=_READ_AHEAD)
+        self.sharing = self._sharing(share, hidden)
         self._handlers = Server(self._channel, self._files, self.sharing, self._statistics).handlers
 
-    def _sharing(self, share: str, fd: int, offered: bool) -> Sharing:
-        if offered and _passes_through(fd):
-            return PassedThrough(self._files, self._reader, Backings(fd, self._hide(), self._contents))
+    def _sharing(self, share: str, hidden: int | None) -> Sharing:
+        if hidden is not None and _passes_through(self._channel.fd):
+            backings = Backings(self._channel, hidden, self._contents)
+            return PassedThrough(self._files, self._reader, backings)
         if share == "passthrough":
-            raise UnsupportedError("this kernel cannot pass files through; it needs Linux 6.9, CONFIG_FUSE_PASSTHROUGH")
+            raise UnsupportedError("files cannot be passed through; it takes Linux 6.9 with CONFIG_FUSE_PASSTHROUGH")
         return NotShared(self._files, self._reader)
 
-    def _hide(self) -> int:
-        """Mount and serve the hidden files; return a descriptor of their directory."""
+    def _hide(self) -> int | None:
+        """Mount and serve the hidden files; return a descriptor of their directory, None if it would be of no use."""
         fd = system.open_fuse()
-        self._descriptors.append(fd)
-        top = system.attach_nowhere(fd)
-        self._descriptors.append(top)
-        channel = Channel(fd, self._tell)
-        channel.negotiate(COMMON, read_ahead=_READ_AHEAD)
-        self._serve(channel, HiddenFiles(channel, self._files, self._contents, self._reader).handlers, _READERS)
+        try:
+            top = system.attach_nowhere(fd)
+            self._descriptors.append(top)
+            channel = Channel(fd, self.messages.append)
+            if InitFlag.PASSTHROUGH not in channel.negotiate(COMMON, read_ahead=_READ_AHEAD).offered:
+                return None
+            handlers = HiddenFiles(channel, self._files, self._reader).handlers
+            self._workers = Workers(channel, handlers, _READERS, (top, self._woken, self._wake))
+        finally:
+            os.close(fd)  # if we held it too, the mount would not end with those who serve it
         system.read_ahead(top, _READ_AHEAD)
         return top
 
-    def _serve(self, channel: Channel, handlers: Mapping[int, Handler], threads: int) -> None:
-        for _ in range(threads):
-            threading.Thread(target=self._thread, args=(channel, handlers), daemon=True).start()
-
-    def _thread(self, channel: Channel, handlers: Mapping[int, Handler]) -> None:
+    def _serve(self) -> None:
         try:
-            channel.serve(handlers)
+            self._channel.serve(self._handlers)
         finally:
-            if channel is self._channel:
-                self.stop()
-
-    def _tell(self, message: str) -> None:
-        self.messages.append(message)
+            self.stop()
 
     def _statistics(self) -> bytes:
         return b"{}"
 
     def start(self) -> None:
         """Serve: from now on the mount is usable."""
-        self._serve(self._channel, self._handlers, _THREADS if self.sharing.name == "passthrough" else _READERS)
+        for _ in range(_READERS):
+            threading.Thread(target=self._serve, daemon=True).start()
         if self.sharing.name == "none":
             top = os.open(self.point, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from btrimg.mount.numbers import OTHERS
 from btrimg.mount.wire import InitFlag, OpenFlag, OpenOut
 
 if TYPE_CHECKING:
@@ -80,9 +81,10 @@ class PassedThrough(NotShared):
         self._backings = backings
 
     def open(self, number: int) -> bytes:
-        """Return the id of the hidden file."""
-        return self._backings.use(number).answer
+        """Return the id of the hidden file; the few that the hidden mount could not name have pages of their own."""
+        return self._backings.use(number).answer if number < OTHERS else super().open(number)
 
     def release(self, fh: int) -> None:
         """Take back the use of the hidden file."""
-        self._backings.release(fh)
+        if fh:
+            self._backings.release(fh)

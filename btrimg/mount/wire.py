@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MAJOR, MINOR = 7, 45
 MINOR_NEEDED = 31
 ROOT = 1  #: nodeid of the top directory
+FOREVER = 1 << 32  #: seconds that the kernel may keep what it was told: nothing that is mounted here ever changes
 
 
 class Opcode(IntEnum):

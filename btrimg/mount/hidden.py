@@ -1,0 +1,73 @@
+"""The hidden mount, whose files are contents: it answers the kernel's requests for data.
+
+It hangs nowhere, so nobody else can open its files, and it remembers nothing: the name of a file is the number of a
+visible one. So it is served by several processes, each with an interpreter and caches of its own.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from btrimg.mount.channel import RefusedRequest
+from btrimg.mount.wire import FOREVER, ROOT, Attr, AttrOut, EntryOut, Opcode, ReadIn
+
+if TYPE_CHECKING:
+    from btrimg.mount.channel import Channel, Handler
+    from btrimg.mount.reading import Reader
+    from btrimg.mount.tree import Files
+
+_BLOCK = 4096  #: st_blksize
+
+
+class HiddenFiles:
+    """The hidden mount: answers for its channel."""
+
+    def __init__(self, channel: Channel, files: Files, reader: Reader) -> None:
+        self._channel, self._files, self._reader = channel, files, reader
+        self._owner = os.getuid(), os.getgid()
+        self.handlers: dict[int, Handler] = {
+            Opcode.LOOKUP: self._lookup,
+            Opcode.GETATTR: self._getattr,
+            Opcode.READ: self._read,
+            Opcode.FORGET: _forget,
+            Opcode.BATCH_FORGET: _forget,
+        }
+
+    def _lookup(self, _parent: int, body: bytes, _unique: int) -> bytes:
+        number = _number_of(body[:-1])
+        return EntryOut(number, 0, FOREVER, FOREVER, 0, 0, self._attributes(number)).pack()
+
+    def _getattr(self, number: int, _body: bytes, _unique: int) -> bytes:
+        return AttrOut(FOREVER, 0, 0, self._attributes(number)).pack()
+
+    def _attributes(self, number: int) -> Attr:
+        mode, size = stat.S_IFDIR | 0o500, 0
+        if number != ROOT:
+            mode, size = stat.S_IFREG | 0o400, self._files.attributes(number)[Attr.names().index("size")]
+        return Attr(number, size, (size + 511) >> 9, *(0,) * 6, mode, 1, *self._owner, 0, _BLOCK, 0)
+
+    def _read(self, number: int, body: bytes, unique: int) -> memoryview:
+        asked = ReadIn.unpack(body)
+        with self._files.lock:
+            inode = self._files.inode(number)
+        with self._channel.lengthy(unique) as check:
+            return self._reader.read(inode, asked.offset, asked.size, check)
+
+
+def name_of(number: int) -> bytes:
+    """Return the name that the content of the visible file *number* has in the hidden mount."""
+    return b"%x" % number
+
+
+def _number_of(name: bytes) -> int:
+    try:
+        return int(name, 16)
+    except ValueError:
+        raise RefusedRequest(errno.ENOENT) from None
+
+
+def _forget(_number: int, _body: bytes, _unique: int) -> None:
+    """Do nothing: there is nothing to forget."""

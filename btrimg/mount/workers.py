@@ -1,0 +1,62 @@
+"""Processes that serve one connection beside each other: none of them waits for another's interpreter."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from btrimg.mount.channel import Channel, Handler
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Workers:
+    """Processes that serve *channel*, forked before there are threads.
+
+    They end when its filesystem is gone, or with the process that made them, however that ends. *not_theirs* are
+    descriptors that they must not hold.
+    """
+
+    def __init__(
+        self, channel: Channel, handlers: Mapping[int, Handler], count: int, not_theirs: tuple[int, ...]
+    ) -> None:
+        self._told, self._tell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        channel.tell = self._pass_on
+        parent = os.getpid()
+        context = multiprocessing.get_context("fork")
+        for _ in range(count):
+            context.Process(target=_work, args=(channel, handlers, parent, not_theirs), daemon=True).start()
+        os.close(self._tell)
+
+    def _pass_on(self, message: str) -> None:
+        with suppress(OSError):  # nobody has listened for long
+            os.write(self._tell, message.encode("utf-8", "backslashreplace")[:500] + b"\n")
+
+    def messages(self) -> list[str]:
+        """Return what went wrong since it was asked last."""
+        try:
+            return os.read(self._told, 65536).decode().splitlines()
+        except BlockingIOError:
+            return []
+
+
+def _work(channel: Channel, handlers: Mapping[int, Handler], parent: int, not_theirs: tuple[int, ...]) -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it has ended before
+        return
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for stream in range(3):  # whoever waits for the end of our output waits for the parent's only
+        os.dup2(nothing, stream)
+    for descriptor in (nothing, *not_theirs):
+        os.close(descriptor)
+    channel.serve(handlers)
