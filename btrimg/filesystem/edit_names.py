@@ -122,10 +122,15 @@ def insert_entry(
     key, others = place or hashed(tree, parent, name)
     if has_item(tree, index_key):
         raise CorruptError(f"directory {parent} has two entries with the index {index}")
-    if len(others) + len(entry) > room_of(tree):
-        raise RefusedError(f"directory {parent} holds no further name with the hash of {name!r}: take another")
+    refuse_crowd(tree, parent, name, others)
     tree.put(key, others + entry)
     tree.put(index_key, entry)
+
+
+def refuse_crowd(tree: OverlayTree, parent: int, name: bytes, others: bytes) -> None:
+    """Raise RefusedError when *others*, entries with the hash of *name*, leave no room in a leaf for that."""
+    if len(others) + DirItem.SIZE + len(name) > room_of(tree):
+        raise RefusedError(f"directory {parent} holds no further name with the hash of {name!r}: take another")
 
 
 def unlink(tree: OverlayTree, parent: int, ino: int, name: bytes) -> None:

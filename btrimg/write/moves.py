@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from btrimg.errors import CorruptError, RefusedError
 from btrimg.filesystem import edit_names
+from btrimg.filesystem.edit_names import inode_key
+from btrimg.filesystem.namei import Link
 from btrimg.ondisk.blocks import Key
-from btrimg.ondisk.constants import U64_MAX, ItemType, TreeId
+from btrimg.ondisk.constants import U64_MAX, FileType, ItemType, TreeId
 from btrimg.write import inodes, names
 
 if TYPE_CHECKING:
@@ -27,24 +29,31 @@ def rename(files: Files, directory: int, name: bytes, new_directory: int, new_na
     item = inodes.read(files, ino)
     if stat.S_ISDIR(item.mode) and new_directory != directory:
         _refuse_inside(files, new_directory, ino)
+    kind = inodes.file_type(item.mode)
     other = edit_names.entry_named(files.tree, new_directory, new_name)
-    index = None
-    if other:
-        if other.location.type == ItemType.INODE_ITEM and other.location.objectid == ino:
-            return  # POSIX: two names of one file, or the same name, stay as they are
-        index = files.new_index(new_directory)  # as in the kernel, above that of the name that goes
-        _make_room(files, new_directory, new_name, directory=stat.S_ISDIR(item.mode))
-    names.enter(files, new_directory, new_name, ino, inodes.file_type(item.mode), index)
+    if other is None:
+        names.enter(files, new_directory, new_name, ino, kind)
+    elif other.location.type == ItemType.INODE_ITEM and other.location.objectid == ino:
+        return  # POSIX: two names of one file, or the same name, stay as they are
+    else:
+        _replace(files, new_directory, new_name, ino, kind)
     names.take_away(files, directory, name, ino)
     inodes.change(files, ino, ctime=files.now)
 
 
-def _make_room(files: Files, parent: int, name: bytes, *, directory: bool) -> None:
-    """Remove what is called *name* in *parent*, for a *directory* or for what is none."""
-    if stat.S_ISDIR(inodes.read(files, names.find_inode(files, parent, name)).mode) != directory:
-        what = "a directory" if directory else "what is no directory"
-        raise RefusedError(f"{name!r} in directory {parent} cannot make room for {what}")
-    (names.remove_directory if directory else names.unlink)(files, parent, name)
+def _replace(files: Files, directory: int, name: bytes, ino: int, kind: FileType) -> None:
+    """Give *ino* a *name* that another has, which loses it; the other stays when anything is refused."""
+    is_directory = kind == FileType.DIR
+    other = names.find_inode(files, directory, name)
+    if stat.S_ISDIR(inodes.read(files, other).mode) != is_directory:
+        what = "a directory" if is_directory else "what is no directory"
+        raise RefusedError(f"{name!r} in directory {directory} cannot make room for {what}")
+    if is_directory:
+        names.refuse_filled(files, other)
+    index = files.new_index(directory)  # as in the kernel, above that of the name that goes
+    edit_names.add_ref(files.tree, ino, Link(directory, index, name))
+    (names.remove_directory if is_directory else names.unlink)(files, directory, name)
+    names.add_entry(files, directory, index, name, inode_key(ino), kind)
 
 
 def _refuse_inside(files: Files, directory: int, moved: int) -> None:

@@ -64,14 +64,13 @@ def find_inode(files: Files, directory: int, name: bytes) -> int:
     return where.objectid
 
 
-def enter(files: Files, directory: int, name: bytes, ino: int, kind: FileType, index: int | None = None) -> None:
+def enter(files: Files, directory: int, name: bytes, ino: int, kind: FileType) -> None:
     """Give *ino* a *name* in *directory*; its link count is as the caller made it (``btrfs_add_link``).
 
-    *index* is the entry's, a new one unless said. Raises RefusedError when the name is taken or cannot be, or the inode
-    has no room for it.
+    Raises RefusedError when the name is taken or cannot be, or directory or inode have no room for it.
     """
     place = free_place(files, directory, name)
-    index = files.new_index(directory) if index is None else index
+    index = files.new_index(directory)
     edit_names.add_ref(files.tree, ino, Link(directory, index, name))
     add_entry(files, directory, index, name, inode_key(ino), kind, place)
 
@@ -79,12 +78,13 @@ def enter(files: Files, directory: int, name: bytes, ino: int, kind: FileType, i
 def free_place(files: Files, directory: int, name: bytes) -> tuple[Key, bytes]:
     """Return where :func:`add_entry` can put a new *name*.
 
-    Raises RefusedError when the name is taken or cannot be.
+    Raises RefusedError when the name is taken or cannot be, or there is no room for it.
     """
     check_name(name)
     place = edit_names.hashed(files.tree, directory, name)
     if place[1] and entry_named(files.tree, directory, name):
         raise RefusedError(f"directory {directory} of subvolume {files.id} has a {name!r} already")
+    edit_names.refuse_crowd(files.tree, directory, name, place[1])
     return place
 
 

@@ -11,8 +11,10 @@ from support.populate import COLLIDING
 
 from btrimg.errors import CorruptError, NotFoundError, RefusedError
 from btrimg.filesystem.edit_names import inode_key, ref_key
-from btrimg.ondisk.constants import InodeFlag, TreeId
-from btrimg.ondisk.inodes import InodeItem, Timespec
+from btrimg.ondisk.blocks import Key
+from btrimg.ondisk.constants import InodeFlag, ItemType, TreeId
+from btrimg.ondisk.csum import name_hash
+from btrimg.ondisk.inodes import DirItem, InodeItem, Timespec
 from btrimg.volume.fresh import fresh_devices
 from btrimg.write import contents, inodes, moves, names, reflink, subvolumes, xattrs
 from btrimg.write.data import DataSink
@@ -171,6 +173,33 @@ def test_names_end_where_items_do(tmp_path: Path) -> None:
         xattrs.set_value(made.files, made.file, COLLIDING[1], value)
         with pytest.raises(RefusedError, match="has no room for all attributes of one hash"):
             xattrs.set_value(made.files, made.file, COLLIDING[1], value + bytes(200))
+
+
+def test_a_name_for_which_there_is_no_room_changes_nothing(tmp_path: Path) -> None:
+    """Neither what was to have it, nor what has it now and would make room."""
+    with scene(tmp_path, features=["^extref"], nodesize=4096) as made:
+        for number in range(15):
+            names.link(made.files, TOP, b"%02d" % number + b"n" * 251, made.file)
+        names.link(made.files, made.directory, b"n" * 254, made.file)
+        made.make(b"n" * 254)
+        before = state(made)
+        with pytest.raises(RefusedError, match="can have no further name in directory 256: there is no EXTENDED_IREF"):
+            moves.rename(made.files, made.directory, b"n" * 254, TOP, b"n" * 254)
+        assert state(made) == before
+        crowd = b"".join(DirItem.STRUCT.pack(*inode_key(300), 1, 0, 202, 1) + b"%0202d" % n for n in range(17))
+        made.files.tree.put(Key(TOP, ItemType.DIR_ITEM, name_hash(b"crowded")), crowd)
+        before = state(made)
+        changes: list[Callable[[], Any]] = [
+            lambda: names.link(made.files, TOP, b"crowded", made.unsummed),
+            lambda: moves.rename(made.files, TOP, b"unsummed", TOP, b"crowded"),
+            lambda: subvolumes.create(made.files, TOP, b"crowded"),
+            lambda: subvolumes.snapshot(made.outer, made.files, TOP, b"crowded"),
+            lambda: subvolumes.rename(made.files, TOP, b"outer", made.files, TOP, b"crowded"),
+        ]
+        for change in changes:
+            with pytest.raises(RefusedError, match="holds no further name with the hash of b'crowded'"):
+                change()
+            assert state(made) == before
 
 
 @pytest.mark.parametrize("size", [1 << 63, (1 << 64) - 1])
