@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 _NO_SUMS = InodeFlag.NODATASUM | InodeFlag.NODATACOW
 _INCOMPAT = {Algorithm.LZO: Incompat.COMPRESS_LZO, Algorithm.ZSTD: Incompat.COMPRESS_ZSTD}
-_MAX_COMPRESSED = 128 << 10  # bytes of a compressed extent, plain
 
 
 class Laid(NamedTuple):

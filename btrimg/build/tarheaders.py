@@ -22,7 +22,6 @@ _HEADER = Struct("100s8s8s8s12x12s8xc100s8s64x8s8s155s")
 _SIZE, _CHECKSUM, _KIND = slice(124, 136), slice(148, 156), slice(156, 157)
 _BLANK_SUM = 8 * ord(" ")  # the checksum counts itself as blanks
 _USTAR = b"ustar\x0000"
-_GNU = b"ustar  \0"
 
 # Within the header of a GNU sparse file, and within the blocks that continue it.
 _OLD_MAP, _OLD_MORE, _OLD_SIZE = slice(386, 482), 482, slice(483, 495)
