@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from btrimg.build import readers as read
-from btrimg.build.grammar import FaultError, read_table
+from btrimg.build.keys import FaultError, read_table
 from btrimg.build.values import Filesystem
 from btrimg.errors import OptionError
 from btrimg.units import MIB
@@ -15,7 +15,7 @@ from btrimg.write.uuids import seeded
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from btrimg.build.grammar import Reader
+    from btrimg.build.keys import Reader
     from btrimg.write.options import Options
 
 SMALLEST = 256 * MIB  #: bytes of a device that becomes as large as is needed

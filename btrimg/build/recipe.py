@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from btrimg.build.counters import COUNTER, fill, varies
 from btrimg.build.filesystem import read_filesystem
-from btrimg.build.grammar import VERBS, FaultError, make, read_key
+from btrimg.build.grammar import VERBS, make
+from btrimg.build.keys import FaultError, read_key
 from btrimg.build.lines import lines_of
 from btrimg.build.readers import read_count, read_string
 from btrimg.errors import RecipeError
