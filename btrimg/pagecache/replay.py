@@ -101,7 +101,7 @@ class Replay:
         read = np.searchsorted(streams.offset, self._marks - 1, "right") - 1
         self._times = (time[read] - time[0]) if len(time) else self._marks
         self._copies = self._so_far(streams.extents.stream) if streams.pages else self._marks
-        self._of_files = self._pages_of_files()
+        self.of_files = self._pages_of_files()  #: different pages of files that are accessed: what today's kernel holds
 
     def _so_far(self, stream: Stream) -> Ints:
         """Return how many different pages there were at every mark."""
@@ -163,7 +163,7 @@ class Replay:
             lookups=accesses if own else accesses + found.pieces,
             translations=0 if own else found.pieces,
             index_bytes=resident * SLOT,
-            pointer_bytes=(resident if own else self._of_files) * SLOT,
+            pointer_bytes=(resident if own else self.of_files) * SLOT,
         )
 
 
