@@ -284,10 +284,10 @@ def whole_file(rows: FileRows, domains: Domains) -> KeyRuns:
     keys.refusal = worst[keys.own.file]
     which = keys.shareable()
     own = keys.own
+    names = ("extent_logical", "extent_offset", "kind", "compression")
     parts = (
         *(own.page[which], own.pages[which], keys.logical(which), keys.generation(which)),
-        *(keys.column(name, which).astype(np.int64) for name in ("extent_logical", "extent_offset", "kind")),
-        *(keys.column("compression", which).astype(np.int64), keys.inside(which), rows.files.size[own.file[which]]),
+        *(keys.column(name, which).astype(np.int64) for name in names),
     )
     file = own.file[which]
     lanes = []

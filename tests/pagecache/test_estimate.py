@@ -65,6 +65,9 @@ def test_compressed_extents_of_equal_content_are_compared(in_place: str) -> None
         found = by_subvolume(image)
         assert found.equal_sums == (75, True, 0)
         assert found.of("extent").resident - found.of("content").resident == 75 - 3 * 16
+        rows = of_image(image, [image.open(path) for path in (b"/middle", b"/behind-it", b"/words", b"/words-again")])
+        files = estimate([Source(rows, rows.files.top)], 4, Domains())
+        assert files.of("content").curve == (8, 12, 75, 75)
 
 
 def test_an_estimate_keeps_domains_apart(demo: Image) -> None:
@@ -118,6 +121,8 @@ def in_place(tmp_path_factory: pytest.TempPathFactory) -> str:
             {file = "/unsummed", random = "64K", nodatasum = true},
             {reflink = "/unsummed-too", from = "/unsummed"},
             {file = "/words-again", pattern = "again ", size = "300K", compress = "zlib"},
+            {reflink = "/middle", from = "/words", from-offset = "16K", length = "32K"},
+            {reflink = "/behind-it", from = "/words-again", from-offset = "48K", length = "16K"},
             {file = "/sparse", parts = [{hole = "10000"}]},
             {snapshot = "/later", of = "/"},
         ]
@@ -150,9 +155,9 @@ def test_the_posted_patches_read_wrong_what_arithmetic_says(which: str, demo_ima
         assert found.pages_by_defect() == wrong
         assert found.wrong_pages == sum(wrong.values())
         if which == "in place":
-            each = {"none": 512 + 32, "untranslated": 0, "compressed": 150, "inline": 1, "prealloc": 16}
+            each = {"none": 512 + 32, "untranslated": 0, "compressed": 150 + 12, "inline": 1, "prealloc": 16}
             assert pages == {name: 2 * count for name, count in each.items()}
-            assert found.unchecked_pages == 2 * (512 + 150)
+            assert found.unchecked_pages == 2 * (512 + 150 + 12)
         else:
             assert pages["none"] == 0
             assert min(wrong.values()) > 0

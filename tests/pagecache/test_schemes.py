@@ -12,6 +12,7 @@ from support.program import btrimg
 
 from btrimg.filesystem.columns import HOLE, INLINE, REGULAR
 from btrimg.filesystem.image import open_image
+from btrimg.ondisk.constants import InodeFlag
 from btrimg.pagecache import schemes
 from btrimg.pagecache.filerows import of_image, of_inode
 from btrimg.pagecache.pages import REFUSALS
@@ -179,3 +180,12 @@ def test_keys_say_what_they_stand_for(demo: Image) -> None:
     assert posted.number[inline].tolist() == [(2**64 - 2) >> 12] * 2
     assert (keys.space[~taken] >> 8 == rows.files.subvolume[keys.file[~taken]]).all()
     assert (keys.unit[~taken] == rows.files.inode[keys.file[~taken]]).all()
+
+
+def test_files_without_checksums_stay_in_long_runs(demo: Image) -> None:
+    rows = of_image(demo)
+    keys = SCHEMES["content"].keys(rows, Domains())
+    unsummed = rows.files.flags & InodeFlag.NODATASUM != 0
+    refused = keys.refusal == REFUSALS.index("no checksum")
+    assert unsummed[keys.file[refused]].all()
+    assert int(refused.sum()) == int(unsummed[rows.runs.file].sum()) == 1

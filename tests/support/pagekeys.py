@@ -128,7 +128,7 @@ class _Whole:
         if any(row.kind == "inline" for row in rows):
             self._refusal = "inline"
         ends = [min(row.end, -(-size // PAGE) * PAGE) for row in rows]
-        self._list = (size, *((row._replace(length=end - row.offset)) for row, end in zip(rows, ends, strict=True)))
+        self._list = tuple(row._replace(length=end - row.offset) for row, end in zip(rows, ends, strict=True))
 
     def page(self, page: int) -> tuple[str, Any]:
         return self._refusal, (self._list, page)
