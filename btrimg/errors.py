@@ -44,6 +44,10 @@ class DeviceError(BtrimgError):
 class OptionError(BtrimgError):
     """Report choices for a new filesystem that cannot be, or not together; the text says what to change."""
 
+    def __init__(self, text: str, option: str = "") -> None:
+        super().__init__(text)
+        self.option = option  #: the choice that would have to be another, as recipes call it; empty for several
+
 
 class RefusedError(BtrimgError):
     """Report a change that the files, as they are, do not allow: a name is taken, a directory is full."""

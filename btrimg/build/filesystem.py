@@ -80,7 +80,7 @@ def read_filesystem(table: Any) -> Filesystem:
     except FaultError as fault:
         raise FaultError(("filesystem", *fault.path), fault.sentence) from None
     except OptionError as error:
-        raise FaultError(("filesystem",), str(error)) from None
+        raise FaultError(("filesystem", error.option), str(error)) from None
     return filesystem
 
 

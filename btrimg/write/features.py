@@ -46,6 +46,8 @@ FEATURES = (
 _ALIASES = {"fst": "free-space-tree", "bgt": "block-group-tree"}
 _NAMED = {feature.name: feature for feature in FEATURES}
 
+_OPTION = "features"  # what errors here are about
+
 # Known to mkfs.btrfs, and not written: each needs more than a bit and an empty tree.
 _UNWRITTEN = ("quota", "squota", "simple-quota", "zoned", "raid-stripe-tree", "rst", "extent-tree-v2", "remap-tree")
 
@@ -66,7 +68,9 @@ def wanted(words: Iterable[str]) -> frozenset[str]:
         (taken if word.startswith("^") else added)[name] = None
     both = [name for name in added if name in taken]
     if both:
-        raise OptionError(f"the feature {both[0]} is both asked for and taken away: leave out {both[0]} or ^{both[0]}")
+        raise OptionError(
+            f"the feature {both[0]} is both asked for and taken away: leave out {both[0]} or ^{both[0]}", _OPTION
+        )
     features = {feature.name for feature in FEATURES if feature.default and feature.name not in taken} | added.keys()
     for name, needed in _NEEDED.items():
         if name in features and name not in added and not features.issuperset(needed):
@@ -77,9 +81,9 @@ def wanted(words: Iterable[str]) -> frozenset[str]:
 def _name_of(word: str) -> str:
     name = _ALIASES.get(word, word)
     if name in _UNWRITTEN:
-        raise OptionError(f"btrimg does not make filesystems with {name}: leave it out")
+        raise OptionError(f"btrimg does not make filesystems with {name}: leave it out", _OPTION)
     if name not in _NAMED:
-        raise OptionError(f"no feature is called {word!r}: there are {', '.join(_NAMED)}")
+        raise OptionError(f"no feature is called {word!r}: there are {', '.join(_NAMED)}", _OPTION)
     return name
 
 
@@ -88,7 +92,9 @@ def refuse_missing(features: frozenset[str]) -> None:
     for name in sorted(features & _NEEDED.keys()):
         missing = [needed for needed in _NEEDED[name] if needed not in features]
         if missing:
-            raise OptionError(f"{name} needs {' and '.join(missing)}: add that, or take away {name} too (^{name})")
+            raise OptionError(
+                f"{name} needs {' and '.join(missing)}: add that, or take away {name} too (^{name})", _OPTION
+            )
 
 
 def bits_of(features: Iterable[str]) -> tuple[int, int]:

@@ -110,10 +110,10 @@ def new_options(
     if len(device_uuids) > len(sizes):
         raise OptionError(f"there are {len(device_uuids)} uuids for {len(sizes)} devices: leave some out")
     usual = "single" if is_mixed else "dup" if len(sizes) == 1 else "raid1"
-    metadata_bits = _profile(metadata or (data if is_mixed and data else usual))
-    data_bits = _profile(data or (metadata if is_mixed and metadata else "single"))
+    metadata_bits = _profile(metadata or (data if is_mixed and data else usual), "metadata")
+    data_bits = _profile(data or (metadata if is_mixed and metadata else "single"), "data")
     if csum not in CSUMS:
-        raise OptionError(f"no checksum is called {csum!r}: take {', '.join(CSUMS)}")
+        raise OptionError(f"no checksum is called {csum!r}: take {', '.join(CSUMS)}", "csum")
     incompat, compat_ro = bits_of(names)
     if nodesize is None:
         nodesize = sectorsize if is_mixed else max(sectorsize, _USUAL_NODESIZE)
@@ -142,9 +142,9 @@ def new_options(
     return options
 
 
-def _profile(name: str) -> int:
+def _profile(name: str, option: str) -> int:
     if name.lower() not in PROFILE_BITS:
-        raise OptionError(f"no profile is called {name!r}: there are {', '.join(PROFILE_BITS)}")
+        raise OptionError(f"no profile is called {name!r}: there are {', '.join(PROFILE_BITS)}", option)
     return PROFILE_BITS[name.lower()]
 
 
@@ -166,15 +166,18 @@ def refuse(options: Options) -> None:
 def _refuse_sizes_of_blocks(options: Options) -> None:
     for what, size in (("sector size", options.sectorsize), ("node size", options.nodesize)):
         if not _SMALLEST <= size <= _LARGEST or size.bit_count() != 1:
-            raise OptionError(f"a {what} of {size} cannot be: take 4K, 8K, 16K, 32K or 64K")
+            option = what.replace(" ", "")
+            raise OptionError(f"a {what} of {size} cannot be: take 4K, 8K, 16K, 32K or 64K", option)
     if options.nodesize < options.sectorsize:
         raise OptionError(
-            f"the node size {options.nodesize} is below the sector size {options.sectorsize}: take at least that"
+            f"the node size {options.nodesize} is below the sector size {options.sectorsize}: take at least that",
+            "nodesize",
         )
     if options.mixed and options.nodesize != options.sectorsize:
         raise OptionError(
             f"mixed block groups need a node size equal to the sector size, not {options.nodesize} and"
-            f" {options.sectorsize}: take {options.sectorsize} for both, or separate block groups"
+            f" {options.sectorsize}: take {options.sectorsize} for both, or separate block groups",
+            "mixed",
         )
 
 
@@ -187,7 +190,8 @@ def _refuse_devices(options: Options) -> None:
             raise OptionError(f"a devid of {device.devid} cannot be: number the devices from 1 on")
         if device.size < least:
             raise OptionError(
-                f"device {device.devid} of {device.size} bytes is too small for these profiles: take at least {least}"
+                f"device {device.devid} of {device.size} bytes is too small for these profiles: take at least {least}",
+                "size",
             )
         if device.size >= _MAX_SIZE:
             raise OptionError(f"device {device.devid} of {device.size} bytes is too large: the end is at {_MAX_SIZE}")
@@ -207,24 +211,27 @@ def _refuse_profiles(options: Options) -> None:
         least = 1 if bits == BlockGroup.DUP else profile.min_stripes
         if count < least:
             raise OptionError(
-                f"{profile.name} for {what} needs {least} devices, not {count}: add some, or take another"
+                f"{profile.name} for {what} needs {least} devices, not {count}: add some, or take another", what
             )
     if options.mixed and options.data != options.metadata:
         names = f"{PROFILES[options.data].name} and {PROFILES[options.metadata].name}"
-        raise OptionError(f"mixed block groups have one profile for data and metadata, not {names}: take one of them")
+        raise OptionError(
+            f"mixed block groups have one profile for data and metadata, not {names}: take one of them", "mixed"
+        )
 
 
 def _refuse_names(options: Options) -> None:
     if len(options.label) > _LABEL_MAX:
-        raise OptionError(f"a label of {len(options.label)} bytes is too long: take at most {_LABEL_MAX}")
+        raise OptionError(f"a label of {len(options.label)} bytes is too long: take at most {_LABEL_MAX}", "label")
     if b"\n" in options.label or b"\0" in options.label:
-        raise OptionError(f"the label {options.label!r} holds a newline or a NUL: leave it out")
+        raise OptionError(f"the label {options.label!r} holds a newline or a NUL: leave it out", "label")
     devices = [(f"device {device.devid}", device.uuid) for device in options.devices]
     seen: dict[bytes, str] = {}
     for what, uuid in (("the filesystem", options.fsid), *devices):
         if len(uuid) != _UUID_SIZE or not any(uuid):
             raise OptionError(
-                f"the uuid of {what} is {uuid.hex() or 'empty'}: it must have 16 bytes, not all of them 0"
+                f"the uuid of {what} is {uuid.hex() or 'empty'}: it must have 16 bytes, not all of them 0",
+                "uuid" if uuid is options.fsid else "devices",
             )
         other = seen.setdefault(uuid, what)
         if other != what:
