@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     Buffer = bytes | memoryview
     Handler = Callable[[int, bytes, int], "Buffer | None"]  # (nodeid, body, unique) -> the answer, None for none
 
-_REQUEST_SIZE = 16 * 1024  #: of the buffer; longer requests than 8 KiB only writers send (FUSE_MIN_READ_BUFFER)
+_REQUEST_SIZE = 8 * 1024  #: of the buffer; longer requests only writers send (FUSE_MIN_READ_BUFFER)
+_HEAD = struct.Struct("<4xIQQ")  #: opcode, unique and nodeid of an InHeader: what is looked at for every request
 _MAX_WRITE = 4096
 _MAX_READ = MIB  #: the most that the kernel asks for at once, fs.fuse.max_pages_limit
 #: What reading or answering says when nobody waits for this one request any more.
@@ -104,8 +106,9 @@ class Channel:
 
     def serve(self, handlers: Mapping[int, Handler]) -> None:
         """Answer requests until the filesystem is unmounted. What no handler is for, is answered by ENOSYS."""
-        fd, read, unpack, start = self.fd, os.read, InHeader.STRUCT.unpack_from, InHeader.SIZE
-        find, answer_to, send = {Opcode.INTERRUPT: self._interrupt, **handlers}.get, self._answer_to, self._send
+        fd, read, write, unpack, start = self.fd, os.read, os.write, _HEAD.unpack_from, InHeader.SIZE
+        find, failure_of = {Opcode.INTERRUPT: self._interrupt, **handlers}.get, self._failure_of
+        pack, head_size = OutHeader.STRUCT.pack, OutHeader.SIZE
         me = threading.get_ident()
         while True:
             if self._leader != me:
@@ -120,40 +123,48 @@ class Channel:
                     self.tell(f"reading requests: {error.strerror}")
                 self.step_back()
                 return
-            _, opcode, unique, nodeid, *_ = unpack(request)
-            number, answer = answer_to(find(opcode, _refuse), nodeid, request[start:], unique)
-            if answer is not None:
-                send(unique, number, answer)
+            opcode, unique, nodeid = unpack(request)
+            try:
+                answer = find(opcode, _refuse)(nodeid, request[start:], unique)
+            except Exception as error:  # whoever waits must get an answer
+                self._send(unique, failure_of(error), b"")
+                continue
+            if answer is None:
+                continue
+            if len(answer) < _MAX_WRITE:
+                try:
+                    write(fd, pack(head_size + len(answer), 0, unique) + answer)
+                except OSError as error:
+                    self._failed(unique, 0, error)
+            else:
+                self._send(unique, 0, answer)
 
-    def _answer_to(self, handler: Handler, nodeid: int, body: bytes, unique: int) -> tuple[int, Buffer | None]:
-        try:
-            return 0, handler(nodeid, body, unique)
-        except RefusedRequest as refusal:
-            return refusal.number, b""
-        except NotFoundError:
-            return errno.ENOENT, b""
-        except MemoryError:
-            return errno.ENOMEM, b""
-        except (BtrimgError, OSError) as error:
-            self.tell(str(error))
-            return errno.EIO, b""
-        except Exception as error:  # whoever waits must get an answer
-            self.tell(f"{type(error).__name__}: {error}")
-            return errno.EIO, b""
+    def _failure_of(self, error: Exception) -> int:
+        """Return the errno that answers a request which *error* has ended."""
+        if isinstance(error, RefusedRequest):
+            return error.number
+        if isinstance(error, NotFoundError):
+            return errno.ENOENT
+        if isinstance(error, MemoryError):
+            return errno.ENOMEM
+        expected = isinstance(error, BtrimgError | OSError)
+        self.tell(str(error) if expected else f"{type(error).__name__}: {error}")
+        return errno.EIO
 
     def _send(self, unique: int, number: int, answer: Buffer) -> None:
         head = OutHeader.STRUCT.pack(OutHeader.SIZE + len(answer), -number, unique)
         try:
-            if len(answer) < _MAX_WRITE:
-                os.write(self.fd, head + answer)
-            else:
-                os.writev(self.fd, (head, answer))
+            os.writev(self.fd, (head, answer))
         except OSError as error:
-            if error.errno in _GONE or error.errno == errno.ENODEV:
-                return
-            self.tell(f"answering: {error.strerror}")
-            if not number:  # the kernel refused the answer, and still waits for one
-                self._send(unique, errno.EIO, b"")
+            self._failed(unique, number, error)
+
+    def _failed(self, unique: int, number: int, error: OSError) -> None:
+        """Hear that the kernel did not take an answer."""
+        if error.errno in _GONE or error.errno == errno.ENODEV:
+            return
+        self.tell(f"answering: {error.strerror}")
+        if not number:  # it still waits for one
+            self._send(unique, errno.EIO, b"")
 
     def _interrupt(self, _nodeid: int, body: bytes, _unique: int) -> None:
         unique = InterruptIn.unpack(body).unique

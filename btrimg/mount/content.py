@@ -29,29 +29,28 @@ from btrimg.ondisk.constants import U64_MAX, FileExtentType, ItemType
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from btrimg.filesystem.inode import Inode
     from btrimg.mount.channel import Channel
-    from btrimg.mount.tree import Files
+    from btrimg.mount.tree import FileData, Files
 
 _IDLE_BACKINGS = 8192  #: files that nobody has open but that stay open in the kernel, about 1 KiB each
 _CONTENTS = 262144  #: contents that are remembered, about 1 KiB each
 
 
-def identity(inode: Inode, domain: int) -> bytes:
+def identity(data: FileData, domain: int) -> bytes:
     """Return what two files of one trust *domain* have in common exactly if they are made of the same extents.
 
     It is a hash of size, kind of checksumming and EXTENT_DATA items; those that read as zeros do not count.
     """
-    item = inode.item
-    digest = blake2b(b"%d %d %d" % (domain, item.size, inode.checksummed), digest_size=20)
-    first = Key(inode.ino, ItemType.EXTENT_DATA, 0)
-    for key, payload in inode.subvolume.tree.items(first, first._replace(offset=U64_MAX)):
+    digest = blake2b(b"%d %d %d" % (domain, data.size, data.checksummed), digest_size=20)
+    first = Key(data.ino, ItemType.EXTENT_DATA, 0)
+    for key, payload in data.tree.items(first, first._replace(offset=U64_MAX)):
         kind = payload[20:21]
-        if kind == _INLINE or (kind == _REGULAR and any(payload[21:29])):
+        if kind == _INLINE or (kind == _REGULAR and payload[21:29] != _NOWHERE):
             digest.update(b"%d %d " % (key.offset, len(payload)) + payload)
     return digest.digest()
 
 
+_NOWHERE = bytes(8)  # the address of a hole
 _INLINE, _REGULAR = bytes([FileExtentType.INLINE]), bytes([FileExtentType.REGULAR])
 
 
@@ -89,14 +88,13 @@ class Contents:
             if content is not None:
                 content.users += 1
                 return content
+        data = self._files.data(number)
         with self._files.lock:
-            inode = self._files.inode(number)
-            key = identity(inode, self._domain_of(inode.subvolume.id))
-            size = inode.item.size
+            key = identity(data, self._domain_of(data.subvolume))
         with self.lock:
             content = self._contents.get(key)
             if content is None:
-                content = self._contents[key] = self._by_number[number] = Content(number, key, size)
+                content = self._contents[key] = self._by_number[number] = Content(number, key, data.size)
                 self._drop_oldest()
             content.users += 1
             content.sharers.add(number)
@@ -158,7 +156,6 @@ class Backings:
         return content
 
     def _open(self, content: Content) -> int:
-        self._visible.step_back()
         fd = os.open(name_of(content.number), os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._hidden)
         try:
             number: int = fcntl.ioctl(self._visible.fd, BACKING_OPEN, bytearray(BackingMap(fd, 0, 0).pack()))

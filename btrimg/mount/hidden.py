@@ -46,15 +46,14 @@ class HiddenFiles:
     def _attributes(self, number: int) -> Attr:
         mode, size = stat.S_IFDIR | 0o500, 0
         if number != ROOT:
-            mode, size = stat.S_IFREG | 0o400, self._files.attributes(number)[Attr.names().index("size")]
+            mode, size = stat.S_IFREG | 0o400, self._files.data(number).size
         return Attr(number, size, (size + 511) >> 9, *(0,) * 6, mode, 1, *self._owner, 0, _BLOCK, 0)
 
     def _read(self, number: int, body: bytes, unique: int) -> memoryview:
         asked = ReadIn.unpack(body)
-        with self._files.lock:
-            inode = self._files.inode(number)
+        data = self._files.data(number)
         with self._channel.lengthy(unique) as check:
-            return self._reader.read(inode, asked.offset, asked.size, check)
+            return self._reader.read(data, asked.offset, asked.size, check)
 
 
 def name_of(number: int) -> bytes:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from btrimg.errors import BtrimgError, CorruptError, DeviceError, NotFoundError
 from btrimg.filesystem.csums import Csums
 from btrimg.filesystem.data import read_logical, row_bytes
-from btrimg.filesystem.extents import file_extents
-from btrimg.ondisk.constants import CsumType, TreeId
+from btrimg.filesystem.extents import row_of_item
+from btrimg.ondisk.blocks import Key
+from btrimg.ondisk.constants import CsumType, ItemType, TreeId
 from btrimg.ondisk.crcjoin import PIECES, joined
 from btrimg.ondisk.csum import crc32c
 from btrimg.trees.near import near
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from btrimg.filesystem.extents import FileExtentRow
     from btrimg.filesystem.image import Image
-    from btrimg.filesystem.inode import Inode
+    from btrimg.mount.tree import FileData
 
 _PLAIN_EXTENTS = 64  #: decompressed extents that are kept, 128 KiB each at most: several reads fall into one
 _FEW_SECTORS = 16  #: up to which checksums are computed one by one
@@ -60,15 +61,15 @@ class Reader:
         """Close the devices."""
         self._devices.close()
 
-    def read(self, inode: Inode, offset: int, length: int, check: Callable[[], None] = nobody_stops) -> memoryview:
+    def read(self, file: FileData, offset: int, length: int, check: Callable[[], None] = nobody_stops) -> memoryview:
         """Return file bytes [offset, offset + length), fewer at the end, in memory that the next call overwrites.
 
         *check* is asked before every extent, and raises what is to end the read. Raises ChecksumError, DeviceError
         or CorruptError when the bytes cannot be had.
         """
         with self._lock:
-            end = min(offset + length, inode.item.size)
-            rows = list(_rows(inode, offset, end)) if offset < end else []
+            end = min(offset + length, file.size)
+            rows = list(_rows(file, offset, end)) if offset < end else []
         base = round_down(offset, self.image.volume.sectorsize)
         memory = self._memory_of("file", max(end, offset) - base)
         whole = memory.bytes
@@ -78,19 +79,19 @@ class Reader:
             first, last = max(row.offset, base), min(row.end, end)
             if first > cursor:
                 whole[cursor - base : first - base] = bytes(first - cursor)
-            self._put(inode, row, first, last, memory, first - base)
+            self._put(file, row, first, last, memory, first - base)
             cursor = last
         if cursor < end:
             whole[cursor - base : end - base] = bytes(end - cursor)
         return whole[offset - base : max(end, offset) - base]
 
-    def _put(self, inode: Inode, row: FileExtentRow, first: int, last: int, memory: Memory, at: int) -> None:
+    def _put(self, file: FileData, row: FileExtentRow, first: int, last: int, memory: Memory, at: int) -> None:
         """Put file bytes [first, last) of *row* at *at* of the memory; what is no whole sector may be put whole."""
         if row.kind == "regular" and row.logical is not None:
             length = round_up(last - first, self.image.volume.sectorsize)
-            self._fetch(row.logical + first - row.offset, length, memory, at, verify=inode.checksummed)
+            self._fetch(row.logical + first - row.offset, length, memory, at, verify=file.checksummed)
         elif row.kind == "compressed":
-            plain = self._decompressed(row, verify=inode.checksummed)
+            plain = self._decompressed(row, verify=file.checksummed)
             memory.bytes[at : at + last - first] = plain[first - row.offset : last - row.offset]
         else:
             memory.bytes[at : at + last - first] = row_bytes(self.image, row, first, last, verify=False)
@@ -189,10 +190,21 @@ class Reader:
         return memory
 
 
-def _rows(inode: Inode, start: int, end: int) -> Iterator[FileExtentRow]:
-    """Yield the file extents that have bytes in [start, end), without those that read as zeros."""
-    for row in file_extents(inode, start):
-        if row.offset >= end:
-            return
-        if row.kind not in ("hole", "prealloc"):
+def _rows(file: FileData, start: int, end: int) -> Iterator[FileExtentRow]:
+    """Yield the file extents that have bytes in [start, end), without those that read as zeros.
+
+    Raises CorruptError when one begins before the last one ends.
+    """
+    first = Key(file.ino, ItemType.EXTENT_DATA, start)
+    if start:
+        before = file.tree.floor(first)
+        if before and before[0][:2] == first[:2]:
+            first = before[0]
+    cursor = 0
+    for key, payload in file.tree.items(first, Key(file.ino, ItemType.EXTENT_DATA, end - 1)):
+        row = row_of_item(key, payload)
+        if row.offset < cursor:
+            raise CorruptError(f"inode {file.ino}: file extents overlap at {row.offset}")
+        cursor = row.end
+        if row.end > start and row.kind not in ("hole", "prealloc"):
             yield row

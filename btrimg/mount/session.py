@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from btrimg.filesystem.image import Image
     from btrimg.mount.sharing import Sharing
 
-_READERS = 4  #: who give out data beside each other: devices can look for as much at once
+_READERS = 2  #: who give out data beside each other: devices can look for as much at once
 _READ_AHEAD = 4 * MIB
 _MESSAGES = 100  #: of what went wrong, that are kept
 

@@ -65,9 +65,7 @@ class NotShared:
 
     def read(self, number: int, _fh: int, offset: int, size: int, check: Callable[[], None]) -> memoryview:
         """Return bytes of the file."""
-        with self._files.lock:
-            inode = self._files.inode(number)
-        return self._reader.read(inode, offset, size, check)
+        return self._reader.read(self._files.data(number), offset, size, check)
 
 
 class PassedThrough(NotShared):

@@ -17,7 +17,7 @@ from btrimg.mount.names import Name, names_in, names_of
 from btrimg.mount.numbers import Numbers
 from btrimg.mount.wire import STATX_BASIC_STATS, STATX_BTIME, Attr, Statx, SxTime
 from btrimg.ondisk.blocks import Key
-from btrimg.ondisk.constants import EMPTY_SUBVOL_DIR_OBJECTID, FileType, ItemType
+from btrimg.ondisk.constants import EMPTY_SUBVOL_DIR_OBJECTID, FileType, InodeFlag, ItemType
 from btrimg.ondisk.csum import name_hash
 from btrimg.ondisk.inodes import InodeItem
 from btrimg.trees.near import near
@@ -28,10 +28,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from btrimg.filesystem.image import Image, Subvolume
+    from btrimg.mount.numbers import File
     from btrimg.ondisk.inodes import DirItem, Timespec
+    from btrimg.trees.tree import Tree
 
 _INODES, _LISTINGS, _SUBVOLUMES = 4096, 64, 64  #: how many are kept for the next question
 _U64 = (1 << 64) - 1
+_SIZE, _FLAGS = (InodeItem.places()[name].start for name in ("size", "flags"))
 _TIMES = slice(InodeItem.places()["atime"].start, InodeItem.places()["mtime"].stop)
 _DIRECTORY = stat.S_IFDIR >> 12
 #: From the type in an entry to d_type, which is that of st_mode.
@@ -54,6 +57,16 @@ class Entry(NamedTuple):
     type: int  #: DT_*, as d_type
 
 
+class FileData(NamedTuple):
+    """What it takes to read a regular file."""
+
+    tree: Tree
+    subvolume: int
+    ino: int
+    size: int
+    checksummed: bool
+
+
 class Listing(NamedTuple):
     """All names of a directory, ``.`` and ``..`` first."""
 
@@ -73,6 +86,7 @@ class Files:
         self.numbers = Numbers(subvolume, top.root.root_dirid)
         self._subvolumes: OrderedDict[int, Subvolume] = OrderedDict()
         self._inodes: OrderedDict[int, Inode] = OrderedDict()
+        self._data: OrderedDict[int, FileData] = OrderedDict()
         self._listings: OrderedDict[int, Listing] = OrderedDict()
 
     def inode(self, number: int) -> Inode:
@@ -99,6 +113,28 @@ class Files:
             if len(self._subvolumes) > _SUBVOLUMES:
                 self._subvolumes.popitem(last=False)
         return subvolume
+
+    def data(self, number: int) -> FileData:
+        """Return what it takes to read the regular file *number*; raises CorruptError."""
+        with self.lock:
+            data = self._data.get(number)
+            if data is None:
+                file = self.numbers.file(number)
+                tree = self._subvolume(file.subvolume).tree
+                payload = self._inode_item(tree, file)
+                size, flags = payload_fields(payload)
+                data = FileData(tree, file.subvolume, file.ino, size, not flags & InodeFlag.NODATASUM.value)
+                self._data[number] = data
+                if len(self._data) > _INODES:
+                    self._data.popitem(last=False)
+            return data
+
+    @staticmethod
+    def _inode_item(tree: Tree, file: File) -> bytes:
+        payload = tree.find(Key(file.ino, ItemType.INODE_ITEM, 0))
+        if payload is None or len(payload) < InodeItem.SIZE:
+            raise CorruptError(f"inode {file.ino} of subvolume {file.subvolume} has no whole inode item")
+        return payload
 
     def number_of(self, inode: Inode, parent: int, name: bytes) -> int:
         """Return the number of the inode that the entry *name* of the directory *parent* leads to."""
@@ -128,10 +164,7 @@ class Files:
         if file.ino == EMPTY_SUBVOL_DIR_OBJECTID:
             payload = self.inode(number).item.pack()
         else:
-            found = self._subvolume(file.subvolume).tree.find(Key(file.ino, ItemType.INODE_ITEM, 0))
-            if found is None:
-                raise CorruptError(f"inode {file.ino} of subvolume {file.subvolume} has no inode item")
-            payload = found
+            payload = self._inode_item(self._subvolume(file.subvolume).tree, file)
         return attributes_of(payload, self.numbers.shown(number), self.image.volume.sectorsize)
 
     def several(self, numbers: Sequence[int]) -> list[tuple[int, ...] | None]:
@@ -250,13 +283,17 @@ class Files:
             return 0
 
 
-def attributes_of(payload: bytes, ino: int, sectorsize: int) -> tuple[int, ...]:
-    """Return the fields of an Attr that an inode item says, as the kernel's ``btrfs_getattr`` shows them.
+def payload_fields(payload: bytes) -> tuple[int, int]:
+    """Return size and flags of a whole inode item; as a Record it takes ten times as long."""
+    fields = InodeItem.STRUCT.unpack_from(payload)
+    return fields[_SIZE], fields[_FLAGS]
 
-    It is done without Records: a listing has thousands. Raises CorruptError when the item is too short.
+
+def attributes_of(payload: bytes, ino: int, sectorsize: int) -> tuple[int, ...]:
+    """Return the fields of an Attr that a whole inode item says, as the kernel's ``btrfs_getattr`` shows them.
+
+    It is done without Records: a listing has thousands.
     """
-    if len(payload) < InodeItem.SIZE:
-        raise CorruptError(f"the inode item of {ino} has {len(payload)} bytes")
     item = InodeItem.STRUCT.unpack_from(payload)
     _, _, size, nbytes, _, nlink, uid, gid, mode, rdev, *_ = item
     atime, atime_ns, ctime, ctime_ns, mtime, mtime_ns = item[_TIMES]
