@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, NamedTuple
 from btrimg.build.entries import PIECE
 from btrimg.build.imported import create, inode_item
 from btrimg.ondisk.blocks import Key
-from btrimg.ondisk.constants import FileExtentType, InodeFlag, ItemType
+from btrimg.ondisk.constants import MAX_COMPRESSED, FileExtentType, InodeFlag, ItemType
 from btrimg.ondisk.extents import FileExtent, FileExtentInline
 from btrimg.units import MIB
 from btrimg.write import fileextents
+from btrimg.write.encode import AT_ONCE
 from btrimg.write.fileextents import placed
 from btrimg.write.inline import most_inline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from concurrent.futures import Future
 
     from btrimg.build.entries import Entry, Pieces
     from btrimg.build.values import Compression
@@ -40,6 +42,18 @@ class _File(NamedTuple):
     pieces: list[Piece]
 
 
+class _Batch:
+    """Small files that are compressed together."""
+
+    __slots__ = ("compression", "contents", "files", "size")
+
+    def __init__(self, compression: Compression) -> None:
+        self.compression = compression
+        self.files: list[tuple[int, Entry]] = []
+        self.contents: list[bytes] = []
+        self.size = 0  #: bytes of contents
+
+
 class FileQueue:
     """Makes regular files of *files* with inode *flags*, in the order in which they come; names are the caller's."""
 
@@ -47,17 +61,22 @@ class FileQueue:
         self._files, self._sink, self._flags = files, sink, flags
         self._nodatasum = bool(flags & InodeFlag.NODATASUM)
         self._most_inline = most_inline(files.txn.volume)
-        self._waiting: deque[tuple[_File, int, Prepared | None]] = deque()  # None behind the last data of a file
+        # in the order in which they came; Prepared is None behind the last data of a file
+        self._waiting: deque[tuple[_Batch, Future[list[bytes | None]]] | tuple[_File, int, Prepared | None]] = deque()
+        self._batch: _Batch | None = None  # that comes behind them, once there is enough of it
         self._small: list[tuple[int, Entry, bytes]] = []  # that will be stored together
         self._bytes = 0  # that wait
 
     def add(self, ino: int, entry: Entry, compression: Compression) -> None:
         """Make inode *ino* of *entry*, with all its data; its items may be there after `drain` only."""
         pieces = entry.pieces
-        if compression.kind:
+        small = isinstance(pieces, tuple) and not self._sink.sharing
+        if compression.kind and small and entry.size <= MAX_COMPRESSED:
+            self._gather(ino, entry, _content(pieces), compression)
+        elif compression.kind:
             self._prepare(_File(ino, entry, []), compression)
-        elif isinstance(pieces, tuple) and not self._sink.sharing:
-            self._small.append((ino, entry, pieces[0][1] if pieces else b""))
+        elif small:
+            self._small.append((ino, entry, _content(pieces)))
             self._bytes += entry.size
             if self._bytes > _TOGETHER:
                 self.drain()
@@ -69,6 +88,7 @@ class FileQueue:
 
     def drain(self) -> None:
         """Finish all files."""
+        self._begin_batch()
         while self._waiting:
             self._pop()
         if self._small:
@@ -79,9 +99,9 @@ class FileQueue:
 
     def _store_small(self) -> None:
         """Put the items of many small files with little more than is needed for each: most files are such."""
-        files, small, limit = self._files, self._small, self._most_inline
+        small, limit = self._small, self._most_inline
         self._small = []
-        put, generation, flags = files.tree.put, files.generation, self._flags
+        put, generation = self._files.tree.put, self._files.generation
         placed_runs = iter(
             self._sink.store_all([data for *_, data in small if len(data) > limit], nodatasum=self._nodatasum)
         )
@@ -95,14 +115,53 @@ class FileQueue:
                     nbytes += length
             elif size:
                 put(Key(ino, _EXTENT_DATA, 0), _pack_inline(generation, size, 0, 0, 0, _INLINE) + data)
-            if entry.xattrs:
-                create(files, ino, entry, flags=flags, size=size, nbytes=nbytes)
-            else:
-                put(Key(ino, _INODE_ITEM, 0), inode_item(entry, generation, flags, size, nbytes))
+            self._put_inode(ino, entry, size, nbytes)
+
+    def _put_inode(self, ino: int, entry: Entry, size: int, nbytes: int) -> None:
+        files = self._files
+        if entry.xattrs:
+            create(files, ino, entry, flags=self._flags, size=size, nbytes=nbytes)
+        else:
+            files.tree.put(Key(ino, _INODE_ITEM, 0), inode_item(entry, files.generation, self._flags, size, nbytes))
+
+    # Small files that are compressed
+
+    def _gather(self, ino: int, entry: Entry, data: bytes, compression: Compression) -> None:
+        """Add a file to those that are compressed next, which are begun once they are enough for a thread."""
+        batch = self._batch
+        if batch is None or batch.compression != compression:
+            self._begin_batch()
+            batch = self._batch = _Batch(compression)
+        batch.files.append((ino, entry))
+        batch.contents.append(data)
+        batch.size += len(data)
+        self._bytes += len(data)
+        if batch.size >= AT_ONCE:
+            self._begin_batch()
+            while self._bytes > _AHEAD:
+                self._pop()
+
+    def _begin_batch(self) -> None:
+        batch, self._batch = self._batch, None
+        if batch:
+            kind, level = batch.compression.kind, batch.compression.level
+            self._waiting.append((batch, self._sink.prepare_all(batch.contents, kind, level)))
+
+    def _store_batch(self, batch: _Batch, streams: list[bytes | None]) -> None:
+        self._bytes -= batch.size
+        put = self._files.tree.put
+        stored = self._sink.store_encoded(zip(batch.contents, streams, strict=True), batch.compression.kind)
+        for (ino, entry), data, extents in zip(batch.files, batch.contents, stored, strict=True):
+            nbytes = 0
+            for extent in extents:
+                put(Key(ino, _EXTENT_DATA, nbytes), extent.pack())
+                nbytes += extent.ram_bytes
+            self._put_inode(ino, entry, len(data), nbytes)
 
     # Others
 
     def _prepare(self, file: _File, compression: Compression) -> None:
+        self._begin_batch()
         for offset, data in file.entry.pieces:
             self._waiting.append((file, offset, self._sink.prepare(data, compression.kind, compression.level)))
             self._bytes += len(data)
@@ -111,7 +170,11 @@ class FileQueue:
         self._waiting.append((file, 0, None))
 
     def _pop(self) -> None:
-        file, offset, data = self._waiting.popleft()
+        first = self._waiting.popleft()
+        if len(first) == 2:
+            self._store_batch(first[0], first[1].result())
+            return
+        file, offset, data = first
         if data is None:
             self._finish(file)
             return
@@ -139,6 +202,11 @@ class FileQueue:
                 file.pieces.append((0, inline))
             else:
                 file.pieces.extend(placed(sink.store(data, nodatasum=self._nodatasum), offset))
+
+
+def _content(pieces: Pieces) -> bytes:
+    """Return the bytes of a file that are there in one piece, or none."""
+    return next(iter(pieces), (0, b""))[1]
 
 
 class _Reader:

@@ -15,16 +15,20 @@ from btrimg.ondisk.extents import FileExtent, FileExtentInline
 from btrimg.units import MIB, round_up
 from btrimg.write.behind import WriteBehind
 from btrimg.write.dedupe import Dedupe
-from btrimg.write.encode import Encoder, Prepared
+from btrimg.write.encode import Encoder, Prepared, pays
 from btrimg.write.inline import MAX_INLINE, most_inline
 from btrimg.write.space import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from concurrent.futures import Future
+    from typing import TypeAlias
 
     from typing_extensions import Buffer
 
     from btrimg.write.transaction import Transaction
+
+    Extent: TypeAlias = FileExtent | FileExtentInline
 
 LONGEST = 128 * MIB  #: bytes of the longest extent of plain data (fs/btrfs/fs.h ``BTRFS_MAX_EXTENT_SIZE``)
 PIECE = 4 * MIB  #: bytes that are read and held at once
@@ -152,6 +156,63 @@ class DataSink:
                 logical, left, done = logical + length, left - length, done + length
             placed.append(pieces)
         return placed
+
+    def prepare_all(self, contents: Sequence[bytes], compression: int, level: int | None) -> Future[list[bytes | None]]:
+        """Begin to compress many small contents in another thread, for `store_encoded`; else as `prepare`."""
+        return self._encoder.prepare_all(contents, compression, level)
+
+    def store_encoded(self, contents: Iterable[tuple[bytes, bytes | None]], compression: int) -> list[list[Extent]]:
+        """Store many small contents, each with its stream or None, side by side; return the extents of each.
+
+        They are what `inline` and `store` would give, but nothing is shared. Raises NoSpaceError.
+        """
+        generation, sectorsize, limit = self._txn.generation, self._sectorsize, most_inline(self._txn.volume)
+        made: list[list[Extent]] = []
+        outside: list[tuple[list[Extent], bytes, bytes | None]] = []
+        compressed = False
+        for data, stream in contents:
+            extents: list[Extent] = []
+            made.append(extents)
+            size, stored = len(data), data if stream is None else stream
+            if size > sectorsize or len(stored) > limit:
+                if stream is not None and not pays(size, len(stream), sectorsize):
+                    stream = None
+                outside.append((extents, data, stream))
+            elif size:
+                kind = 0 if stream is None else compression
+                extents.append(FileExtentInline(generation, size, kind, 0, 0, _INLINE, stored))
+            compressed = compressed or stream is not None
+        if compressed:
+            _declare(self._txn, compression)
+        self._store_outside(outside, compression)
+        return made
+
+    def _store_outside(self, contents: list[tuple[list[Extent], bytes, bytes | None]], compression: int) -> None:
+        """Store contents, as they are where they have no stream, and add their extents to the list of each."""
+        txn, step, generation = self._txn, self._sectorsize, self._txn.generation
+        sizes = [round_up(len(data if stream is None else stream), step) for _, data, stream in contents]
+        runs = txn.space.allocate_data(sum(sizes))
+        if len(runs) > 1:  # a stream would be cut
+            for run in runs:
+                txn.space.give_back(*run)
+            for extents, data, stream in contents:
+                extents += self._store_one(data, stream, compression)
+            return
+        logical = runs[0].logical if runs else 0
+        for (extents, data, stream), length in zip(contents, sizes, strict=True):
+            stored, kind = (data, 0) if stream is None else (stream, compression)
+            ram_bytes = round_up(len(data), step)
+            txn.refs.new_data_extent(logical, length)
+            self._behind.append(logical, stored, length, summed=True)
+            extents.append(FileExtent(generation, ram_bytes, kind, 0, 0, _REGULAR, logical, length, 0, ram_bytes))
+            logical += length
+
+    def _store_one(self, data: bytes, stream: bytes | None, compression: int) -> list[FileExtent]:
+        if stream is None:
+            return self._store_whole(data, nodatasum=False)
+        placing = _Placing(self._txn, self._behind, None, summed=True)
+        placing.compressed(memoryview(data), stream, compression)
+        return placing.extents
 
     def stream(
         self,
@@ -285,9 +346,10 @@ class _Placing:
             if stream is None:
                 self.plain(chunk)
             else:
-                self._compressed(chunk, stream, data.kind)
+                self.compressed(chunk, stream, data.kind)
 
-    def _compressed(self, chunk: memoryview, stream: bytes, kind: int) -> None:
+    def compressed(self, chunk: memoryview, stream: bytes, kind: int) -> None:
+        """Store the *stream* of a *chunk*, or that as it is where there is no room for the stream in one piece."""
         if self._dedupe and (known := self._dedupe.chunk(chunk, kind)):
             self.extents.append(known)
             return

@@ -11,10 +11,10 @@ from btrimg.ondisk.constants import MAX_COMPRESSED
 from btrimg.units import KIB, round_up
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future
 
-_AT_ONCE = 256 * KIB  # bytes that a thread compresses before it looks for more: for small files one by one is too often
+AT_ONCE = 256 * KIB  #: bytes that a thread compresses before it looks for more: for small files one by one is too often
 
 
 class Prepared(NamedTuple):
@@ -55,6 +55,10 @@ class Encoder:
         chunks = (view[at : at + MAX_COMPRESSED] for at in range(0, len(view), MAX_COMPRESSED))
         return Prepared(view, kind, [self._add(chunk, kind, level) for chunk in chunks])
 
+    def prepare_all(self, contents: Sequence[bytes], kind: int, level: int | None) -> Future[list[bytes | None]]:
+        """Begin to compress many contents, at most 128 KiB each, in one thread; the streams are None as in `encode`."""
+        return self._threads.submit(self._encode_all, [(content, kind, level) for content in contents])
+
     def close(self) -> None:
         """End the threads."""
         self._threads.shutdown(cancel_futures=True)
@@ -62,7 +66,7 @@ class Encoder:
     def _add(self, chunk: memoryview, kind: int, level: int | None) -> Callable[[], bytes | None]:
         batch = self._batch
         number = batch.add(chunk, kind, level)
-        if batch.size >= _AT_ONCE:
+        if batch.size >= AT_ONCE:
             batch.begin()
         return lambda: batch.stream(number)
 
@@ -71,12 +75,12 @@ class Encoder:
         self._batch = _Batch(self)
         return self._threads.submit(self._encode_all, batch.chunks)
 
-    def encode(self, chunk: memoryview, kind: int, level: int | None) -> bytes | None:
+    def encode(self, chunk: bytes | memoryview, kind: int, level: int | None) -> bytes | None:
         """Return the stream of *chunk*, at most 128 KiB, None if it would not be shorter; done when this returns."""
         stream = compress(kind, chunk, level=level, sectorsize=self._sectorsize)
         return stream if len(stream) < len(chunk) else None
 
-    def _encode_all(self, chunks: list[tuple[memoryview, int, int | None]]) -> list[bytes | None]:
+    def _encode_all(self, chunks: Sequence[tuple[bytes | memoryview, int, int | None]]) -> list[bytes | None]:
         return [self.encode(*chunk) for chunk in chunks]
 
 

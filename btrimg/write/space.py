@@ -116,7 +116,7 @@ class Space:
             run = self._data_run(min(left, longest))
             if run is None:
                 for taken in runs:
-                    self._undo(*taken)
+                    self.give_back(*taken)
                 raise self._devices.full(self._policy.type_of(BlockGroup.DATA), length)
             runs.append(run)
             left -= run.length
@@ -135,10 +135,18 @@ class Space:
                 self._grow(pool, (count - len(blocks)) * size)
             except NoSpaceError:
                 for block in blocks:
-                    self._undo(block, size)
+                    self.give_back(block, size)
                 raise
             blocks += self._take_blocks(pool, count - len(blocks))
         return blocks
+
+    def give_back(self, logical: int, length: int) -> None:
+        """Take back what was allocated by this transaction and for which nothing was done yet: it is free at once."""
+        group = self._group_at(logical, length)
+        self._ledger.load(group).add(logical, length)
+        group.gave_back(logical, length)
+        self.bytes_used -= length
+        self._forget()
 
     def provide(self, kind: BlockGroup) -> None:
         """Make a chunk for DATA, METADATA or SYSTEM if there is none that can be written to; may raise NoSpaceError.
@@ -275,13 +283,6 @@ class Space:
         group.took(start, length)
         self._dirty[group.chunk.logical] = group
         self.bytes_used += length
-
-    def _undo(self, logical: int, length: int) -> None:
-        group = self._group_at(logical, length)
-        self._ledger.load(group).add(logical, length)
-        group.gave_back(logical, length)
-        self.bytes_used -= length
-        self._forget()
 
     def _forget(self) -> None:
         for pool in self._pools:

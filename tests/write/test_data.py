@@ -16,6 +16,7 @@ from btrimg.errors import BtrimgError
 from btrimg.ondisk.compression import decompress
 from btrimg.ondisk.constants import MAX_COMPRESSED, Compression, CsumType, FileExtentType
 from btrimg.ondisk.csum import algorithm
+from btrimg.ondisk.extents import FileExtent, FileExtentInline
 from btrimg.trees.overlay import OverlayTree
 from btrimg.units import round_up
 from btrimg.write import data as data_module
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from typing_extensions import Buffer
-
-    from btrimg.ondisk.extents import FileExtent
 
 GENERATION = 77
 SECTORSIZES = st.sampled_from((4096, 8192, 65536))
@@ -72,6 +71,9 @@ class Memory:
             at = None if at is None else at + size
             length -= size
         return runs
+
+    def give_back(self, logical: int, length: int) -> None:
+        """Take no note: what comes next lies further on, as if something else had taken the place."""
 
     def set_incompat(self, bits: int) -> None:
         self.incompat_flags |= bits
@@ -282,6 +284,36 @@ def test_prepared_data_are_stored_as_if_at_once() -> None:
         stored.append((extents, memory.written, memory.sums()))
         sink.close()
     assert stored[0] == stored[1]
+
+
+@pytest.mark.parametrize("kind", [Compression.ZLIB, Compression.LZO, Compression.ZSTD])
+@pytest.mark.parametrize("gap", [1 << 40, 20_000, 4096])
+def test_contents_compressed_together_are_stored_as_one_by_one(kind: Compression, gap: int) -> None:
+    shapes = [(0, 0), (1, 0), (10, 1), (3000, 10), (4096, 0), (0, 4096), (4097, 0), (9000, 3000), (0, 9000), (5000, 0)]
+    files = [content(["text", "noise"], [*shape], number) for number, shape in enumerate(shapes)]
+    files += [content(["zeros"], [MAX_COMPRESSED]), content(["text", "noise"], [60_000, 30_000])]
+    together, one_by_one = Memory(gap=gap), Memory(gap=gap)
+    sink = sink_of(together)
+    streams = sink.prepare_all(files, kind, None).result()
+    made = sink.store_encoded(zip(files, streams, strict=True), kind)
+    sink.flush()
+    sink.close()
+    sink = sink_of(one_by_one)
+    for file, extents in zip(files, made, strict=True):
+        prepared = sink.prepare(file, kind)
+        inline = sink.inline(prepared)
+        expected = [inline] if inline else sink.store(prepared)
+        assert [_without_place(each) for each in extents] == [_without_place(each) for each in expected]
+    assert [length for _, length in together.taken] == [length for _, length in one_by_one.taken]
+    assert together.incompat_flags == one_by_one.incompat_flags == INCOMPAT[kind]
+    sink.flush()
+    sink.close()
+    assert b"".join(data for _, data in together.written) == b"".join(data for _, data in one_by_one.written)
+    assert (together.taken == one_by_one.taken) == (gap == 1 << 40)
+
+
+def _without_place(extent: FileExtent | FileExtentInline) -> FileExtent | FileExtentInline:
+    return extent.replace(disk_bytenr=0) if isinstance(extent, FileExtent) else extent
 
 
 def test_pieces_and_places() -> None:
