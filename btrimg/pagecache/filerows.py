@@ -103,7 +103,7 @@ def of_inode(inode: Inode) -> FileRows:
     complete = True
     rows: list[FileExtentRow] = []
     try:
-        rows = list(inode.extents(holes=True))
+        rows = list(inode.extents(holes=True)) if item.size < OFFSET_MAX else []
     except BtrimgError:
         complete = False
     files = FileTable(
@@ -214,7 +214,7 @@ def _page_runs(extents: ExtentColumns, file: Ints, files: FileTable, sectorsize:
     start, end = extents.offset, extents.offset + extents.length
     end = np.where(extents.kind == INLINE, -(-end // sectorsize) * sectorsize, end)
     overlapping = np.flatnonzero((file[1:] == file[:-1]) & (start[1:] < end[:-1]))
-    damaged = np.zeros(files.rows, np.bool_)
+    damaged = files.size == OFFSET_MAX  # or more: no file can be as large
     damaged[file[overlapping]] = True
     total = files.pages
     first = -(-start >> PAGE_SHIFT)
