@@ -59,6 +59,7 @@ def every_command(most_files: int, image: str, *devices: str) -> list[dict[str, 
         run("sql", image, " union all ".join(f"select count(*) from {name}" for name in RELATIONS), *further),
         run("check", image, *further),
         run("du", image, *further),
+        run("cache", "estimate", image, *further),
         run("inspect", "logical-resolve", FIRST_DATA, image, *further),
         run("inspect", "inode-resolve", "257", image, *further),
         run("inspect", "subvolid-resolve", "256", image, *further),
@@ -85,6 +86,7 @@ if __name__ == "__main__":
         load(command)  # once, not in every process
     import_module("duckdb")  # likewise
     import_module("btrimg.check.run")
+    import_module("btrimg.pagecache.estimate")
     for line in sys.stdin:
         results = every_command(int(sys.argv[1]), *json.loads(line))
         for result in results[1:]:
