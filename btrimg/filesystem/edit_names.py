@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     R = TypeVar("R", bound=Record)
 
+_INODE_ITEM = int(ItemType.INODE_ITEM)  # keys with a member of an enumeration take longer to sort and to store
+
 #: What a directory entry says of an inode, by the type in its mode.
 FILE_TYPES: dict[int, FileType] = {
     stat.S_IFREG: FileType.REG_FILE,
@@ -40,7 +42,7 @@ FILE_TYPES: dict[int, FileType] = {
 
 def inode_key(ino: int) -> Key:
     """Return the key of an inode item."""
-    return Key(ino, ItemType.INODE_ITEM, 0)
+    return Key(ino, _INODE_ITEM, 0)
 
 
 def has_item(tree: Tree, key: Key) -> bool:

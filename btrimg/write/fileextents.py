@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
     Piece: TypeAlias = tuple[int, FileExtent | FileExtentInline]  # file offset, and what stands there
 
-# Numbers, because an operation of an IntFlag takes 1 us.
+# Numbers, because an operation of an IntFlag takes 1 us, and because of what is said in `names`.
+_EXTENT_DATA = int(ItemType.EXTENT_DATA)
 _NODATASUM, _VERITY = int(InodeFlag.NODATASUM), int(InodeFlag.VERITY)
 _NOT_COMPRESSED = int(InodeFlag.NODATASUM | InodeFlag.NODATACOW)
 
@@ -95,7 +96,7 @@ def lay(files: Files, ino: int, size: int, pieces: Sequence[Piece]) -> int:
     put = files.tree.put
     nbytes = 0
     for offset, extent in pieces:
-        put(Key(ino, ItemType.EXTENT_DATA, offset), extent.pack())
+        put(Key(ino, _EXTENT_DATA, offset), extent.pack())
         nbytes += _bytes_of(extent)
     return nbytes
 

@@ -60,7 +60,7 @@ class Files:
     @property
     def no_holes(self) -> bool:
         """Return whether holes of files have no items."""
-        return bool(self.txn.superblock.incompat_flags & _NO_HOLES)
+        return bool(int(self.txn.superblock.incompat_flags) & _NO_HOLES)
 
     def new_ino(self) -> int:
         """Return the number for a new inode, one above the highest (fs/btrfs/disk-io.c ``btrfs_get_free_objectid``).

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from btrimg.trees.overlay import OverlayTree
     from btrimg.write.merge import ExtentChange, Replaced
 
+_EXTENT_DATA_REF = int(ItemType.EXTENT_DATA_REF)  # a number takes less time to compare and to hash
 _FILE_EXTENT = Struct("<20xBQQQ8x")  # type, disk_bytenr, disk_num_bytes, offset
 
 
@@ -154,7 +155,7 @@ class References:
                 used = _used(payload) if payload else None
                 if used:
                     logical, length, offset = used
-                    use = Use(ItemType.EXTENT_DATA_REF, tree_id, ino, (at - offset) & U64_MAX)
+                    use = Use(_EXTENT_DATA_REF, tree_id, ino, (at - offset) & U64_MAX)
                     delta = data.get(logical)
                     if delta is None:
                         delta = data[logical] = Delta(length, None, new=False)
