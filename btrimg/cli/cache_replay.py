@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from btrimg.cli.parameters import Target
     from btrimg.filesystem.image import Image
     from btrimg.pagecache.accesses import Skipped
+    from btrimg.pagecache.readahead import Fetched
     from btrimg.pagecache.streams import Streams
     from btrimg.pagecache.tracefiles import Found
     from btrimg.render.replayed import Answer
@@ -86,6 +87,7 @@ def parse_device(text: str) -> int:
     DOMAINS,
     Option("holes", ("--holes",), "Count pages of holes, too: the kernel fills one with zeros for each."),
     Option("compare", ("--compare",), "Read all pages of equal checksums and compare them, however many there are."),
+    Option("readahead", ("--readahead",), "Show what readahead brings in along file, device and extent."),
     Option("plot", ("--plot",), "Draw memory over time and miss ratios.", parse_plot, "FILE.svg|png", is_path=True),
     Option(
         "export",
@@ -116,13 +118,15 @@ def replay(target: Target, traces: tuple[str, ...], as_json: bool, **options: An
 
     Twice is what is in memory more than once, by extents. Lookups and translations are counted piece by piece, a piece
     being pages whose keys follow each other. Index is what one entry of 8 bytes for each page takes, "or pointers" what
-    it takes if each file keeps its own entries. Sharers is how many files used an evicted page since it came. LRU's
-    miss ratios are in the JSON and in the plot. --plot needs matplotlib (pip install 'btrimg[plot]').
+    it takes if each file keeps its own entries. LRU's miss ratios are in the JSON and in the plot. --plot needs
+    matplotlib (pip install 'btrimg[plot]'). Of what readahead brings in, wasted is what nobody read, foreign what is
+    not of the file that was read.
 
     JSON, sizes in bytes: "accesses", "left_out" and "skipped" by reason, "page_accesses", "holes"; for each of
     "schemes" "scheme", "in_memory", "duplicates", "refused" (page accesses by reason), "costs", "over_time",
     "miss_ratios" of LRU by size of "cache", and "caches": "policy", "budget", "reads" and "faults" ("accesses", "hits",
-    "hit_ratio"), "misses", "evictions", "sharers_of_evicted", "hits_over_time".
+    "hit_ratio"), "misses", "evictions", "sharers_of_evicted" (sum over evictions of files that used the page since it
+    came), "hits_over_time". "readahead", if asked for: "space", "asked", "ahead", "wasted", "foreign".
     """
     units, plot, export = take_units(options), options.pop("plot"), options.pop("export")
     schemes = tuple(dict.fromkeys(options.pop("schemes"))) or SCHEME_NAMES
@@ -135,6 +139,8 @@ def replay(target: Target, traces: tuple[str, ...], as_json: bool, **options: An
     with open_target(target._replace(path=None), **options) as image:
         streams, found, skipped = _streams(image, target, traces, asked)
         answer = _answer(streams, found, skipped, schemes, policies, budgets)
+        if asked.readahead:
+            answer = answer._replace(fetched=_fetched(streams))
         if export:
             _export(streams, schemes[0], export)
         _show(answer, plot, units, as_json=as_json)
@@ -153,6 +159,7 @@ class _Asked(NamedTuple):
     domains: Sequence[NamedDomain]
     holes: bool
     compare: bool
+    readahead: bool
 
 
 def _streams(
@@ -213,7 +220,15 @@ def _answer(
     sizes = sorted(set(budgets)) or default_budgets(replayed.of_files)
     with counting("replaying", "page accesses") as progress:
         rows = [replayed.run(scheme, policies, sizes, lambda count: progress(count, 0)) for scheme in schemes]
-    return Answer(found.accesses, found.left_out, skipped, streams.pages, streams.holes, rows)
+    return Answer(found.accesses, found.left_out, skipped, streams.pages, streams.holes, rows, ())
+
+
+def _fetched(streams: Streams) -> list[Fetched]:
+    from btrimg.cli.progress import counting
+    from btrimg.pagecache.readahead import SPACES, read_ahead
+
+    with counting("reading ahead", "accesses") as progress:
+        return [read_ahead(streams, space, lambda count: progress(count, 0)) for space in SPACES]
 
 
 def _export(streams: Streams, scheme: str, name: str) -> None:

@@ -55,7 +55,7 @@ def everything(rows: FileRows) -> Reads:
     return Reads(none, file, file, none, pages[file], none.astype(np.bool_))
 
 
-class _Split(NamedTuple):
+class Split(NamedTuple):
     """Reads, cut where runs begin and end; what is in no run is left out."""
 
     read: Ints  #: number of the read
@@ -81,7 +81,7 @@ class Streams:
             raise TraceError("the files of the trace are larger than 16 ZiB together: replay a part of it")
         self._base = np.cumsum(pages) - pages  # of each file, the position of its first page
         runs = self.rows.runs
-        split = self._split(reads, runs.file, runs.page, runs.pages)
+        split = self.split(reads, runs.file, runs.page, runs.pages)
         self.pages = _sum(split.pages)
         self.holes = _sum(reads.pages) - self.pages  #: page accesses that are left out
         if self.pages > PAGES_MOST:
@@ -91,8 +91,8 @@ class Streams:
         self.accesses = int(np.count_nonzero(np.diff(split.read, prepend=-1)))
         self.offset = np.cumsum(split.pages) - split.pages  #: of each read, the number of its first page access
 
-    def _split(self, reads: Reads, file: Ints, page: Ints, pages: Ints) -> _Split:
-        """Return *reads* cut by runs that are in order of file and page and do not overlap."""
+    def split(self, reads: Reads, file: Ints, page: Ints, pages: Ints) -> Split:
+        """Return *reads* cut by runs that are in order of file and page and do not overlap; all are of files used."""
         start = self._base[file] + page
         first = self._base[reads.file] + reads.page
         low = np.searchsorted(start + pages, first, "right")
@@ -102,7 +102,7 @@ class Streams:
         run = ranges(low, count)
         begin = np.maximum(start[run], first[read])
         end = np.minimum((start + pages)[run], (first + reads.pages)[read])
-        return _Split(read, run, begin - self._base[reads.file[read]], end - begin)
+        return Split(read, run, begin - self._base[reads.file[read]], end - begin)
 
     def per_access(self, column: Ints | Bools) -> NDArray[np.int64]:
         """Return a column of the reads for each page access."""
@@ -130,13 +130,13 @@ class Streams:
 
     def _numbered(self, keys: KeyRuns) -> Numbered:
         number, total = numbers_of(keys)
-        split = self._split(self.reads, keys.file, keys.page, keys.pages)
+        split = self.split(self.reads, keys.file, keys.page, keys.pages)
         first = number[split.run] + split.page - keys.page[split.run]
         refused = np.bincount(keys.refusal[split.run], split.pages, len(REFUSALS)).astype(np.int64)
         pieces = self._pieces(keys, split)
         return Numbered(Stream(ranges(first, split.pages), total), pieces, keys, refused)
 
-    def _pieces(self, keys: KeyRuns, split: _Split) -> int:
+    def _pieces(self, keys: KeyRuns, split: Split) -> int:
         """Return how many pieces the accesses are in of keys that follow each other."""
         number = keys.number[split.run] + split.page - keys.page[split.run]
         follows = number[1:] == (number + split.pages)[:-1]
@@ -165,7 +165,7 @@ class Streams:
         number, total = numbers_of(keys)
         by_extent, _ = numbers_of(extents.keys)
         within = Reads(keys.file, keys.file, keys.file, keys.page, keys.pages, keys.refusal != 0)
-        split = self._split(within, extents.keys.file, extents.keys.page, extents.keys.pages)
+        split = self.split(within, extents.keys.file, extents.keys.page, extents.keys.pages)
         place = by_extent[split.run] + split.page - extents.keys.page[split.run]
         content = number[split.read] + split.page - keys.page[split.read]
         shared = keys.refusal[split.read] == 0
@@ -173,7 +173,7 @@ class Streams:
         found[ranges(place[shared], split.pages[shared])] = ranges(content[shared], split.pages[shared])
         pages = found[extents.stream.pages]
         alone = np.flatnonzero(keys.refusal != 0)
-        split = self._split(self.reads, keys.file[alone], keys.page[alone], keys.pages[alone])
+        split = self.split(self.reads, keys.file[alone], keys.page[alone], keys.pages[alone])
         run = alone[split.run]
         at = self.offset[split.read] + split.page - self.reads.page[split.read]
         pages[ranges(at, split.pages)] = ranges(number[run] + split.page - keys.page[run], split.pages)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from btrimg.pagecache.accesses import Skipped
+    from btrimg.pagecache.readahead import Fetched
     from btrimg.pagecache.replay import Cached, Replayed
 
     Size = Callable[[int], str]
@@ -28,6 +29,7 @@ class Answer(NamedTuple):
     pages: int  #: page accesses that were replayed
     holes: int  #: page accesses that were not, for their pages are holes
     schemes: Sequence[Replayed]
+    fetched: Sequence[Fetched]  #: what readahead brings in, in several spaces
 
 
 def replay_object(answer: Answer) -> dict[str, Any]:
@@ -42,6 +44,10 @@ def replay_object(answer: Answer) -> dict[str, Any]:
         "page_accesses": answer.pages,
         "holes": answer.holes,
         "schemes": [_scheme_object(each) for each in answer.schemes],
+        "readahead": [
+            {"space": each.space} | {name: pages * PAGE for name, pages in each._asdict().items() if name != "space"}
+            for each in answer.fetched
+        ],
     }
 
 
@@ -99,6 +105,11 @@ def replay_lines(answer: Answer, size: Size) -> Iterator[str]:
     if any(each.cached for each in answer.schemes):
         yield ""
         yield from _limited(answer, size)
+    if answer.fetched:
+        yield ""
+        yield "Brought in by readahead, without a limit to memory"
+        rows = ((each.space, *(size(pages * PAGE) for pages in each[1:])) for each in answer.fetched)
+        yield from table(("Along the", "Asked for", "Ahead", "Wasted", "Foreign"), rows, left=frozenset({0}))
 
 
 def _unlimited(each: Replayed, size: Size) -> Sequence[object]:

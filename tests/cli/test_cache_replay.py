@@ -118,6 +118,16 @@ def test_a_path_is_what_was_mounted(demo_image: str, trace: Path) -> None:
     assert json.loads(done.stdout)["page_accesses"] == 1
 
 
+def test_readahead_is_shown(demo_image: str) -> None:
+    words = ("--read-everything", "--scheme", "inode", "--readahead")
+    spaces = {each["space"]: each for each in answer(demo_image, *words)["readahead"]}
+    assert list(spaces) == ["file", "device", "extent"]
+    assert spaces["file"]["foreign"] == spaces["extent"]["foreign"] == 0
+    assert spaces["device"]["foreign"] > 0
+    line = btrimg("cache", "replay", demo_image, *words, "--raw").stdout.splitlines()[-2]
+    assert line.split() == list(map(str, spaces["device"].values()))
+
+
 def test_keys_are_exported(demo_image: str, trace: Path, tmp_path: Path) -> None:
     keys = tmp_path / "keys.csv"
     found = answer(demo_image, trace, "--root", "/mnt", "--scheme", "extent", "--export-keys", keys)
