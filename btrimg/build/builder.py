@@ -21,6 +21,7 @@ from btrimg.filesystem.inode import quoted
 from btrimg.ondisk.constants import FileType, InodeFlag, ItemType, RootFlag
 from btrimg.units import MIB
 from btrimg.write import contents, fileextents, inodes, moves, names, reflink, subvolumes, xattrs
+from btrimg.write.collector import uncollected
 from btrimg.write.data import DataSink
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 STDIN = b"/dev/stdin"  #: the archive that is piped in
 _AT_ONCE = 100_000  # items that are kept in memory before a commit
 _PIECE = 128 * MIB  # bytes that are written in one go: those of the longest extent
+_KEPT_BY_REFLINK = int(InodeFlag.NODATASUM | InodeFlag.NODATACOW)  # by a new file, which could share nothing else
 _LOOK = 256  # operations after which they are counted
 
 
@@ -81,18 +83,22 @@ class Builder:
 
     def run(self, operations: Iterable[tuple[Origin, Operation]]) -> None:
         """Do all *operations*, in order; raise RecipeError for the first one that cannot be done."""
-        for number, (origin, operation) in enumerate(operations, 1):
-            self._origin, self._around = origin, Surroundings(self._directory, self._seed, origin.label)
-            try:
-                _DO[type(operation)](self, operation)
-            except RecipeError:
-                raise
-            except BtrimgError as error:
-                raise origin.error(str(error)) from None
-            self._progress(1, 0)
-            if number % _LOOK == 0 and self._pending() > _AT_ONCE:
-                self.txn.commit()
+        with uncollected():
+            for number, (origin, operation) in enumerate(operations, 1):
+                self._do(origin, operation)
+                self._progress(1, 0)
+                if number % _LOOK == 0 and self._pending() > _AT_ONCE:
+                    self.txn.commit()
         self._data.refuse_unused()
+
+    def _do(self, origin: Origin, operation: Operation) -> None:
+        self._origin, self._around = origin, Surroundings(self._directory, self._seed, origin.label)
+        try:
+            _DO[type(operation)](self, operation)
+        except RecipeError:
+            raise
+        except BtrimgError as error:
+            raise origin.error(str(error)) from None
 
     def _pending(self) -> int:
         return sum(self.txn.tree(tree_id).pending for tree_id in self.txn.changed_trees())
@@ -287,10 +293,12 @@ class Builder:
         source = self._paths.find(do.source or do.path)
         if self._paths.entry(do.path) is None:
             parent, name = self._place(do.path)
-            flags = inodes.read(*source).flags & int(InodeFlag.NODATASUM | InodeFlag.NODATACOW)
+            flags = int(inodes.read(*source).flags) & _KEPT_BY_REFLINK
             ino = attributes.create(parent, stat.S_IFREG, Attributes(flags=flags), self._around)
             self._enter(parent, name, ino, FileType.REG_FILE)
-        target = self._to_change(do.path)
+            target = Spot(parent.files, ino)
+        else:
+            target = self._to_change(do.path)
         storage = self._data.storage(target, Storage())
         reflink.clone_range(*source, do.source_offset, do.length or 0, *target, do.offset, storage)
 
