@@ -29,6 +29,7 @@ def parse_plot(text: str) -> str:
     DOMAINS,
     Option("holes", ("--holes",), "Count pages of holes, too: the kernel fills one with zeros for each."),
     Option("compare", ("--compare",), "Read all pages of equal checksums and compare them, however many there are."),
+    Option("attributed", ("--by-sharer",), "Show whose the pages are under extent, and what each sharer's end frees."),
     Option("plot", ("--plot",), "Draw memory over the number of sharers.", parse_plot, "FILE.svg|png", is_path=True),
     *UNITS,
     JSON,
@@ -53,10 +54,14 @@ def estimate(targets: tuple[Target, ...], plot: str | None, as_json: bool, **opt
     be saved besides if all subvolumes trusted each other. Schemes are explained in docs/page-sharing.md. --plot needs
     matplotlib (pip install 'btrimg[plot]'). What cannot be read is named in a warning; the exit code is then 1.
 
+    --by-sharer shows for each sharer, under extent, the pages that it uses, those that it is the first to bring in, its
+    proportional part (each page divided by the number of its sharers), and what its end frees: pages of nobody else.
+
     JSON, in bytes: "sharers", "files", "unshared", "holes" (left out), and as "schemes" for each "scheme", "what",
     "shared", "saved", "saved_percent", "refused" by reason, "curve" over N and, with domains, "domains_cost";
     "posted" has what that scheme reads "wrong" by defect and "unchecked" by checksums, "equal_checksums" how many
     "bytes" are shared by content for their checksum, whether all were "compared", and how many are "different".
+    With --by-sharer, "shares" has for each "sharer" its "used", "first", "proportional" and "freed".
     """
     from btrimg.cli.progress import counting
     from btrimg.pagecache.estimate import estimate as compute
@@ -65,7 +70,7 @@ def estimate(targets: tuple[Target, ...], plot: str | None, as_json: bool, **opt
     from btrimg.render.answers import json_line
 
     units, domains = take_units(options), options.pop("domains")
-    counted = {name: options.pop(name) for name in ("holes", "compare")}
+    counted = {name: options.pop(name) for name in ("holes", "compare", "attributed")}
     with ExitStack() as stack:
         images, sources, names = _sources(targets, stack, **options)
         trusted = domains_of(domains, images)

@@ -96,7 +96,7 @@ def ranked(line: Ints, start: Ints, end: Ints) -> tuple[Ints, Ints, Ints]:
     value, lines = np.concatenate([start, end]), np.concatenate([line, line])
     order = np.lexsort((value, lines))
     value, lines = value[order], lines[order]
-    new = np.append(True, (value[1:] != value[:-1]) | (lines[1:] != lines[:-1]))
+    new = np.append(True, (value[1:] != value[:-1]) | (lines[1:] != lines[:-1]))[: len(order)]
     rank = np.empty(len(order), np.int64)
     rank[order] = np.cumsum(new) - 1
     return value[new], rank[: len(start)], rank[len(start) :]

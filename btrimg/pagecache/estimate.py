@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from btrimg.errors import UnsupportedError
+from btrimg.pagecache.attribution import attribute
 from btrimg.pagecache.comparing import Source, contents_of, settle
 from btrimg.pagecache.coverage import cover
 from btrimg.pagecache.pages import REFUSALS, KeyRuns
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from btrimg.pagecache.attribution import Shares
     from btrimg.pagecache.comparing import Contents, EqualSums
     from btrimg.pagecache.schemes import Domains
 
@@ -52,6 +54,7 @@ class Estimate(NamedTuple):
     wrong: dict[str, int]  #: pages of files that the posted scheme reads wrong, by defect
     unchecked: int  #: pages of files that the posted scheme reads without looking at their checksum
     equal_sums: EqualSums
+    shares: Shares | None = None  #: whose the pages are under ``extent``, if that was asked for
 
     def of(self, scheme: str) -> SchemeEstimate:
         """Return what one scheme makes of it."""
@@ -65,13 +68,14 @@ def estimate(
     *,
     holes: bool = False,
     compare: bool = False,
+    attributed: bool = False,
     done: Callable[[int, int], None] = lambda _things, _bytes: None,
 ) -> Estimate:
     """Return what memory holds when *sharers* read all their files, each file once, one sharer after the other.
 
     Pages of different filesystems are shared by content only. Without *holes* their pages are left out: under every
     scheme each inode has its own zeros. Pages that have equal checksums are read, to see whether they are equal, with
-    *compare* also where they are many; *done* is told how many pieces and bytes were.
+    *compare* also where they are many; *done* is told how many pieces and bytes were. *attributed* adds ``shares``.
     """
     if len(sources) > IMAGES_MAX:
         raise UnsupportedError(f"{len(sources)} images: no more than {IMAGES_MAX} can be held against each other")
@@ -80,7 +84,7 @@ def estimate(
     examined = [examine(each.rows, domains) for each in kept]
     contents = [contents_of(each, domains) for each in kept]
     by_content, equal = settle(_comparable(contents), read=compare, done=done)
-    found = []
+    found, shares = [], None
     for scheme in SCHEMES.values():
         if scheme.name == "content":
             refused = [each.keys for each in contents]
@@ -92,7 +96,10 @@ def estimate(
             labels = [each.sharer[runs.file] for each, runs in zip(kept, keys, strict=True)]
             keys = [_of_image(runs, number) for number, runs in enumerate(keys)]
         every = KeyRuns._make(map(np.concatenate, zip(*keys, strict=True)))
-        new = cover(every, np.concatenate(labels)).by_label(sharers)
+        label = np.concatenate(labels)
+        new = cover(every, label).by_label(sharers)
+        if attributed and scheme.name == "extent":
+            shares = attribute(every, label, sharers)
         found.append(SchemeEstimate(scheme.name, tuple(accumulate(new)), _refused(refused)))
     return Estimate(
         files=sum(each.rows.files.rows for each in sources),
@@ -102,6 +109,7 @@ def estimate(
         wrong={name: sum(each.pages_by_defect()[name] for each in examined) for name in examined[0].pages_by_defect()},
         unchecked=sum(each.unchecked_pages for each in examined),
         equal_sums=equal,
+        shares=shares,
     )
 
 

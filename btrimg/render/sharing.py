@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from btrimg.pagecache.pages import PAGE
@@ -86,6 +87,7 @@ def estimate_object(answer: Answer) -> dict[str, Any]:
             row["domains_cost"] = (each.resident - answer.trusting.of(each.scheme).resident) * PAGE
         schemes.append(row)
     equal = found.equal_sums
+    shares = {} if found.shares is None else {"shares": [row._asdict() for row in _shares(answer)]}
     return {
         "sharers": list(answer.sharers),
         "files": found.files,
@@ -98,7 +100,38 @@ def estimate_object(answer: Answer) -> dict[str, Any]:
             "compared": equal.compared,
             "different": equal.different * PAGE,
         },
+        **shares,
     }
+
+
+class _Share(NamedTuple):
+    """What one sharer has under ``extent``, in bytes."""
+
+    sharer: str
+    used: int
+    first: int
+    proportional: int
+    freed: int
+
+
+def _shares(answer: Answer) -> list[_Share]:
+    shares, curve = answer.estimate.shares, answer.estimate.of("extent").curve
+    if shares is None:
+        return []
+    first = [after - before for before, after in pairwise((0, *curve))]
+    columns = (shares.used, first, shares.proportional, shares.freed)
+    return [
+        _Share(name, *(round(pages * PAGE) for pages in row))
+        for name, *row in zip(answer.sharers, *columns, strict=True)
+    ]
+
+
+def _share_lines(answer: Answer, size: Size) -> Iterator[str]:
+    """Yield whose the pages are."""
+    header = ("Used", "First", "Proportional", "Freed", "Sharer")
+    rows = [[*map(size, row[1:]), printable(_bytes(row.sharer))] for row in _shares(answer)]
+    yield "Whose the pages are under extent"
+    yield from table(header, rows, left=frozenset({len(header) - 1}))
 
 
 def _bytes_of(pages: dict[str, int]) -> dict[str, int]:
@@ -128,6 +161,9 @@ def estimate_lines(answer: Answer, size: Size) -> Iterator[str]:
     if len(answer.sharers) > 1:
         yield ""
         yield from _curve_lines(answer, size)
+    if found.shares is not None:
+        yield ""
+        yield from _share_lines(answer, size)
 
 
 def _count(number: int, thing: str) -> str:

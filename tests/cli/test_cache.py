@@ -73,6 +73,19 @@ def test_an_estimate_as_json_and_as_text(demo_image: str) -> None:
     assert re.search(r"^2 +" + " +".join(map(str, curve)) + "  /vm$", text, re.MULTILINE)
 
 
+def test_shares_of_each_sharer_add_up(demo_image: str) -> None:
+    found = answer("estimate", demo_image, "--by-sharer")
+    extent = by_name(found)["extent"]
+    assert [each["sharer"] for each in found["shares"]] == found["sharers"]
+    assert sum(each["first"] for each in found["shares"]) == extent["shared"]
+    assert sum(each["proportional"] for each in found["shares"]) == pytest.approx(extent["shared"], abs=3)
+    # The snapshot has nothing of its own; of the disk one block was written since.
+    assert [each["freed"] for each in found["shares"]] == [found["shares"][0]["used"], 4 * KIB, 0]
+    text = btrimg("cache", "estimate", demo_image, "--by-sharer", "--raw").stdout.splitlines()
+    last = found["shares"][2]
+    assert text[-1].split() == [*(str(last[name]) for name in ("used", "first", "proportional", "freed")), "/vm-monday"]
+
+
 def test_paths_are_sharers_in_the_order_given(demo_image: str) -> None:
     found = answer("estimate", f"{demo_image}:/vm-monday", f"{demo_image}:/vm/clone.raw", f"{demo_image}:/vm")
     assert found["sharers"] == [f"{demo_image}:/vm-monday", f"{demo_image}:/vm/clone.raw", f"{demo_image}:/vm"]

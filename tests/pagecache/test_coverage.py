@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from btrimg.errors import ChecksumError
 from btrimg.filesystem.image import open_image
 from btrimg.pagecache import sums
+from btrimg.pagecache.attribution import attribute
 from btrimg.pagecache.coverage import cover, grouped
 from btrimg.pagecache.filerows import of_image
 from btrimg.pagecache.mixing import mix
@@ -69,6 +70,19 @@ def test_groups_are_runs_of_the_very_same_keys(runs: list[tuple[int, int, int, i
         by_key.setdefault(run[:4], []).append(at)
     assert groups == [by_key[key] for key in sorted(by_key)]
     assert [runs[at][4] for at in found.chosen] == [min(runs[at][4] for at in group) for group in groups]
+
+
+@given(RUNS)
+def test_whose_the_keys_of_runs_are(runs: list[tuple[int, int, int, int, int]]) -> None:
+    users: dict[tuple[int, int, int], set[int]] = {}
+    for space, unit, number, pages, label in runs:
+        for key in range(number, number + pages):
+            users.setdefault((space, unit, key), set()).add(label)
+    found = attribute(*columns(runs), 4)
+    of_each = [[labels for labels in users.values() if label in labels] for label in range(4)]
+    assert found.used == [len(several) for several in of_each]
+    assert found.freed == [sum(labels == {label} for labels in several) for label, several in enumerate(of_each)]
+    assert found.proportional == pytest.approx([sum(1 / len(labels) for labels in several) for several in of_each])
 
 
 @pytest.fixture(scope="module")

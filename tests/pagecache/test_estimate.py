@@ -87,6 +87,19 @@ def test_holes_count_where_they_are_asked_for(demo: Image) -> None:
     assert counted.of("extent").refused["hole"] == holes
 
 
+def test_pages_belong_to_their_sharers(demo: Image) -> None:
+    assert by_subvolume(demo).shares is None
+    found = by_subvolume(demo, attributed=True)
+    assert found.shares
+    users: dict[Any, set[int]] = {}
+    for where, page in all_pages(demo, "extent").items():
+        users.setdefault(page.identity, set()).add(where[0])
+    ids = (5, 256, 257)
+    assert found.shares.used == [sum(number in each for each in users.values()) for number in ids]
+    assert found.shares.freed == [sum(each == {number} for each in users.values()) for number in ids]
+    assert sum(found.shares.proportional) == pytest.approx(found.of("extent").resident)
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_census_tells_what_becomes_of_every_page(demo: Image, scheme: str) -> None:
     found = census.take(of_image(demo), scheme, Domains())
