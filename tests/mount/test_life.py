@@ -1,0 +1,211 @@
+"""A mount begins when it is usable and ends when it is told to; what is wrong with an image is an error of one file."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+from support import kernel
+from support.mounted import clean_up, has_helper, mounted, mounts, require_fuse, servers, within
+from support.program import btrimg
+
+from btrimg.filesystem.image import open_image
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from support.images import KernelImage
+
+
+@pytest.fixture(autouse=True)
+def _fuse() -> None:
+    require_fuse()
+
+
+@pytest.fixture
+def point(tmp_path: Path) -> Iterator[str]:
+    """Give a directory to mount at."""
+    where = str(tmp_path / "mnt")
+    os.mkdir(where)
+    yield where
+    clean_up(where)
+
+
+def test_it_says_where_and_how_and_ends_with_the_mount(demo_image: str, point: str) -> None:
+    done = btrimg("mount", demo_image, point)
+    assert done.returncode == 0, done.stderr
+    assert f"{demo_image} is mounted at {point}: files that share extents" in done.stdout
+    assert len(mounts(point)) == 1
+    assert " ro,nosuid,nodev" in mounts(point)[0]
+    assert servers(point)
+    done = btrimg("umount", point)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert within(5, lambda: not servers(point))
+
+
+def test_sigterm_unmounts(demo_image: str, point: str) -> None:
+    assert btrimg("mount", demo_image, point, "--json").returncode == 0
+    os.kill(servers(point)[0], signal.SIGTERM)
+    assert within(5, lambda: not servers(point))
+    assert not mounts(point)
+
+
+def test_in_the_foreground_it_stops_at_an_interrupt(demo_image: str, point: str) -> None:
+    command = [sys.executable, "-m", "btrimg", "mount", demo_image, point, "--foreground"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        assert "is mounted at" in server.stdout.readline()
+        assert "vm" in os.listdir(point)
+        server.send_signal(signal.SIGINT)
+        assert server.wait(5) == 0
+    assert not mounts(point)
+
+
+def test_a_server_that_was_killed_leaves_a_mount_that_a_lazy_umount_clears(demo_image: str, point: str) -> None:
+    assert btrimg("mount", demo_image, point).returncode == 0
+    with open(f"{point}/vm/disk.raw", "rb") as file, mmap.mmap(file.fileno(), 4096, prot=mmap.PROT_READ) as view:
+        assert len(view[:10]) == 10
+        for server in servers(point):
+            with suppress(ProcessLookupError):  # it has ended with the one killed before
+                os.kill(server, signal.SIGKILL)
+        assert within(5, lambda: not servers(point))
+        with pytest.raises(OSError, match="Transport endpoint is not connected"):
+            os.listdir(point)
+    assert btrimg("umount", point, "--lazy").returncode == 0
+    assert not mounts(point)
+
+
+def test_what_is_in_use_is_unmounted_lazily_only(demo_image: str, point: str) -> None:
+    assert btrimg("mount", demo_image, point).returncode == 0
+    with open(f"{point}/vm/disk.raw", "rb") as file:
+        done = btrimg("umount", point)
+        assert done.returncode == 2
+        assert "--lazy" in done.stderr
+        assert btrimg("umount", point, "--lazy").returncode == 0
+        assert not mounts(point)
+        assert len(file.read(1 << 20)) == 1 << 20  # whoever has it open still reads it
+    assert within(5, lambda: not servers(point))
+
+
+def test_an_idle_mount_uses_no_processor(demo_image: str, point: str) -> None:
+    assert btrimg("mount", demo_image, point).returncode == 0
+    assert "vm" in os.listdir(point)
+    time.sleep(0.3)
+    before = [processor_time(server) for server in servers(point)]
+    time.sleep(0.7)
+    assert [processor_time(server) for server in servers(point)] == before
+
+
+def processor_time(process: int) -> int:
+    with open(f"/proc/{process}/stat", encoding="ascii") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])  # utime, stime, in ticks
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("mount", "{image}", "{point}/nowhere"), "cannot mount at"),
+        (("mount", "{image}:/vm", "{point}"), "--subvolume"),
+        (("mount", "{image}", "{point}", "--subvolume", "999"), "there is no subvolume 999"),
+        (("mount", "{image}", "{point}", "--share", "much"), "is none of auto"),
+        (("mount", "{image}", "{point}", "--domain", "a,b"), "is no list of subvolume ids"),
+        (("mount", "{point}/../mnt", "{point}"), ""),
+        (("umount", "{point}"), "btrimg has mounted nothing at"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_sentence(
+    words: tuple[str, ...], said: str, demo_image: str, point: str
+) -> None:
+    done = btrimg(*(word.format(image=demo_image, point=point) for word in words))
+    assert done.returncode in (1, 2)
+    assert said in done.stderr
+    assert not done.stdout
+    assert not mounts(point)
+    assert not servers(point)
+
+
+def test_damaged_files_are_errors_and_the_rest_is_readable(forged: str, point: str) -> None:
+    with open_image(forged) as image:
+        inode = image.open(b"/vm/disk.raw")
+        bad = next(row for row in inode.extents() if row.kind == "regular" and row.length >= 8192)
+        good = {path: image.open(path).read(0, 1 << 20) for path in (b"/vm/disk.raw",)}
+        places = inode.resolve(bad.offset + 4096).copies
+        files = [entry.name for entry, child in image.open(b"/files").entries() if child.is_regular]
+        others = {name: image.open(b"/files/" + name).read(0, 1 << 20) for name in files}
+    with open(forged, "r+b") as device:
+        for place in places:
+            device.seek(place.physical)
+            device.write(b"\xff" * 4096)
+    assert btrimg("mount", forged, point).returncode == 0
+    with open(f"{point}/vm/disk.raw", "rb", buffering=0) as file:
+        assert os.pread(file.fileno(), 4096, bad.offset + 8192) is not None
+        with pytest.raises(OSError) as failure:  # noqa: PT011 (the number says it)
+            os.pread(file.fileno(), 4096, bad.offset + 4096)
+        assert failure.value.errno == errno.EIO
+        assert os.pread(file.fileno(), 4096, bad.offset) == good[b"/vm/disk.raw"][bad.offset : bad.offset + 4096]
+    for name, content in others.items():
+        with kernel.opened(os.fsencode(point) + b"/files/" + name) as fd:
+            assert os.pread(fd, 1 << 20, 0) == content
+
+
+@pytest.mark.skipif(not has_helper(), reason="fusermount3 not found (package fuse3)")
+def test_another_user_mounts_by_the_helper(demo_image: str) -> None:
+    if not stat.S_IMODE(os.stat("/dev/fuse").st_mode) & 0o002:
+        pytest.skip("/dev/fuse is for root only")
+    with tempfile.TemporaryDirectory(prefix="btrimg-user-") as where:
+        image, point = f"{where}/image", f"{where}/mnt"
+        shutil.copy(demo_image, image)
+        os.mkdir(point)
+        for path in (where, image, point):
+            os.chown(path, _NOBODY, _NOBODY)
+        try:
+            done = as_nobody("mount", image, point)
+            assert "do not share" in done.stdout or "cache" in done.stdout
+            assert as_nobody("mount", image, point, "--share", "passthrough").returncode == 2
+            with pytest.raises(PermissionError):  # root is somebody else, too
+                os.listdir(point)
+            assert as_nobody("umount", point).returncode == 0
+            assert within(5, lambda: not servers(point))
+        finally:
+            if mounts(point):
+                kernel.run("umount", "--lazy", point)
+
+
+def as_nobody(*words: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            [sys.executable, "-m", "btrimg", *words],
+            user=_NOBODY,
+            group=_NOBODY,
+            cwd="/",
+            capture_output=True,
+            text=True,
+        )
+    except PermissionError:
+        pytest.skip("this Python is for root only")
+
+
+_NOBODY = 65534
+
+
+@pytest.mark.kernel
+def test_files_are_read_from_a_degraded_array(kernel_image: Callable[..., KernelImage]) -> None:
+    written = kernel_image(profile="raid5")
+    with mounted(written.devices[:-1]) as top:
+        for path, entry in list(written.truth.entries.items())[:300]:
+            if entry.content:
+                with kernel.opened(os.fsencode(top) + path) as fd:
+                    assert os.pread(fd, len(entry.content), 0) == entry.content

@@ -1,0 +1,150 @@
+"""Files that share extents share page frames: read, mapped and executed; and only those that may."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from support.frames import frames_at
+from support.mounted import mounted, require_fuse
+from support.program import btrimg
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SNAPSHOTS = 16
+LIBRARIES = ("/lib/x86_64-linux-gnu/libm.so.6", "/lib/aarch64-linux-gnu/libm.so.6", "/lib64/libm.so.6")
+
+RECIPE = """
+[[do]]
+subvolume = "/v"
+[[do]]
+file = "/v/plain"
+stamp = "plain"
+size = "1M"
+[[do]]
+reflink = "/v/reflink"
+from = "/v/plain"
+[[do]]
+file = "/v/other"
+stamp = "other"
+size = "1M"
+[[do]]
+file = "/v/inline"
+text = "a few bytes, which lie in the metadata"
+[[do]]
+file = "/v/compressed"
+pattern = "well compressible"
+size = "300K"
+compress = "zstd"
+[[do]]
+file = "/v/libm.so"
+host = "libm.so"
+"""
+
+
+@pytest.fixture(autouse=True)
+def _fuse() -> None:
+    require_fuse()
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Give an image of a subvolume and its snapshots; the numbers are 256 and those that follow."""
+    directory = tmp_path_factory.mktemp("sharing")
+    recipe, made = directory / "recipe.toml", str(directory / "image")
+    shutil.copy(next(filter(os.path.exists, LIBRARIES)), directory / "libm.so")
+    snapshots = "".join(f'[[do]]\nsnapshot = "/s{i}"\nof = "/v"\n' for i in range(SNAPSHOTS))
+    recipe.write_text(RECIPE + snapshots)
+    done = btrimg("build", recipe, "-o", made)
+    assert done.returncode == 0, done.stderr
+    return made
+
+
+class Mapped:
+    """A file, mapped and all of its pages touched."""
+
+    def __init__(self, path: str) -> None:
+        with open(path, "rb") as file:
+            self.view = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ, flags=mmap.MAP_SHARED)
+        bytes_of = np.frombuffer(self.view, np.uint8)
+        self.digest = hash(bytes_of.tobytes())
+        self.frames = frames_at(bytes_of.ctypes.data, len(bytes_of))
+        assert all(self.frames)
+
+
+@pytest.fixture
+def top(image: str) -> Iterator[str]:
+    with mounted([image], "--share", "passthrough") as where:
+        yield where
+
+
+@pytest.mark.parametrize("name", ["plain", "inline", "compressed"])
+def test_a_file_in_all_snapshots_is_in_memory_once(name: str, top: str) -> None:
+    files = [Mapped(f"{top}/{subvolume}/{name}") for subvolume in ("v", *(f"s{i}" for i in range(SNAPSHOTS)))]
+    assert len({file.digest for file in files}) == 1
+    assert {tuple(file.frames) for file in files} == {tuple(files[0].frames)}
+
+
+def test_reflinks_share_and_others_do_not(top: str) -> None:
+    plain, reflink, other = (Mapped(f"{top}/v/{name}") for name in ("plain", "reflink", "other"))
+    assert plain.frames == reflink.frames
+    assert not {*plain.frames} & {*other.frames}
+
+
+def test_what_was_read_is_mapped_from_the_same_frames(top: str) -> None:
+    with open(f"{top}/v/plain", "rb") as file:
+        content = file.read()
+    mapped = Mapped(f"{top}/s3/plain")
+    assert hash(content) == mapped.digest
+    assert mapped.frames == Mapped(f"{top}/v/reflink").frames
+
+
+def test_domains_share_within_only(image: str) -> None:
+    with mounted([image], "--domain", "256,257", "--domain", "258,259") as where:
+        first, second, third, fourth, alone, alone_too = (
+            set(Mapped(f"{where}/{name}/plain").frames) for name in ("v", "s0", "s1", "s2", "s3", "s4")
+        )
+        assert first == second
+        assert third == fourth
+        assert not first & third
+        assert not alone & (first | third | alone_too)
+
+
+def test_without_sharing_every_file_has_its_own(image: str) -> None:
+    with mounted([image], "--share", "none") as where:
+        assert not {*Mapped(f"{where}/v/plain").frames} & {*Mapped(f"{where}/s0/plain").frames}
+
+
+def test_a_shared_library_executed_from_two_snapshots_shares_its_text(top: str) -> None:
+    first, second = executed(f"{top}/v/libm.so"), executed(f"{top}/s7/libm.so")
+    assert sum(map(bool, first)) > 1
+    both = [(one, other) for one, other in zip(first, second, strict=True) if one and other]
+    assert both
+    assert all(one == other for one, other in both)
+
+
+def executed(path: str) -> list[int]:
+    """Return the frames of the executable pages of a library that another process has loaded and called."""
+    code = (
+        "import ctypes, sys, json\n"
+        "sys.path[:0] = json.loads(sys.argv[2])\n"
+        "from support.frames import frames_at\n"
+        "library = ctypes.CDLL(sys.argv[1]); library.cos.restype = library.sin.restype = ctypes.c_double\n"
+        "library.cos(ctypes.c_double(1)); library.sin(ctypes.c_double(1))\n"
+        "for line in open('/proc/self/maps'):\n"
+        "    if 'libm.so' in line and 'btrimg-fuse' in line and ' r-xp ' in line:\n"
+        "        first, last = (int(word, 16) for word in line.split()[0].split('-'))\n"
+        "        print(json.dumps(frames_at(first, last - first)))\n"
+    )
+    here = json.dumps([os.path.dirname(os.path.dirname(__file__)), *sys.path])
+    done = subprocess.run([sys.executable, "-c", code, path, here], check=True, capture_output=True, text=True)
+    frames: list[int] = json.loads(done.stdout)
+    return frames
