@@ -222,14 +222,17 @@ class Files:
     def seek(self, number: int, offset: int, whence: int) -> int:
         """Return the next offset from *offset* on that has data (SEEK_DATA), or none (SEEK_HOLE).
 
-        As btrfs's own ``find_desired_extent`` sees it: what is preallocated and not written is a hole, so is
-        the end.
+        As btrfs's own ``find_desired_extent`` sees it: what is preallocated and not written is a hole, and so
+        is the end. A file that takes as many bytes as its size has no holes, unless its flags speak of preallocation.
         """
         with self.lock:
             inode = self.inode(number)
-            size = inode.item.size
+            item = inode.item
+            size = item.size
             if offset >= size:
                 raise RefusedRequest(errno.ENXIO)
+            if whence == os.SEEK_HOLE and item.nbytes == size and not item.flags & InodeFlag.PREALLOC:
+                return size
             at = offset
             for first, last in _data_ranges(inode, offset):
                 if first >= size:
