@@ -22,7 +22,7 @@ PAGE = 1 << PAGE_SHIFT  #: bytes
 #: Why pages are not shared under a scheme; what the codes in ``KeyRuns.refusal`` mean. The key is the inode's own then.
 REFUSALS = (
     *("", "hole", "inline", "prealloc", "compressed", "nodatacow", "unaligned", "devices"),
-    *("no checksum", "another offset", "damaged"),
+    *("no checksum", "damaged"),
 )
 
 
