@@ -33,6 +33,8 @@ _CHOICES = (
     ("size", "SIZE", "Bytes of each device; without, as many as are needed."),
 )
 
+_AS_THEY_STAND = ("label", "seed")  # which need no escapes on a command line
+
 
 @command(
     Argument("recipe", "RECIPE", str, is_path=True, optional=True),
@@ -147,7 +149,7 @@ def _filesystem(filesystem: Filesystem, choices: dict[str, Any], outputs: int, *
     for name, _, _ in _CHOICES:
         if choices[name] is not None:
             try:
-                given[name] = KEYS[name](choices[name])
+                given[name] = (os.fsencode if name in _AS_THEY_STAND else KEYS[name])(choices[name])
             except ValueError as error:
                 raise BtrimgError(f"--{name}: {error}") from None
     if "size" in given:

@@ -160,3 +160,21 @@ def test_an_archive_from_standard_input_is_read_from_where_that_stands(tmp_path:
         done = subprocess.run([*shell, *command, *words], stdin=subprocess.DEVNULL, capture_output=True, check=False)
         assert (done.returncode, done.stderr) == (2, f"btrimg: --from-tar -: standard input {why}\n".encode())
     assert not (tmp_path / "image").exists()
+
+
+def test_a_label_is_what_stands_on_the_command_line(tmp_path: Path) -> None:
+    image = os.fsencode(tmp_path / "image")
+    words = [
+        b"build",
+        b"--from-dir",
+        os.fsencode(tmp_path),
+        b"--label",
+        b"\\caf\xe9",
+        b"--seed",
+        b"\xff\\",
+        b"-o",
+        image,
+    ]
+    subprocess.run([sys.executable, "-m", "btrimg", *words], check=True, capture_output=True)
+    with open_image(os.fsdecode(image)) as opened:
+        assert opened.superblock.label.rstrip(b"\0") == b"\\caf\xe9"
