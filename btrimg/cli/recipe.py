@@ -41,7 +41,7 @@ def recipe(target: Target, output: str | None, overwrite: bool, as_json: bool, *
     Without -o it is printed, with all contents in it. What docs/recipes.md has no words for is left out: inode numbers,
     where extents lie, quota groups, how subvolumes were received. The recipe names the uuids of IMAGE: take them out to
     mount both at once. JSON, one object, with -o: "recipe", "entries", "contents" (null when there are none). What
-    cannot be read is named in a warning and left out; the exit code is then 1.
+    cannot be read is named in a warning and left out, contents by a hole; the exit code is then 1.
     """
     from btrimg.build.describe import recipe_of
 
