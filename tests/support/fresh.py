@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from btrimg.filesystem.image import open_image
 from btrimg.ondisk.inodes import Timespec
+from btrimg.pagecache.writable import WritableCache
 from btrimg.pagecache.writeback import Committer
 from btrimg.volume.fresh import fresh_devices
 from btrimg.volume.sink import DeviceSink
@@ -40,6 +41,13 @@ def writing(path: str, **how: Any) -> Iterator[Committer]:
         image = stack.enter_context(open_image(path, warn=no_warning))
         sink = stack.enter_context(DeviceSink(image.volume.devices, durable=False))
         yield stack.enter_context(closing(Committer(image, sink, clock=clock(), uuids=seeded(b"writing"), **how)))
+
+
+@contextmanager
+def writable(path: str, *, budget: int, scheme: str, policy: str, after: str, **how: Any) -> Iterator[WritableCache]:
+    """Open a cache of an image that is written to; *how* is as for a Committer. The caller closes the cache."""
+    with writing(path, **how) as committer:
+        yield WritableCache(committer, after=after, budget=budget, scheme=scheme, policy=policy)
 
 
 def clock() -> Callable[[], Timespec]:
