@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _NO_SUMS = InodeFlag.NODATASUM | InodeFlag.NODATACOW
 _INCOMPAT = {Algorithm.LZO: Incompat.COMPRESS_LZO, Algorithm.ZSTD: Incompat.COMPRESS_ZSTD}
+_HELD = {"parity": "holds parity", "superblock": "holds a superblock"}  # by kind of a DevicePiece
 
 
 class Laid(NamedTuple):
@@ -90,14 +91,17 @@ class FileData:
         )
 
     def logical(self, place: Place | None) -> int | None:
-        """Return the logical address of a place; raise RefusedError when no block group of data is there."""
+        """Return the logical address of a place; raise RefusedError when no data can lie there."""
         if place is None or place.devid is None:
             return place.address if place else None
+        if place.devid not in self._txn.volume.devices:
+            raise RefusedError(f"there is no device {place.devid}: they are numbered from 1 on")
         chunks = DeviceMap(self._txn.volume.chunk_map, lambda _text: None)
         (piece,) = chunks.pieces(place.devid, place.address, place.address + 1)
         if piece.kind != "mapped" or piece.chunk is None or not piece.chunk.type & BlockGroup.DATA:
+            held = _HELD.get(piece.kind, "is in no block group of data")
             where = f"byte {place.address} of device {place.devid}"
-            raise RefusedError(f"{where} is in no block group of data: `btrimg inspect list-chunks` shows them")
+            raise RefusedError(f"{where} {held}: take another; `btrimg inspect list-chunks` shows where data can lie")
         return piece.logical
 
     # New files

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 _LAST_SECTOR = (1 << 63) - 4096
 
 
-def complaint(directory: Path, text: str) -> str:
+def complaint(directory: Path, text: str, devices: int = 1) -> str:
     recipe = parse_recipe(text.encode(), "x.toml", str(directory).encode())
-    image = directory / "x.img"
+    outputs = [str(directory / f"{number}.img") for number in range(devices)]
     with pytest.raises(RecipeError) as caught:
-        build_image(recipe.filesystem, recipe.operations(), [str(image)], directory=recipe.directory)
-    assert not image.exists()
+        build_image(recipe.filesystem, recipe.operations(), outputs, directory=recipe.directory)
+    assert not any(map(os.path.exists, outputs))
     return str(caught.value)
 
 
@@ -60,6 +60,21 @@ def test_what_would_lie_beyond_the_end_of_any_file_is_refused(tmp_path: Path, do
 def test_a_hole_to_the_end_of_any_file_is_refused_where_it_has_an_item(tmp_path: Path, do: str) -> None:
     holes = f"do = [\n{{file = '/a'}},\n{{{do.format(size=(1 << 63) - 1)}}}\n]\nfilesystem.features = ['^no-holes']"
     assert "data that end at" in complaint(tmp_path, holes)
+
+
+@pytest.mark.parametrize(
+    ("place", "held"),
+    [
+        ("devid = 2, physical = '50M'", "byte 52428800 of device 2 holds parity"),
+        ("devid = 1, physical = '64M'", "byte 67108864 of device 1 holds a superblock"),
+        ("devid = 3, physical = '1M'", "byte 1048576 of device 3 is in no block group of data"),
+        ("devid = 9, physical = '64M'", "there is no device 9"),
+    ],
+)
+def test_a_place_where_no_data_can_lie_is_told_for_what_it_is(tmp_path: Path, place: str, held: str) -> None:
+    do = f"do = [\n{{file = '/a', random = '1M', at = {{{place}}}}}]"
+    said = complaint(tmp_path, f"{do}\nfilesystem = {{size = '400M', devices = 3, data = 'raid5'}}", devices=3)
+    assert said.startswith(f"x.toml, line 2: file '/a': {held}: ")
 
 
 @pytest.mark.parametrize("content", ["random = '1T'", "zeros = '7E'", "pattern = 'ab', size = '1T'", "host = 'large'"])
