@@ -38,6 +38,7 @@ COMMANDS = {  # words: (module and attribute, one line of help)
     ("cache", "census"): ("cache_census:census", "Count which pages could be shared, and why others could not."),
     ("cache", "estimate"): ("cache_estimate:estimate", "Compute what sharing pages saves, under every scheme."),
     ("cache", "replay"): ("cache_replay:replay", "Replay recorded accesses under schemes and policies."),
+    ("cache", "top"): ("cache_top:top", "Show live what a mount shares."),
     ("cache", "record"): ("cache_record:record", "Record what a command reads, for cache replay."),
     ("inspect", "dump-super"): ("dump_super:dump_super", "Show superblocks."),
     ("inspect", "dump-tree"): ("dump_tree:dump_tree", "Show the items of trees."),

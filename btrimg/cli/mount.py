@@ -6,11 +6,13 @@ import signal
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from btrimg.cli.cache_options import DOMAINS, domains_of
 from btrimg.cli.command import Argument, Option, command
 from btrimg.cli.parameters import JSON, OPENING, SUBVOLUME, TARGET, open_target
 from btrimg.errors import OptionError
 
 if TYPE_CHECKING:
+    from btrimg.cli.cache_options import NamedDomain
     from btrimg.cli.parameters import Target
     from btrimg.mount.session import Session
 
@@ -23,24 +25,11 @@ def _share(text: str) -> str:
     return text
 
 
-def parse_domain(text: str) -> tuple[int, ...]:
-    """Return the ids of the subvolumes of a trust domain; raise ValueError with a sentence."""
-    try:
-        return tuple(int(number, 0) for number in text.split(","))
-    except ValueError:
-        raise ValueError(f"{text!a} is no list of subvolume ids, such as 256,257") from None
-
-
 @command(
     TARGET._replace(metavar="IMAGE"),
     Argument("mountpoint", "MOUNTPOINT", str, is_path=True),
     SUBVOLUME._replace(help="Show this subvolume, and what hangs below it."),
-    Option(
-        *("domain", ("--domain",), "These subvolumes trust each other, and share; may be repeated."),
-        convert=parse_domain,
-        metavar="ID,ID…",
-        many=True,
-    ),
+    DOMAINS,
     Option("share", ("--share",), f"How to share: {', '.join(_SHARES)}.", _share, "HOW", "auto"),
     Option("allow_other", ("--allow-other",), "Let everybody in, as far as permissions go."),
     Option("foreground", ("--foreground",), "Serve here, and stop at Ctrl-C, instead of in the background."),
@@ -54,7 +43,7 @@ def mount(
     target: Target,
     mountpoint: str,
     subvolume: int,
-    domain: tuple[tuple[int, ...], ...],
+    domains: tuple[NamedDomain, ...],
     share: str,
     allow_other: bool,
     foreground: bool,
@@ -90,7 +79,7 @@ def mount(
             image,
             mountpoint,
             subvolume=subvolume,
-            domains=domain,
+            domains=domains_of(domains, [image]),
             share=share,
             allow_other=allow_other,
             stats_socket=stats_socket,

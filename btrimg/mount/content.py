@@ -12,10 +12,15 @@ import fcntl
 import os
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from btrimg.mount.hidden import name_of
+from btrimg.mount.statistics import Use
+from btrimg.mount.system import cached_bytes
 from btrimg.mount.wire import (
     BACKING_CLOSE,
     BACKING_OPEN,
@@ -27,10 +32,11 @@ from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.constants import U64_MAX, FileExtentType, ItemType
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator
 
     from btrimg.mount.channel import Channel
     from btrimg.mount.tree import FileData, Files
+    from btrimg.pagecache.schemes import Domains
 
 _IDLE_BACKINGS = 8192  #: files that nobody has open but that stay open in the kernel, about 1 KiB each
 _CONTENTS = 262144  #: contents that are remembered, about 1 KiB each
@@ -70,12 +76,12 @@ class Content:
 class Contents:
     """The distinct contents of the files that were opened; of those that nobody uses, the last ones.
 
-    *domains* are sets of subvolumes that trust each other; without any, all do, and with some, only those.
+    Subvolumes share with those of their trust domain only.
     """
 
-    def __init__(self, files: Files, domains: Sequence[Sequence[int]]) -> None:
-        self._files = files
-        self._domains = {subvolume: 2 * at for at, members in enumerate(domains, 1) for subvolume in members}
+    def __init__(self, files: Files, domains: Domains) -> None:
+        self._files, self._domains = files, domains
+        self._numbers: dict[int, int] = {}  # of domains, by subvolume
         self.lock = threading.Lock()
         self._contents: OrderedDict[bytes, Content] = OrderedDict()  # by identity, the oldest first
         self._by_number: dict[int, Content] = {}
@@ -113,8 +119,10 @@ class Contents:
                 self._known.pop(number, None)
 
     def _domain_of(self, subvolume: int) -> int:
-        """Return the number of a subvolume's trust domain: without domains there is one, else strangers are alone."""
-        return self._domains.get(subvolume, 2 * subvolume + 1) if self._domains else 0
+        number = self._numbers.get(subvolume)
+        if number is None:
+            number = self._numbers[subvolume] = int(self._domains.domain_of(np.array([subvolume], np.int64))[0])
+        return number
 
     def unuse(self, number: int) -> Content:
         """Take back one ``use`` of the content with that number, and return it; ``lock`` is held."""
@@ -162,6 +170,16 @@ class Backings:
             return number
         finally:
             os.close(fd)
+
+    def in_memory(self) -> Iterator[Use]:
+        """Yield every content with what the kernel holds of it."""
+        for content in self._contents.all():
+            with suppress(OSError):
+                fd = os.open(name_of(content.number), os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._hidden)
+                try:
+                    yield Use(content.size, cached_bytes(fd), frozenset(content.sharers))
+                finally:
+                    os.close(fd)
 
     def release(self, number: int) -> None:
         """Take back one ``use`` of the content with that number; hidden files that are long unused are closed."""

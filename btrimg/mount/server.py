@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from btrimg.errors import NotFoundError
 from btrimg.mount.channel import RefusedRequest
+from btrimg.mount.statistics import STATISTICS_XATTR
 from btrimg.mount.wire import (
     FOREVER,
     ROOT,
@@ -39,7 +40,6 @@ _NOT_LOOKED_UP = (0,) * 22  #: fields of an EntryOut
 _UNKNOWN_INO = 0xFFFF_FFFF  #: of ``..``, as libfuse says it
 _NAME_MAX = 255
 _DOTS = (b".", b"..")
-STATISTICS_XATTR = b"btrimg.statistics"  #: of the top directory; not listed
 
 
 class Server:
@@ -149,6 +149,7 @@ class Server:
     def _getxattr(self, number: int, body: bytes, _unique: int) -> bytes:
         name = body[GetxattrIn.SIZE : -1]
         if name in self._virtual and number == ROOT:
+            self._channel.step_back()
             value = self._virtual[name]()
         else:
             found = self._files.xattrs(number).get(name)

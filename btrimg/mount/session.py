@@ -5,9 +5,10 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
+import time
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from btrimg.errors import UnsupportedError
 from btrimg.mount import system
@@ -17,20 +18,21 @@ from btrimg.mount.hidden import HiddenFiles
 from btrimg.mount.reading import Reader
 from btrimg.mount.server import Server
 from btrimg.mount.sharing import COMMON, NotShared, PassedThrough
+from btrimg.mount.statistics import StatisticsSocket, encoded, summary
 from btrimg.mount.tree import Files
 from btrimg.mount.wire import BACKING_OPEN, BackingMap, InitFlag
 from btrimg.mount.workers import Workers
+from btrimg.pagecache.schemes import Domains
 from btrimg.units import MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from btrimg.filesystem.image import Image
     from btrimg.mount.sharing import Sharing
 
 _READERS = 2  #: who give out data beside each other: devices can look for as much at once
 _READ_AHEAD = 4 * MIB
-_MESSAGES = 100  #: of what went wrong, that are kept
+_TOLD_AGAIN = 0.2  #: seconds for which statistics are good: who asks for an xattr asks for its length first
+_MESSAGES = 20  #: of what went wrong, that are kept
 
 
 class Session:
@@ -46,7 +48,7 @@ class Session:
         *,
         subvolume: int,
         share: str = "auto",
-        domains: Sequence[Sequence[int]] = (),
+        domains: Domains | None = None,
         allow_other: bool = False,
         stats_socket: str | None = None,
     ) -> None:
@@ -55,12 +57,16 @@ class Session:
         self._lock = threading.Lock()
         self._files = Files(image, subvolume, self._lock)
         self._reader = Reader(image, self._lock)
-        self._contents = Contents(self._files, domains)
+        self._contents = Contents(self._files, domains or Domains())
         self._workers: Workers | None = None
+        self._socket: StatisticsSocket | None = None
         self._descriptors: list[int] = []
         self._woken, self._wake = os.pipe()
         self._mounted = False
+        self._telling, self._told = threading.Lock(), (0.0, b"")
         try:
+            if stats_socket is not None:
+                self._socket = StatisticsSocket(stats_socket, self.statistics)
             self._mount(share, allow_other)
         except BaseException:
             self.close()
@@ -93,7 +99,7 @@ class Session:
             wanted |= InitFlag.PASSTHROUGH
         self._channel.negotiate(wanted, read_ahead=_READ_AHEAD)
         self.sharing = self._sharing(share, hidden)
-        self._handlers = Server(self._channel, self._files, self.sharing, self._statistics).handlers
+        self._handlers = Server(self._channel, self._files, self.sharing, self.statistics).handlers
 
     def _sharing(self, share: str, hidden: int | None) -> Sharing:
         if hidden is not None and _passes_through(self._channel.fd):
@@ -125,11 +131,29 @@ class Session:
         finally:
             self.stop()
 
-    def _statistics(self) -> bytes:
-        return b"{}"
+    def statistics(self) -> bytes:
+        """Return how much memory there is and how much it saves, and what went wrong, as JSON."""
+        with self._telling:
+            at, told = self._told
+            if not told or time.monotonic() - at > _TOLD_AGAIN:
+                told = encoded(self._take_statistics())
+                self._told = time.monotonic(), told
+        return told
+
+    def _take_statistics(self) -> dict[str, Any]:
+        self.messages += self._workers.messages() if self._workers else []
+        return {
+            "devices": [device.path for device in self.image.volume.devices.values()],
+            "mountpoint": self.point,
+            "share": self.sharing.name,
+            **summary(self._files, self.sharing.in_memory()),
+            "messages": list(self.messages),
+        }
 
     def start(self) -> None:
         """Serve: from now on the mount is usable."""
+        if self._socket:
+            self._socket.start()
         for _ in range(_READERS):
             threading.Thread(target=self._serve, daemon=True).start()
         if self.sharing.name == "none":
@@ -153,6 +177,8 @@ class Session:
             self._mounted = False
             with suppress(system.MountError):  # somebody has unmounted it
                 system.detach(self.point, lazy=True)
+        if self._socket:
+            self._socket.close()
         while self._descriptors:
             os.close(self._descriptors.pop())
         self._reader.close()

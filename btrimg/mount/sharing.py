@@ -8,10 +8,11 @@ from btrimg.mount.numbers import OTHERS
 from btrimg.mount.wire import InitFlag, OpenFlag, OpenOut
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from btrimg.mount.content import Backings
     from btrimg.mount.reading import Reader
+    from btrimg.mount.statistics import Use
     from btrimg.mount.tree import Files
 
 #: What every mount may do.
@@ -43,6 +44,9 @@ class Sharing(Protocol):
     def release(self, fh: int) -> None:
         """Hear that what was opened as *fh* is closed."""
 
+    def in_memory(self) -> Iterable[Use]:
+        """Yield what is in memory, and whose it is."""
+
     def read(self, number: int, fh: int, offset: int, size: int, check: Callable[[], None]) -> bytes | memoryview:
         """Return bytes of the file; *check* raises what is to end a long read."""
 
@@ -62,6 +66,10 @@ class NotShared:
 
     def release(self, _fh: int) -> None:
         """Do nothing."""
+
+    def in_memory(self) -> Iterable[Use]:
+        """Return nothing: the kernel does not say whose pages it has."""
+        return ()
 
     def read(self, number: int, _fh: int, offset: int, size: int, check: Callable[[], None]) -> memoryview:
         """Return bytes of the file."""
@@ -86,3 +94,7 @@ class PassedThrough(NotShared):
         """Take back the use of the hidden file."""
         if fh:
             self._backings.release(fh)
+
+    def in_memory(self) -> Iterable[Use]:
+        """Yield what is shared."""
+        return self._backings.in_memory()

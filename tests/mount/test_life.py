@@ -121,7 +121,7 @@ def processor_time(process: int) -> int:
         (("mount", "{image}:/vm", "{point}"), "--subvolume"),
         (("mount", "{image}", "{point}", "--subvolume", "999"), "there is no subvolume 999"),
         (("mount", "{image}", "{point}", "--share", "much"), "is none of auto"),
-        (("mount", "{image}", "{point}", "--domain", "a,b"), "is no list of subvolume ids"),
+        (("mount", "{image}", "{point}", "--domain", "a,b"), "is no trust domain"),
         (("mount", "{point}/../mnt", "{point}"), ""),
         (("umount", "{point}"), "btrimg has mounted nothing at"),
     ],

@@ -6,6 +6,7 @@ import json
 import mmap
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -16,8 +17,11 @@ from support.frames import frames_at
 from support.mounted import mounted, require_fuse
 from support.program import btrimg
 
+from btrimg.units import MIB
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 SNAPSHOTS = 16
 LIBRARIES = ("/lib/x86_64-linux-gnu/libm.so.6", "/lib/aarch64-linux-gnu/libm.so.6", "/lib64/libm.so.6")
@@ -108,7 +112,7 @@ def test_what_was_read_is_mapped_from_the_same_frames(top: str) -> None:
 
 
 def test_domains_share_within_only(image: str) -> None:
-    with mounted([image], "--domain", "256,257", "--domain", "258,259") as where:
+    with mounted([image], "--domain", "one=256,257", "--domain", "two=/s1,/s2") as where:
         first, second, third, fourth, alone, alone_too = (
             set(Mapped(f"{where}/{name}/plain").frames) for name in ("v", "s0", "s1", "s2", "s3", "s4")
         )
@@ -116,6 +120,29 @@ def test_domains_share_within_only(image: str) -> None:
         assert third == fourth
         assert not first & third
         assert not alone & (first | third | alone_too)
+
+
+def test_the_statistics_say_what_is_saved(image: str, tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    with mounted([image], "--share", "passthrough", "--stats-socket", path) as where:
+        for subvolume in ("v", "s0", "s1"):
+            with open(f"{where}/{subvolume}/plain", "rb") as file:
+                assert len(file.read()) == MIB
+        with open(f"{where}/v/reflink", "rb"):
+            pass
+        done = btrimg("cache", "top", where, "--json")
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)
+        assert (found["share"], found["files"], found["contents"], found["resident"]) == ("passthrough", 4, 1, MIB)
+        assert found["saved"] == 3 * MIB == sum(row["saved"] for row in found["subvolumes"])
+        assert {row["path"]: row["files"] for row in found["subvolumes"]} == {"/v": 2, "/s0": 1, "/s1": 1}
+        assert [(row["path"], row["sharers"]) for row in found["most_shared"]] == [("/v/plain", 4)]
+        text = btrimg("cache", "top", where).stdout
+        assert "1.00MiB resident for 4 files of 1 contents, 3.00MiB saved" in text
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.connect(path)
+            assert json.loads(peer.makefile().read()) == found
+    assert not os.path.exists(path)
 
 
 def test_without_sharing_every_file_has_its_own(image: str) -> None:
