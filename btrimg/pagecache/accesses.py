@@ -64,15 +64,15 @@ class Collector:
         self._clear()
 
     def _clear(self) -> None:
-        self._columns = [array("q") for _ in range(5)]
-        self._kinds = bytearray()
+        self._time, self._process, self._file = array("q"), array("q"), array("q")
+        self._offset, self._length, self._kind = array("q"), array("q"), bytearray()
 
     def __len__(self) -> int:
-        return len(self._kinds)
+        return len(self._kind)
 
     def access(self, kind: int, name: Name, offset: int, length: int, *, time: int = 0, process: int = 0) -> None:
         """Note an access of *length* bytes at *offset*."""
-        if min(offset, length) < 0 or max(offset + length, abs(time), abs(process)) >= _BEYOND:
+        if not (-1 < offset < _BEYOND and -1 < length < _BEYOND - offset and -1 < time < _BEYOND > process > -1):
             self.skip("a number out of range")
             return
         number = self._numbers.get(name)
@@ -81,9 +81,12 @@ class Collector:
                 raise TraceError(f"line {self.line}: more than {MOST_FILES} files")
             number = self._numbers[name] = len(self.names)
             self.names.append(name)
-        for column, value in zip(self._columns, (time, process, number, offset, length), strict=True):
-            column.append(value)
-        self._kinds.append(kind)
+        self._time.append(time)
+        self._process.append(process)
+        self._file.append(number)
+        self._offset.append(offset)
+        self._length.append(length)
+        self._kind.append(kind)
 
     def absolute(self, path: bytes) -> bytes:
         """Return *path* from the root, as far as that is known."""
@@ -96,8 +99,8 @@ class Collector:
 
     def take(self) -> Accesses:
         """Return what was collected since the last time."""
-        columns = [np.frombuffer(column, np.int64) for column in self._columns]
-        taken = Accesses(*columns, kind=np.frombuffer(self._kinds, np.uint8))
+        columns = (self._time, self._process, self._file, self._offset, self._length)
+        taken = Accesses(*(np.frombuffer(column, np.int64) for column in columns), np.frombuffer(self._kind, np.uint8))
         self._clear()
         return taken
 

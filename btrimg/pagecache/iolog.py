@@ -36,13 +36,13 @@ class Parser:
 
     def line(self, text: bytes) -> None:
         """Take in one line."""
-        if version := _HEADS.get(text.strip()):
-            self._version = version
-            return
         try:
             self._action(text)
         except (ValueError, IndexError):
-            self._collector.skip("not a line of an iolog")
+            if version := _HEADS.get(text.strip()):
+                self._version = version
+            else:
+                self._collector.skip("not a line of an iolog")
 
     def _action(self, text: bytes) -> None:
         """Take in a line; raise ValueError if it is none."""
@@ -50,13 +50,15 @@ class Parser:
         if self._version == 3:
             stamp, text = text.split(None, 1)
             time = int(stamp) * _MILLISECOND
-        if text.split()[-1] in _OF_FILES:
+        words = text.rsplit(None, 3)
+        if words[-1] in _OF_FILES and len(words) > 1:
             return
-        name, action, first, second = text.rsplit(None, 3)
-        offset, length = int(first), int(second)
-        if action in _KINDS:
-            self._collector.access(_KINDS[action], self._collector.absolute(name.lstrip()), offset, length, time=time)
+        name, action, first, second = words
+        kind = _KINDS.get(action)
+        if kind is not None:
+            path = self._collector.absolute(name.lstrip())
+            self._collector.access(kind, path, int(first), int(second), time=time)
         elif action == b"wait":
-            self._waited += offset * _MICROSECOND
+            self._waited += int(first) * _MICROSECOND
         elif action not in _OTHER:
             raise ValueError
