@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from btrimg.cli.cache_options import DOMAINS, domains_of
 from btrimg.cli.command import Argument, Option, command
-from btrimg.cli.parameters import JSON, OPENING, SUBVOLUME, TARGET, open_target
+from btrimg.cli.parameters import JSON, OPENING, SUBVOLUME, TARGET, open_target, size_option
 from btrimg.errors import OptionError
+from btrimg.units import MIB
 
 if TYPE_CHECKING:
     from btrimg.cli.cache_options import NamedDomain
@@ -31,6 +32,7 @@ def _share(text: str) -> str:
     SUBVOLUME._replace(help="Show this subvolume, and what hangs below it."),
     DOMAINS,
     Option("share", ("--share",), f"How to share: {', '.join(_SHARES)}.", _share, "HOW", "auto"),
+    size_option("cache_size", "--cache-size", "Bytes of the cache, if it is one that shares.", 256 * MIB),
     Option("allow_other", ("--allow-other",), "Let everybody in, as far as permissions go."),
     Option("foreground", ("--foreground",), "Serve here, and stop at Ctrl-C, instead of in the background."),
     Option(
@@ -45,6 +47,7 @@ def mount(
     subvolume: int,
     domains: tuple[NamedDomain, ...],
     share: str,
+    cache_size: int,
     allow_other: bool,
     foreground: bool,
     stats_socket: str | None,
@@ -81,6 +84,7 @@ def mount(
             subvolume=subvolume,
             domains=domains_of(domains, [image]),
             share=share,
+            cache_size=cache_size,
             allow_other=allow_other,
             stats_socket=stats_socket,
         )

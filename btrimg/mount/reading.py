@@ -50,7 +50,7 @@ class Memory:
 class Reader:
     """Reads files of an image, in several threads at once; *lock* is held while trees are searched."""
 
-    def __init__(self, image: Image, lock: threading.Lock) -> None:
+    def __init__(self, image: Image, lock: threading.RLock) -> None:
         self.image, self._lock = image, lock
         self._devices = AroundCache(image.volume)
         self._memories = threading.local()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from btrimg.errors import UnsupportedError
 from btrimg.mount import system
+from btrimg.mount.cached import Cached
 from btrimg.mount.channel import Channel
 from btrimg.mount.content import Backings, Contents
 from btrimg.mount.hidden import HiddenFiles
@@ -50,14 +51,16 @@ class Session:
         share: str = "auto",
         domains: Domains | None = None,
         allow_other: bool = False,
+        cache_size: int = 256 * MIB,
         stats_socket: str | None = None,
     ) -> None:
         self.image, self.point = image, os.path.abspath(point)
         self.messages: deque[str] = deque(maxlen=_MESSAGES)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._files = Files(image, subvolume, self._lock)
         self._reader = Reader(image, self._lock)
-        self._contents = Contents(self._files, domains or Domains())
+        self._domains, self._cache_size = domains or Domains(), cache_size
+        self._contents = Contents(self._files, self._domains)
         self._workers: Workers | None = None
         self._socket: StatisticsSocket | None = None
         self._descriptors: list[int] = []
@@ -107,7 +110,9 @@ class Session:
             return PassedThrough(self._files, self._reader, backings)
         if share == "passthrough":
             raise UnsupportedError("files cannot be passed through; it takes Linux 6.9 with CONFIG_FUSE_PASSTHROUGH")
-        return NotShared(self._files, self._reader)
+        if share == "none":
+            return NotShared(self._files, self._reader)
+        return Cached(self._files, self._domains, self._cache_size)
 
     def _hide(self) -> int | None:
         """Mount and serve the hidden files; return a descriptor of their directory, None if it would be of no use."""

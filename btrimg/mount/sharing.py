@@ -27,6 +27,7 @@ COMMON = (
     | InitFlag.PARALLEL_DIROPS
     | InitFlag.MAX_PAGES
     | InitFlag.CACHE_SYMLINKS
+    | InitFlag.DIRECT_IO_ALLOW_MMAP
     | InitFlag.INIT_EXT
 )
 

@@ -80,7 +80,7 @@ class Files:
     *lock* is held while trees are searched: neither they nor their caches are made for several threads.
     """
 
-    def __init__(self, image: Image, subvolume: int, lock: threading.Lock) -> None:
+    def __init__(self, image: Image, subvolume: int, lock: threading.RLock) -> None:
         self.image, self.lock = image, lock
         top = image.subvolume(subvolume)
         self.numbers = Numbers(subvolume, top.root.root_dirid)

@@ -175,3 +175,20 @@ def executed(path: str) -> list[int]:
     done = subprocess.run([sys.executable, "-c", code, path, here], check=True, capture_output=True, text=True)
     frames: list[int] = json.loads(done.stdout)
     return frames
+
+
+def test_a_cache_of_ours_shares_what_is_read(image: str) -> None:
+    with mounted([image], "--share", "cache", "--cache-size", "2M") as where:
+        contents = set()
+        for subvolume in ("v", *(f"s{i}" for i in range(SNAPSHOTS))):
+            with open(f"{where}/{subvolume}/plain", "rb") as file:
+                contents.add(file.read())
+        assert len(contents) == 1
+        found = json.loads(btrimg("cache", "top", where, "--json").stdout)
+        assert (found["share"], found["files"], found["resident"]) == ("cache", SNAPSHOTS + 1, MIB)
+        assert found["saved"] == SNAPSHOTS * MIB
+        with open(f"{where}/v/other", "rb") as other, open(f"{where}/v/compressed", "rb") as compressed:
+            assert len(other.read()) + len(compressed.read()) == MIB + 300 * 1024
+        found = json.loads(btrimg("cache", "top", where, "--json").stdout)
+        assert found["resident"] <= 2 * MIB
+        assert Mapped(f"{where}/v/plain").digest == hash(contents.pop())

@@ -1,0 +1,87 @@
+"""Sharing without the kernel's help: what is read comes from one cache of pages, in which extents are keys.
+
+The kernel is told to keep nothing of what is read (FOPEN_DIRECT_IO). What is mapped it keeps for each inode.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from btrimg.mount.statistics import Use
+from btrimg.mount.wire import OpenFlag, OpenOut
+from btrimg.pagecache.pages import PAGE
+from btrimg.pagecache.schemes import SCHEMES
+from btrimg.pagecache.store import PageStore
+from btrimg.pagecache.through import StoredFile
+from btrimg.units import MIB
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from btrimg.mount.tree import Files
+    from btrimg.pagecache.schemes import Domains
+    from btrimg.pagecache.store import PageKey
+
+_HANDLES = 4096  #: files whose keys are remembered
+_ANSWER = OpenOut(0, OpenFlag.DIRECT_IO | OpenFlag.NOFLUSH, 0).pack()
+
+
+class Cached:
+    """Files of equal extents share pages of a store, *size* bytes of them at most."""
+
+    name, opens = "cache", True
+
+    def __init__(self, files: Files, domains: Domains, size: int) -> None:
+        self._files, self._domains = files, domains
+        self._store = PageStore(size // PAGE, "s3-fifo")
+        self._store.filling = files.lock
+        self._handles: OrderedDict[int, StoredFile] = OrderedDict()
+        self._memory = threading.local()
+        self.sentence = f"files that share extents share {size // MIB} MiB of memory, read but not mapped (a cache)"
+
+    def open(self, number: int) -> bytes:
+        """Return that the kernel is to keep nothing of the file."""
+        self._handle(number)
+        return _ANSWER
+
+    def release(self, _fh: int) -> None:
+        """Do nothing: pages stay until there is no room."""
+
+    def _handle(self, number: int) -> StoredFile:
+        with self._files.lock:
+            handle = self._handles.get(number)
+            if handle is None:
+                inode = self._files.inode(number)
+                handle = self._handles[number] = StoredFile(self._store, inode, SCHEMES["extent"], self._domains)
+                if len(self._handles) > _HANDLES:
+                    self._handles.popitem(last=False)
+        return handle
+
+    def read(self, number: int, _fh: int, offset: int, size: int, check: Callable[[], None]) -> memoryview:
+        """Return bytes of the file, from the cache or, verified, from the devices."""
+        handle = self._handle(number)
+        room = self._room()[: max(min(size, handle.committed - offset), 0)]
+        check()
+        handle.read_committed(room, offset)
+        return room
+
+    def _room(self) -> memoryview:
+        room: memoryview | None = getattr(self._memory, "room", None)
+        if room is None:
+            room = self._memory.room = memoryview(bytearray(2 * MIB))
+        return room
+
+    def in_memory(self) -> Iterable[Use]:
+        """Return the contents of the files that were opened; what two share in part counts for both."""
+        with self._files.lock:
+            handles = list(self._handles.items())
+        groups: dict[tuple[tuple[int, PageKey], ...], list[tuple[int, StoredFile]]] = {}
+        for number, handle in handles:
+            keys = tuple((pages, key) for _, pages, key, _ in handle.keys(0, -(-handle.committed // PAGE)))
+            groups.setdefault(keys, []).append((number, handle))
+        for keys, same in groups.items():
+            with self._store.lock:
+                resident = sum(run.pages for pages, key in keys for run in self._store.find(key, pages))
+            yield Use(same[0][1].committed, resident * PAGE, frozenset(number for number, _ in same))
