@@ -44,6 +44,7 @@ class PageStore:
         self._arena = mmap.mmap(-1, max(pages, 1) * PAGE)
         self.memory = memoryview(self._arena)
         self.resident = 0  #: frames in use, whoever has them
+        self.hits = self.misses = 0  #: pages that were read and found here, or not
         self._free = PageMap()
         if pages:
             self._free.put(PageRun(0, pages, HOLE))
@@ -106,7 +107,8 @@ class PageStore:
         return [run._replace(page=run.page - key.number) for run in found.among(key.number, key.number + pages)]
 
     def touch(self, run: PageRun) -> None:
-        """Tell the policy that pages were hit."""
+        """Count pages as hit, and tell the policy."""
+        self.hits += run.pages
         self._policy.touch(range(run.frame, run.frame + run.pages))
 
     def admit(self, key: PageKey, frames: range) -> int:

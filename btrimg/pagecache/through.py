@@ -93,6 +93,7 @@ class StoredFile:
                 data = self._read_pages(page + at, count)
             copy_out(room, offset, page + at, memoryview(data))
             with store.lock:
+                store.misses += count
                 done = 0
                 for frames in store.take_frames(count):
                     store.memory[frames.start * PAGE : frames.stop * PAGE] = data[
