@@ -73,17 +73,14 @@ class Order:
         self._tail: list[int] = []  # those that were appended one by one since
         self._oldest = self._next = 1  # entries: of the last page of _head, and of what is appended next
         self._full = _COMPACT  # the entry at which to look whether the log is too long
-        self._length = 0
-
-    def __len__(self) -> int:
-        return self._length
+        self.length = 0  #: pages that are here
 
     def __contains__(self, page: int) -> bool:
         return self._entry[page] != 0
 
     def add(self, pages: Pages) -> None:
         """Append pages that are not here."""
-        self._length += len(pages)
+        self.length += len(pages)
         self.renew(pages)
 
     def append(self, page: int) -> None:
@@ -91,7 +88,7 @@ class Order:
         entry = self._next
         self._entry[page] = entry
         self._tail.append(page)
-        self._length += 1
+        self.length += 1
         self._next = entry + 1
         if entry >= self._full:
             self._tidy()
@@ -122,7 +119,7 @@ class Order:
                 if self._entry[page] == entry:
                     self._entry[page] = 0
                     self._oldest = entry + 1
-                    self._length -= 1
+                    self.length -= 1
                     return page
                 entry += 1
             self._oldest = entry
@@ -138,18 +135,18 @@ class Order:
 
     def drop(self, pages: Pages) -> int:
         """Take *pages* out, wherever they are, and return how many of them were here."""
-        before = self._length
+        before = self.length
         for page in pages:
             if self._entry[page]:
                 self._entry[page] = 0
-                self._length -= 1
-        return before - self._length
+                self.length -= 1
+        return before - self.length
 
     def _tidy(self) -> None:
         """Leave stale entries out of the log if it is too long: less than a third of them are alive then."""
-        if self._next - self._oldest > 4 * self._length + _COMPACT:
+        if self._next - self._oldest > 4 * self.length + _COMPACT:
             self._compact()
-        self._full = self._oldest + 4 * self._length + _COMPACT
+        self._full = self._oldest + 4 * self.length + _COMPACT
 
     def _compact(self) -> None:
         pages = np.concatenate([np.asarray(run, np.int64) for run in (self._head[::-1], *self._log, self._tail)])
@@ -267,17 +264,18 @@ class S3Fifo:
             if key in ghost:
                 del ghost[key]
                 self._main.append(page)
-            elif not self._evicted and len(self._small) >= self._small_size:
+            elif not self._evicted and self._small.length >= self._small_size:
                 self._main.append(page)
             else:
                 self._small.append(page)
                 if keys is not None:
                     self._keys[page] = key
-        for key in self._leaving:
-            ghost[key] = None
-            if len(ghost) > self._ghost_size:
-                ghost.popitem(last=False)
-        self._leaving = []
+        if self._leaving:
+            for key in self._leaving:
+                ghost[key] = None
+                if len(ghost) > self._ghost_size:
+                    ghost.popitem(last=False)
+            self._leaving.clear()
 
     def touch(self, pages: Pages) -> None:
         """See :class:`Policy`."""
@@ -293,7 +291,7 @@ class S3Fifo:
     def evict(self) -> int:
         """See :class:`Policy`."""
         self._evicted = True
-        if len(self._main) <= self._main_size and len(self._small):
+        if self._main.length <= self._main_size and self._small.length:
             page = self._evict_small()
             if page is not None:
                 return page
@@ -306,7 +304,7 @@ class S3Fifo:
     def _evict_small(self) -> int | None:
         """Return a page that was not used twice; those that were move to the main queue, and they may be all."""
         small, keys = self._small, self._keys
-        while len(small):
+        while small.length:
             page = small.pop()
             key = keys.pop(page, page) if keys else page
             if self._uses[page] < 2:
@@ -357,7 +355,7 @@ class TwoList:
         for page, key in zip(pages, pages if keys is None else keys, strict=True):
             self._referenced[page] = 1
             left = self._gone.pop(key, None)
-            if left is not None and self._age - left <= len(self._active):
+            if left is not None and self._age - left <= self._active.length:
                 self._active.append(page)
                 self._age += 1
             else:
@@ -377,7 +375,7 @@ class TwoList:
 
     def evict(self) -> int:
         """See :class:`Policy`."""
-        while len(self._active) > len(self._inactive) * self._ratio:
+        while self._active.length > self._inactive.length * self._ratio:
             self._inactive.append(self._active.pop())
         page = self._inactive.pop()
         self._gone[self._keys.pop(page, page) if self._keys else page] = self._age

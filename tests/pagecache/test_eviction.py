@@ -140,7 +140,7 @@ def test_an_order_is_a_list(steps: list[tuple[str, list[int]]]) -> None:
             model = [page for page in model if page not in pages]
             model += [page for at, page in enumerate(pages) if page not in pages[at + 1 :]]
         assert [page for page in range(10) if page in order] == sorted(model)
-        assert len(order) == len(model)
+        assert order.length == len(model)
 
 
 def test_an_order_forgets_what_is_stale() -> None:
