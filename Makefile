@@ -14,7 +14,7 @@ export DEBIAN_FRONTEND := noninteractive
 # How many tests run beside each other.
 WORKERS ?= auto
 
-.PHONY: demo fixtures test lint format bench generate oracles clean
+.PHONY: demo fixtures test lint format bench bench-mount generate oracles clean
 
 demo: $(READY) $(IMAGE)  ## Show what btrimg is for, on a small image
 	@$(BIN)/python fixtures/demo.py
@@ -36,6 +36,9 @@ format: $(READY)  ## Let ruff repair style
 
 bench: $(READY)  ## Race the named peers; needs root and a kernel with btrfs
 	PYTHONPATH=tests CORPUS="$(CORPUS)" $(BIN)/python -m bench
+
+bench-mount: $(READY)  ## Compare memory and speed of our mount and the kernel's; needs root
+	PYTHONPATH=tests $(BIN)/python -m bench.bench_mount
 
 generate: $(READY) $(IMAGE)  ## Write what is derived from the declarations, and outputs of commands in the docs
 	$(BIN)/python -m btrimg.ondisk.generate
