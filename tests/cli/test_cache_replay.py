@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.images import copy_sparse
-from support.kernel import mount
+from support.kernel import mount, run
 from support.program import btrimg
 
 from btrimg.cli.cache_record import parse_tool
@@ -19,6 +19,7 @@ from btrimg.cli.cache_replay import POLICY_NAMES, parse_budget, parse_device, pa
 from btrimg.pagecache.simulate import NAMES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 MIB = 1 << 20
@@ -193,10 +194,24 @@ def test_what_a_command_reads_is_replayed(demo_image: str, tmp_path: Path, optio
     assert found["page_accesses"] == 2048
 
 
+@pytest.fixture
+def tracefs() -> Iterator[str]:
+    """Mount tracefs where it is looked for, if it is not there."""
+    where = "/sys/kernel/tracing"
+    made = not os.listdir(where) if os.path.isdir(where) else False
+    if made:
+        run("mount", "-t", "tracefs", "tracefs", where)
+    try:
+        if not os.path.isdir(f"{where}/events/filemap"):
+            pytest.skip("this kernel has no tracepoints of the page cache")
+        yield where
+    finally:
+        if made:
+            run("umount", "--lazy", where)
+
+
 @pytest.mark.kernel
-def test_tracepoints_tell_the_same(demo_image: str, tmp_path: Path) -> None:
-    if not os.path.isdir("/sys/kernel/tracing/events/filemap"):
-        pytest.skip("tracefs is not mounted, or has no events of the page cache")
+def test_tracepoints_tell_the_same(demo_image: str, tmp_path: Path, tracefs: str) -> None:
     (copied,) = copy_sparse([demo_image], str(tmp_path))
     trace = tmp_path / "trace"
     with mount([copied], options=["ro"]) as top:
@@ -205,6 +220,7 @@ def test_tracepoints_tell_the_same(demo_image: str, tmp_path: Path) -> None:
         assert done.returncode == 1  # they differ, where disk.raw was written to
     text = trace.read_text()
     assert "mm_filemap_" in text
+    assert not [name for name in os.listdir(f"{tracefs}/instances") if name.startswith("btrimg-")]
     words = ("--trace-subvolume", "256", "--scheme", "inode", "--scheme", "extent")
     devices = {line.split("dev")[1][1:].split()[0] for line in text.splitlines() if "mm_filemap" in line}
     found = [answer(demo_image, trace, *words, "--trace-device", name) for name in sorted(devices)]
