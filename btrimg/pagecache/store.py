@@ -5,17 +5,17 @@ What is here is right: whoever admits a page has verified it, and whoever change
 
 from __future__ import annotations
 
-import mmap
 from array import array
 from threading import RLock
 from typing import TYPE_CHECKING, NamedTuple
 
+from btrimg.pagecache.arena import Arena
 from btrimg.pagecache.dirty import HOLE, PageMap, PageRun
 from btrimg.pagecache.eviction import POLICIES
 from btrimg.pagecache.pages import PAGE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 
 class PageKey(NamedTuple):
@@ -41,10 +41,12 @@ class PageStore:
     def __init__(self, pages: int, policy: str) -> None:
         self.lock, self.filling = RLock(), RLock()
         self.pages = pages
-        self._arena = mmap.mmap(-1, max(pages, 1) * PAGE)
-        self.memory = memoryview(self._arena)
+        self.arena = Arena(pages)
+        self.memory = self.arena.memory
         self.resident = 0  #: frames in use, whoever has them
         self.hits = self.misses = 0  #: pages that were read and found here, or not
+        self.evicted = 0  #: pages given up for others
+        self.leaving: Callable[[int], None] | None = None  #: is told of each frame whose page is given up for another
         self._free = PageMap()
         if pages:
             self._free.put(PageRun(0, pages, HOLE))
@@ -52,11 +54,12 @@ class PageStore:
         self._index: dict[tuple[int, int], PageMap] = {}
         self._holder: list[tuple[int, int] | None] = [None] * pages  # of each frame, space and unit of its key
         self._number = array("q", bytes(8 * pages))  # and the number
+        self._pins: dict[int, int] = {}  # how often a frame is pinned; the policy does not know it meanwhile
+        self._alike: dict[PageKey, set[PageKey]] = {}  # by key: other keys, of pages that are known to be the same
 
     def close(self) -> None:
         """Give the memory back; nothing may be asked afterwards."""
-        self.memory.release()
-        self._arena.close()
+        self.arena.close()
 
     # Frames
 
@@ -69,6 +72,9 @@ class PageStore:
                     frame = self._policy.evict()
                 except IndexError:
                     break
+                self.evicted += 1
+                if self.leaving is not None:
+                    self.leaving(frame)
                 self._unlist(frame)
             taken: list[range] = []
             while pages > 0 and self._free:
@@ -95,6 +101,7 @@ class PageStore:
             if not pages:
                 del self._index[holder]
             self._holder[frame] = None
+            self._alike.pop(PageKey(*holder, number), None)
         self.give_frames(range(frame, frame + 1))
 
     # Pages
@@ -109,7 +116,42 @@ class PageStore:
     def touch(self, run: PageRun) -> None:
         """Count pages as hit, and tell the policy."""
         self.hits += run.pages
-        self._policy.touch(range(run.frame, run.frame + run.pages))
+        frames: range | list[int] = range(run.frame, run.frame + run.pages)
+        if self._pins:
+            frames = [frame for frame in frames if frame not in self._pins]
+        self._policy.touch(frames)
+
+    def holds(self, frame: int, holder: tuple[int, int], number: int) -> bool:
+        """Return whether *frame* has the page *number* of a *holder*, a space and unit."""
+        return self._number[frame] == number and self._holder[frame] == holder
+
+    def pin(self, key: PageKey, pages: int) -> list[PageRun]:
+        """Find pages, and keep them where they are until :meth:`unpin` is called for what this returns."""
+        with self.lock:
+            found = self.find(key, pages)
+            for run in found:
+                for frame in range(run.frame, run.frame + run.pages):
+                    if frame not in self._pins:
+                        self._policy.forget((frame,))
+                    self._pins[frame] = self._pins.get(frame, 0) + 1
+            return found
+
+    def unpin(self, runs: list[PageRun]) -> None:
+        """Let pages go that were pinned, which frees those that are found no more."""
+        with self.lock:
+            for run in runs:
+                for frame in range(run.frame, run.frame + run.pages):
+                    self._pins[frame] -= 1
+                    if not self._pins[frame]:
+                        del self._pins[frame]
+                        self._unpinned(frame)
+
+    def _unpinned(self, frame: int) -> None:
+        holder = self._holder[frame]
+        if holder is None:
+            self.give_frames(range(frame, frame + 1))
+        else:
+            self._policy.admit((frame,), [(*holder, self._number[frame])] if self._policy.remembers else None)
 
     def admit(self, key: PageKey, frames: range) -> int:
         """Let the pages in *frames*, which were taken, be found from *key* on; return how many were not here yet."""
@@ -137,25 +179,36 @@ class PageStore:
             gone = found.take(key.number, key.number + pages) if found else []
             if found is not None and not found:
                 del self._index[key[:2]]
-            return self._forget(gone)
+            return self._forget(gone, key.space, key.unit)
 
     def discard_where(self, gone: Callable[[int, int], bool]) -> int:
         """Forget all pages of whose key *gone* says so, given space and unit; return how many there were."""
         with self.lock:
-            return sum(self._forget(self._index.pop(each)) for each in [each for each in self._index if gone(*each)])
+            every = [each for each in self._index if gone(*each)]
+            return sum(self._forget(self._index.pop(each), *each) for each in every)
 
-    def _forget(self, runs: list[PageRun] | PageMap) -> int:
+    def is_alike(self, key: PageKey, other: PageKey) -> bool:
+        """Return whether the page by *key* is here and known to be what *other* stands for."""
+        return other in self._alike.get(key, ())
+
+    def know_alike(self, key: PageKey, other: PageKey) -> None:
+        """Note that the page by *key*, which is here, has been compared with what *other* stands for."""
+        self._alike.setdefault(key, set()).add(other)
+
+    def _forget(self, runs: list[PageRun] | PageMap, space: int, unit: int) -> int:
         count = 0
         for run in runs:
             frames = range(run.frame, run.frame + run.pages)
-            self._policy.forget(frames)
             self._holder[run.frame : run.frame + run.pages] = [None] * run.pages
-            self.give_frames(frames)
+            if self._pins.keys().isdisjoint(frames):
+                self._policy.forget(frames)
+                self.give_frames(frames)
+            else:
+                for frame in frames:
+                    if frame not in self._pins:
+                        self._policy.forget((frame,))
+                        self.give_frames(range(frame, frame + 1))
             count += run.pages
+            for number in range(run.page, run.end) if self._alike else ():
+                self._alike.pop(PageKey(space, unit, number), None)
         return count
-
-    def keys(self) -> Iterator[tuple[PageKey, int, int]]:
-        """Yield all pages by runs: key, how many, first frame."""
-        for (space, unit), pages in self._index.items():
-            for run in pages:
-                yield PageKey(space, unit, run.page), run.pages, run.frame

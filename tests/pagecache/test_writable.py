@@ -16,6 +16,7 @@ from support.judges import complaints
 from btrimg.errors import NoSpaceError, NotFoundError, RefusedError
 from btrimg.filesystem.image import open_image
 from btrimg.ondisk.constants import InodeFlag
+from btrimg.ondisk.csum import algorithm
 from btrimg.pagecache.pages import PAGE
 from btrimg.pagecache.schemes import SCHEMES
 from btrimg.units import MIB
@@ -108,6 +109,39 @@ def test_pages_of_extents_that_are_freed_and_written_anew_are_not_given_to_other
                 file.read(0, 1)
         stale = cache.written.stale
         assert stale == (4 * 16 if scheme == "device" and after == "move" else 0)
+
+
+def test_pages_with_the_same_checksum_are_compared_before_they_are_one(tmp_path: Path) -> None:
+    page, other = os.urandom(PAGE), os.urandom(PAGE - 4)
+    other += suffix(other, crc32c(page)).to_bytes(4, "little")
+    assert crc32c(other) == crc32c(page)
+    with opened(tmp_path, scheme="content", after="drop", max_inline=0) as cache:
+        contents = {b"/a": page, b"/b": other, b"/same": page, b"/both": page + other}
+        for name, content in contents.items():
+            cache.create(name).write(0, content)
+        cache.writeback()
+        for _ in range(2):
+            for name, content in contents.items():
+                assert cache.open(name).read(0, MIB) == content
+        assert cache.resident == 3  # who comes second has a page of its own
+        assert (cache.store.misses, cache.store.hits) == (5, 5)
+
+
+def crc32c(data: bytes) -> int:
+    return int.from_bytes(algorithm(0).digest(data), "little")
+
+
+def suffix(data: bytes, wanted: int) -> int:
+    """Return the number whose 4 bytes behind *data* give a checksum: 32 equations, by elimination."""
+    start = crc32c(data + bytes(4))
+    rows = [(crc32c(data + (1 << bit).to_bytes(4, "little")) ^ start, 1 << bit) for bit in range(32)]
+    found, left = 0, wanted ^ start
+    for place in range(32):
+        pivot = next(row for row in rows if row[0] >> place & 1)
+        rows = [(a ^ pivot[0], b ^ pivot[1]) if a >> place & 1 else (a, b) for a, b in rows if (a, b) != pivot]
+        if left >> place & 1:
+            left, found = left ^ pivot[0], found ^ pivot[1]
+    return found
 
 
 def test_dirty_pages_take_at_most_half_of_the_budget_and_are_written_back_when_they_would_take_more(
