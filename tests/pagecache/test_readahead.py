@@ -35,6 +35,9 @@ def test_reading_in_order(rows: FileRows) -> None:  # noqa: F811
     assert fetched(rows, "file", reads(*((0, twin, page, 1) for page in range(150)))) == Fetched("file", 1, 149, 0, 0)
     assert fetched(rows, "file", reads(*((0, twin, page, 1) for page in range(31)))) == Fetched("file", 1, 91, 61, 0)
     assert fetched(rows, "file", reads((0, twin, 0, 1))) == Fetched("file", 1, 3, 3, 0)
+    # A window that all is asked of is entered at once; one of which more was asked is no longer.
+    assert fetched(rows, "file", reads((0, twin, 0, 32))) == Fetched("file", 32, 32, 32, 0)
+    assert fetched(rows, "file", reads((0, twin, 0, 40))) == Fetched("file", 40, 32, 32, 0)
     # Two readers have windows of their own, and one memory.
     both = reads(*((page % 2, twin, page // 2, 1) for page in range(300)))
     assert fetched(rows, "file", both) == Fetched("file", 1, 149, 0, 0)

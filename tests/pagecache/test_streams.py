@@ -197,6 +197,13 @@ def test_pieces_are_lookups(rows: FileRows) -> None:
     assert pieces == {"none": 3, "inode": 3, "device": 6, "extent": 6, "content": 6}
 
 
+def test_accesses_are_looked_up_one_by_one(rows: FileRows) -> None:
+    plain = file_of(rows, "/a/plain")
+    chosen = reads((0, plain, 0, 2), (0, plain, 2, 2), (0, plain, 4, 2))
+    made = Streams(rows, chosen, Domains(), holes=False, compare=False)
+    assert made.accesses == made.numbered("inode").pieces == made.numbered("extent").pieces == 3
+
+
 def test_too_many_pages_are_refused(rows: FileRows, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "PAGES_MOST", 500)
     with pytest.raises(TraceError, match=r"^\d+ page accesses, more than 500: replay a part of the trace$"):
