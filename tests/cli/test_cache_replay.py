@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -228,6 +229,26 @@ def test_tracepoints_tell_the_same(demo_image: str, tmp_path: Path, tracefs: str
     inode, extent = max((each["schemes"] for each in found), key=lambda schemes: schemes[0]["in_memory"])
     assert inode["in_memory"] >= 2 * MIB
     assert extent["in_memory"] < inode["in_memory"]
+
+
+READER = "import os; fd = os.open({path!r}, os.O_RDONLY); [os.pread(fd, 4096, page * 4096) for page in range({pages})]"
+
+
+@pytest.mark.parametrize("pages", [1, 31, 150])
+@pytest.mark.kernel
+def test_readahead_is_the_kernels(demo_image: str, tmp_path: Path, tracefs: str, pages: int) -> None:
+    (copied,) = copy_sparse([demo_image], str(tmp_path))
+    trace, reads = tmp_path / "trace", tmp_path / "reads.csv"
+    with mount([copied], read_only=True) as top:
+        path = os.path.join(top, "vm/clone.raw")
+        program = [sys.executable, "-S", "-c", READER.format(path=path, pages=pages)]
+        assert btrimg("cache", "record", "-o", trace, "--with", "tracepoints", "--", *program).returncode == 0
+        found = re.compile(rf"add_to_page_cache: dev 0:\d+ ino {os.stat(path).st_ino:x} .* order=(\d+)")
+    brought_in = sum(4096 << int(order) for order in found.findall(trace.read_text()))
+    rows = (f"/vm/clone.raw,{page * 4096},4096\n" for page in range(pages))
+    reads.write_text("path,offset,length\n" + "".join(rows))
+    along_file = answer(demo_image, reads, "--scheme", "inode", "--readahead")["readahead"][0]
+    assert along_file["asked"] + along_file["ahead"] == brought_in > 0
 
 
 def test_recording_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from btrimg.pagecache import readahead
 from btrimg.pagecache.readahead import SPACES, Fetched, first_size, next_size, read_ahead
 from btrimg.pagecache.schemes import Domains
 from btrimg.pagecache.streams import Reads, Streams, everything
@@ -22,14 +23,20 @@ def fetched(rows: FileRows, space: str, accesses: Reads) -> Fetched:  # noqa: F8
     return read_ahead(Streams(rows, accesses, Domains(), holes=False, compare=False), space)
 
 
-def test_windows_are_the_kernels() -> None:
-    """The figures that get_init_ra_size and get_next_ra_size of mm/readahead.c give for 32 pages."""
+def test_windows_are_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The figures that get_init_ra_size and get_next_ra_size of mm/readahead.c give for 1024 pages, and for 32."""
+    assert [first_size(asked) for asked in (1, 2, 3, 5, 9, 32, 33, 100, 256, 257)] == (
+        [4, 8, 16, 32, 64, 128, 128, 256, 512, 1024]
+    )
+    assert [next_size(size) for size in (1, 4, 16, 63, 64, 512, 513, 1024)] == [4, 16, 64, 252, 128, 1024, 1024, 1024]
+    monkeypatch.setattr(readahead, "WINDOW", 32)
     assert [first_size(asked) for asked in (1, 2, 3, 4, 5, 8, 9, 32, 100)] == [4, 4, 8, 8, 16, 16, 32, 32, 32]
     assert [next_size(size) for size in (1, 2, 4, 8, 16, 32)] == [4, 4, 8, 16, 32, 32]
 
 
-def test_reading_in_order(rows: FileRows) -> None:  # noqa: F811
+def test_reading_in_order(rows: FileRows, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     """Page by page: windows of 4, 8, 16, 32, 32 … pages, each read when the one before is entered."""
+    monkeypatch.setattr(readahead, "WINDOW", 32)
     moved = file_of(rows, "/a/moved")  # of one page, then of 128 of another file
     twin = file_of(rows, "/a/twin")  # 150 pages, one extent
     assert fetched(rows, "file", reads(*((0, twin, page, 1) for page in range(150)))) == Fetched("file", 1, 149, 0, 0)
