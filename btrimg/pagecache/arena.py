@@ -1,0 +1,38 @@
+"""The memory of a cache: page frames, one after the other, in a file of memory that other processes can map."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from contextlib import suppress
+
+from btrimg.errors import UnsupportedError
+from btrimg.pagecache.pages import PAGE
+
+
+class Arena:
+    """Memory for *pages* pages; those that were never written to take none. Raises UnsupportedError without room."""
+
+    def __init__(self, pages: int) -> None:
+        self.length = max(pages, 1) * PAGE
+        self.fd = os.memfd_create("btrimg-pages")  #: frame k is at byte k * PAGE of it
+        try:
+            os.ftruncate(self.fd, self.length)
+            self._map = mmap.mmap(self.fd, self.length)
+        except (OSError, OverflowError, ValueError) as error:
+            os.close(self.fd)
+            raise UnsupportedError(f"cannot reserve {self.length} bytes for pages: {error}") from None
+        self.memory = memoryview(self._map)
+
+    def frames(self, frames: range) -> memoryview:
+        """Return the bytes of some frames, side by side."""
+        return self.memory[frames.start * PAGE : frames.stop * PAGE]
+
+    def close(self) -> None:
+        """Give the memory back, unless something maps the file; a second call does nothing."""
+        if self.fd >= 0:
+            self.memory.release()
+            with suppress(BufferError):  # who holds a piece of it still, a traceback perhaps, takes it along
+                self._map.close()
+            os.close(self.fd)
+            self.fd = -1
