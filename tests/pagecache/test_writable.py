@@ -13,7 +13,7 @@ import pytest
 from support.fresh import make_empty, no_warning, writable
 from support.judges import complaints
 
-from btrimg.errors import NoSpaceError, NotFoundError, RefusedError
+from btrimg.errors import ChecksumError, NoSpaceError, NotFoundError, RefusedError
 from btrimg.filesystem.image import open_image
 from btrimg.ondisk.constants import InodeFlag
 from btrimg.ondisk.csum import algorithm
@@ -109,6 +109,29 @@ def test_pages_of_extents_that_are_freed_and_written_anew_are_not_given_to_other
                 file.read(0, 1)
         stale = cache.written.stale
         assert stale == (4 * 16 if scheme == "device" and after == "move" else 0)
+
+
+def test_a_damaged_page_is_an_error_for_who_needs_it_and_goes_when_all_of_it_is_written(tmp_path: Path) -> None:
+    data = os.urandom(8 * PAGE)
+    with opened(tmp_path, after="drop") as cache:
+        file = cache.create(b"/file")
+        file.write(0, data)
+        file.writeback()
+        (extent,) = cache.image.open(b"/file").extents()
+        place = cache.image.volume.chunk_map.locate((extent.logical or 0) + 3 * PAGE).copies[0]
+        with (tmp_path / "image").open("r+b") as device:
+            device.seek(place.physical + 77)
+            device.write(b"damage")
+        with pytest.raises(ChecksumError):
+            file.read(0, MIB)
+        with pytest.raises(ChecksumError):
+            file.write(3 * PAGE + 5, b"in part")
+        assert (cache.dirty, cache.resident) == (0, 0)
+        assert file.read(0, 3 * PAGE) == data[: 3 * PAGE]
+        assert file.read(4 * PAGE, MIB) == data[4 * PAGE :]
+        assert file.write(2 * PAGE, bytes(PAGE) + b"whole" * PAGE) == 6 * PAGE
+        cache.writeback()
+        assert file.read(0, MIB) == data[: 2 * PAGE] + bytes(PAGE) + b"whole" * PAGE
 
 
 def test_pages_with_the_same_checksum_are_compared_before_they_are_one(tmp_path: Path) -> None:
