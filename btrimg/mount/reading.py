@@ -56,6 +56,8 @@ class Reader:
         self._memories = threading.local()
         self._plain: OrderedDict[tuple[int, int, int], bytes] = OrderedDict()
         self._csums: Csums | None = None
+        if image.superblock.csum_type == CsumType.CRC32C:
+            joined(bytes(4), image.volume.sectorsize)  # which makes its tables, for all processes that will read
 
     def close(self) -> None:
         """Close the devices."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import stat
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from btrimg.errors import NotFoundError
@@ -39,6 +41,8 @@ _NO_ENTRY = EntryOut(0, 0, FOREVER, 0, 0, 0, Attr(*(0,) * 16)).pack()
 _NOT_LOOKED_UP = (0,) * 22  #: fields of an EntryOut
 _UNKNOWN_INO = 0xFFFF_FFFF  #: of ``..``, as libfuse says it
 _NAME_MAX = 255
+_MODE = Attr.names().index("mode")
+_EAGER, _LISTED = 1024, 256
 _DOTS = (b".", b"..")
 
 
@@ -47,6 +51,8 @@ class Server:
 
     def __init__(self, channel: Channel, files: Files, sharing: Sharing, statistics: Callable[[], bytes]) -> None:
         self._channel, self._files, self._sharing = channel, files, sharing
+        self._eager = 0  # listings that will have attributes
+        self._listed: OrderedDict[int, None] = OrderedDict()  # directories listed without
         self._virtual = {STATISTICS_XATTR: statistics}
         self.handlers: dict[int, Handler] = {
             Opcode.LOOKUP: self._lookup,
@@ -74,7 +80,10 @@ class Server:
             number = self._files.child(parent, name)
         except NotFoundError:
             return _NO_ENTRY
-        return EntryOut.STRUCT.pack(number, 0, FOREVER, FOREVER, 0, 0, *self._files.attributes(number))
+        attributes = self._files.attributes(number)
+        if parent in self._listed and not stat.S_ISDIR(attributes[_MODE]):
+            self._eager = _EAGER
+        return EntryOut.STRUCT.pack(number, 0, FOREVER, FOREVER, 0, 0, *attributes)
 
     def _forget(self, _number: int, _body: bytes, _unique: int) -> None:
         """Do nothing: numbers say what they stand for, and nothing is kept for them."""
@@ -125,7 +134,9 @@ class Server:
             chosen.append((off, entry))
         parts: list[bytes] = []
         pack = DirentPlus.STRUCT.pack
-        known = self._files.several([0 if entry.name in _DOTS else entry.number for _, entry in chosen])
+        looked_up = self._looks_up(number, asked.offset)
+        wanted = [entry.number if looked_up and entry.name not in _DOTS else 0 for _, entry in chosen]
+        known = self._files.several(wanted)
         for (off, entry), attr in zip(chosen, known, strict=True):
             name, node = entry.name, entry.number or _UNKNOWN_INO
             if attr:
@@ -134,6 +145,20 @@ class Server:
                 head = pack(*_NOT_LOOKED_UP, node, off, len(name), entry.type)
             parts += (head, name, bytes(-len(name) % 8))
         return b"".join(parts)
+
+    def _looks_up(self, number: int, offset: int) -> bool:
+        """Return whether a listing is to have attributes.
+
+        The kernel asks for them in the first part of every listing. They cost more than the names; so they are given
+        while somebody lists directories and then looks at the files, and not to who only looks for names.
+        """
+        if self._eager:
+            self._eager -= offset == 0
+            return True
+        self._listed[number] = None
+        if len(self._listed) > _LISTED:
+            self._listed.popitem(last=False)
+        return False
 
     def _entries_from(self, number: int, offset: int, most: int) -> list[tuple[int, Entry]]:
         """Return up to *most* entries from *offset* on, each with the offset behind it.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from btrimg.filesystem.image import Image
     from btrimg.mount.sharing import Sharing
 
-_READERS = 2  #: who give out data beside each other: devices can look for as much at once
+_READERS = 4  #: who give out data beside each other: devices can look for as much at once
 _READ_AHEAD = 4 * MIB
 _TOLD_AGAIN = 0.2  #: seconds for which statistics are good: who asks for an xattr asks for its length first
 _MESSAGES = 20  #: of what went wrong, that are kept

@@ -20,7 +20,7 @@ from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.constants import EMPTY_SUBVOL_DIR_OBJECTID, FileType, InodeFlag, ItemType
 from btrimg.ondisk.csum import name_hash
 from btrimg.ondisk.inodes import InodeItem
-from btrimg.trees.near import near
+from btrimg.trees.near import NearTree, near
 from btrimg.units import round_up
 
 if TYPE_CHECKING:
@@ -169,15 +169,36 @@ class Files:
 
     def several(self, numbers: Sequence[int]) -> list[tuple[int, ...] | None]:
         """Return the attributes of every number, None where they cannot be read."""
-        found: list[tuple[int, ...] | None] = []
         with self.lock:
-            for number in numbers:
-                try:
-                    found.append(self._attributes(number) if number else None)
-                except CorruptError as error:
-                    self.image.report(error)
-                    found.append(None)
+            try:
+                return self._several(numbers)
+            except CorruptError:
+                return [self._or_none(number) for number in numbers]
+
+    def _several(self, numbers: Sequence[int]) -> list[tuple[int, ...] | None]:
+        """Return the same if all are inodes of one subvolume, as those of a directory are, and nothing is wrong."""
+        files = [self.numbers.file(number) if number else None for number in numbers]
+        subvolumes = {file.subvolume for file in files if file}
+        tree = self._subvolume(subvolumes.pop()).tree if len(subvolumes) == 1 else None
+        if not isinstance(tree, NearTree) or any(file and file.name for file in files):
+            return [self._or_none(number) for number in numbers]
+        sectorsize = self.image.volume.sectorsize
+        found: list[tuple[int, ...] | None] = []
+        keys = ((file.ino if file else 0, int(ItemType.INODE_ITEM), 0) for file in files)
+        for number, place in zip(numbers, tree.places(keys), strict=True):
+            if place is None or len(place[1]) < InodeItem.SIZE:
+                found.append(self._or_none(number))
+            else:
+                leaf, where = place
+                found.append(attributes_of(leaf.data, self.numbers.shown(number), sectorsize, where.start))
         return found
+
+    def _or_none(self, number: int) -> tuple[int, ...] | None:
+        try:
+            return self._attributes(number) if number else None
+        except CorruptError as error:
+            self.image.report(error)
+            return None
 
     def statx(self, number: int) -> Statx:
         """Return what *number* is, and when it was made."""
@@ -292,12 +313,12 @@ def payload_fields(payload: bytes) -> tuple[int, int]:
     return fields[_SIZE], fields[_FLAGS]
 
 
-def attributes_of(payload: bytes, ino: int, sectorsize: int) -> tuple[int, ...]:
-    """Return the fields of an Attr that a whole inode item says, as the kernel's ``btrfs_getattr`` shows them.
+def attributes_of(data: bytes, ino: int, sectorsize: int, at: int = 0) -> tuple[int, ...]:
+    """Return the fields of an Attr that the inode item at byte *at* of *data* says, as ``btrfs_getattr`` shows them.
 
-    It is done without Records: a listing has thousands.
+    The item is whole. It is done without Records: a listing has thousands.
     """
-    item = InodeItem.STRUCT.unpack_from(payload)
+    item = InodeItem.STRUCT.unpack_from(data, at)
     _, _, size, nbytes, _, nlink, uid, gid, mode, rdev, *_ = item
     atime, atime_ns, ctime, ctime_ns, mtime, mtime_ns = item[_TIMES]
     minor = rdev & 0xFFFFF

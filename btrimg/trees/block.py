@@ -72,6 +72,14 @@ class Block:
         """Return the key in *slot*."""
         return Key._make(self.slots[slot][:3])
 
+    def bounds(self, slot: int) -> range:
+        """Return which bytes of ``data`` are the payload of the item in *slot* of a leaf; raises CorruptError."""
+        *_, offset, size = self.slots[slot]
+        start = Header.SIZE + offset
+        if start + size > len(self.data) or start < Header.SIZE + len(self.slots) * Item.SIZE:
+            self.payload(slot)  # which says what is wrong
+        return range(start, start + size)
+
     def payload(self, slot: int) -> bytes:
         """Return the payload of the item in *slot* of a leaf.
 

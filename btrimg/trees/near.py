@@ -9,7 +9,7 @@ from btrimg.ondisk.blocks import KEY_MAX, KEY_MIN
 from btrimg.trees.tree import Tree, after
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from btrimg.ondisk.blocks import Key
     from btrimg.trees.block import Block, BlockReader, Pointer
@@ -80,13 +80,32 @@ class NearTree(Tree):
         if bad is not None:
             yield from super().items(first, last, bad=bad)
             return
+        for leaf, slots in self.leaves(first, last):
+            yield from self._leaf(leaf, slots.start, slots.stop, None)
+
+    def leaves(self, first: Key, last: Key) -> Iterator[tuple[Block, range]]:
+        """Yield the leaves with items first <= key <= last, and which of their slots those are."""
         at: tuple[int, ...] = first
         end = after(last)
         while at < end:
             span = self._span(at)
             slots = span.leaf.slots
-            yield from self._leaf(span.leaf, bisect_left(slots, at), bisect_left(slots, end), None)
+            yield span.leaf, range(bisect_left(slots, at), bisect_left(slots, end))
             at = span.end
+
+    def places(self, keys: Iterable[tuple[int, int, int]]) -> Iterator[tuple[Block, range] | None]:
+        """Yield for each key the leaf that has it, and at which of its bytes the payload is; None where there is none.
+
+        It is quickest for keys in order.
+        """
+        first: tuple[int, ...] = _TOP
+        end: tuple[int, ...] = _TOP
+        for key in keys:
+            if not first <= key < end:
+                first, end, leaf = self._span(key)
+                slots = leaf.slots
+            slot = bisect_left(slots, key)
+            yield (leaf, leaf.bounds(slot)) if slot < len(slots) and slots[slot][:3] == key else None
 
 
 def near(tree: Tree) -> Tree:
