@@ -85,6 +85,8 @@ def _fresh(output: str, contents: str, *, overwrite: bool) -> Iterator[tuple[Tex
     for path in (output, contents):
         if os.path.lexists(path) and not overwrite:
             raise BtrimgError(f"{path} exists: --overwrite replaces it")
+    if os.path.isdir(output):
+        raise BtrimgError(f"{output} is a directory; name a file")
     partial, folder = f"{output}.partial", f"{contents}.partial"
     with ExitStack() as stack:
         try:

@@ -82,6 +82,14 @@ def test_a_recipe_that_cannot_be_completed_leaves_what_was_there(image: str, tmp
     assert names(tmp_path / "x.toml.data") == ["000001", "000002"]
 
 
+def test_a_recipe_takes_no_directory_s_place(image: str, tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here.data").mkdir()
+    said = btrimg("recipe", image, "-o", tmp_path / "here", "--overwrite")
+    assert (said.returncode, said.stderr) == (2, f"btrimg: {tmp_path}/here is a directory; name a file\n")
+    assert names(tmp_path) == ["here", "here.data", "x.img"]
+
+
 def test_a_recipe_is_never_written_over_its_image(image: str, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(image)
     for output in (image, tmp_path / "link"):
