@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from btrimg.errors import ChecksumError
@@ -112,6 +112,7 @@ _operations = st.lists(
 )
 
 
+@settings(max_examples=60)
 @given(committed=st.one_of(st.just(0), _offsets), operations=_operations)
 def test_what_is_read_over_committed_bytes_is_what_a_bytearray_holds(
     committed: int, operations: list[tuple[Any, ...]]

@@ -279,7 +279,7 @@ class Judged(Cached):
 _CHECKS = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
 
 TestCached = Cached.TestCase
-TestCached.settings = settings(max_examples=15, stateful_step_count=30, suppress_health_check=_CHECKS)
+TestCached.settings = settings(max_examples=12, stateful_step_count=30, suppress_health_check=_CHECKS)
 
 TestJudged = pytest.mark.progs(pytest.mark.kernel(Judged.TestCase))
-TestJudged.settings = settings(max_examples=4, stateful_step_count=30, suppress_health_check=_CHECKS)
+TestJudged.settings = settings(max_examples=3, stateful_step_count=30, suppress_health_check=_CHECKS)

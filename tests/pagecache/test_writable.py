@@ -90,8 +90,9 @@ def test_a_write_breaks_the_sharing_of_the_pages_it_changes_and_of_no_others(tmp
         assert cache.resident == 33
 
 
-@pytest.mark.parametrize("scheme", RIGHT)
-@pytest.mark.parametrize("after", ["keep", "move"])
+@pytest.mark.parametrize(
+    ("scheme", "after"), [*((scheme, "move") for scheme in RIGHT), ("inode", "keep"), ("device", "keep")]
+)
 def test_pages_of_extents_that_are_freed_and_written_anew_are_not_given_to_others(
     tmp_path: Path, scheme: str, after: str
 ) -> None:
