@@ -20,6 +20,7 @@ from . import (
     bench_resolve,
     bench_scrub,
     bench_tables,
+    bench_writeback,
 )
 
 
@@ -46,3 +47,4 @@ if __name__ == "__main__":
     bench_tables.main(image)
     bench_cat.main()
     bench_build.main()
+    bench_writeback.main()
