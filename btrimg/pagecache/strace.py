@@ -27,7 +27,7 @@ _RESULT = re.compile(  # arguments end with the first parenthesis outside of quo
 )
 _RESUMED = re.compile(rb"<\.\.\. \w+ resumed>(.*)", re.DOTALL)
 _ATTACHED = re.compile(rb"(.*?)(?:strace: )?Process (\d{1,10}) attached\Z", re.DOTALL)
-_UNFINISHED = b"<unfinished ...>"
+_UNFINISHED = b" <unfinished ...>"
 _GONE = (b"+++ exited", b"+++ killed", b"+++ superseded")
 _LONGEST_CALL = 20_000  # bytes of an unfinished call: a path is at most 4096, each perhaps four characters
 _SINCE_BOOT = 100_000_000  # seconds; smaller times are strace -r's, since the line before

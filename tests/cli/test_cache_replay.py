@@ -161,9 +161,7 @@ def test_what_cannot_be_replayed(demo_image: str, trace: Path, words: tuple[str,
 
 def test_a_plot_is_drawn(demo_image: str, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    for name, magic in (("a.svg", b"<?xml"), ("a.png", b"\x89PNG")):
-        answer(demo_image, "--read-everything", "--plot", tmp_path / name)
-        assert (tmp_path / name).read_bytes().startswith(magic)
+    answer(demo_image, "--read-everything", "--scheme", "inode", "--scheme", "extent", "--plot", tmp_path / "a.svg")
     text = (tmp_path / "a.svg").read_text()
     assert "inode (today" in text
     assert "misses, % of page accesses" in text

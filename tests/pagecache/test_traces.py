@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -390,6 +390,87 @@ def test_what_is_written_is_read(accesses: list[tuple[int, int, int]]) -> None:
     quoted = ['"{}"'.format(name.replace('"', '""')) for name in names]
     rows = "".join(f"{quoted[file]},{offset},{length}\n" for file, offset, length in accesses)
     assert plain("path,offset,length\n" + rows) == wanted
+
+
+class Machine:
+    """Processes and their descriptors, plainly; writes what strace would, and what was read."""
+
+    def __init__(self) -> None:
+        self.tables: dict[int, dict[int, list[Any]]] = {1: {}}  # by process and descriptor: [name, position], shared
+        self.lines: list[str] = []
+        self.read: list[tuple[int, bytes, int, int]] = []
+
+    def step(self, verb: str, process: int, number: int, size: int, *, apart: bool) -> None:
+        process = sorted(self.tables)[process % len(self.tables)]
+        table = self.tables[process]
+        opened = table.get(number)
+        call, result = getattr(self, verb)(process, table, number, opened, size) or ("getpid()", process)
+        if apart and len(call) > 9:
+            self.lines += [f"{process} {call[:9]} <unfinished ...>", "99 getpid() = 99"]
+            self.lines.append(f"{process} <... {verb} resumed>{call[9:]} = {result}")
+        else:
+            self.lines.append(f"{process} {call} = {result}")
+
+    def open(self, process: int, table: Any, number: int, opened: Any, size: int) -> tuple[str, int]:
+        table[number] = [f"/f{size % 3}", 0]
+        return f'openat(AT_FDCWD, "/f{size % 3}", O_RDONLY)', number
+
+    def take(self, process: int, table: Any, number: int, opened: Any, size: int) -> tuple[str, int] | None:
+        if not opened:
+            return None
+        self.note(process, opened[0], opened[1], size)
+        opened[1] += size
+        return f'read({number}, "a) = 7, \\"", {size})', size
+
+    def take_at(self, process: int, table: Any, number: int, opened: Any, size: int) -> tuple[str, int] | None:
+        if not opened:
+            return None
+        self.note(process, opened[0], size * 7, size)
+        return f'pread64({number}, "a"..., {size}, {size * 7})', size
+
+    def note(self, process: int, name: str, offset: int, size: int) -> None:
+        if size:
+            self.read.append((process, name.encode(), offset, size))
+
+    def seek(self, process: int, table: Any, number: int, opened: Any, size: int) -> tuple[str, int] | None:
+        if not opened:
+            return None
+        opened[1] = size
+        return f"lseek({number}, {size}, SEEK_SET)", size
+
+    def dup(self, process: int, table: Any, number: int, opened: Any, size: int) -> tuple[str, int] | None:
+        if not opened:
+            return None
+        table[size % 5] = opened
+        return f"dup2({number}, {size % 5})", size % 5
+
+    def close(self, process: int, table: Any, number: int, opened: Any, size: int) -> tuple[str, int] | None:
+        return (f"close({number})", 0) if table.pop(number, None) else None
+
+    def fork(self, process: int, table: Any, number: int, opened: Any, size: int) -> tuple[str, int] | None:
+        if len(self.tables) == 4:
+            return None
+        child = max(self.tables) + 1
+        self.tables[child] = dict(table)
+        return "clone(child_stack=NULL, flags=CLONE_CHILD_CLEARTID|SIGCHLD)", child
+
+
+VERBS = ["open", "take", "take", "take_at", "seek", "dup", "close", "fork"]
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(VERBS), st.integers(0, 3), st.integers(0, 4), st.integers(0, 900), st.booleans()),
+        max_size=40,
+    )
+)
+def test_descriptors_are_followed(steps: list[tuple[str, int, int, int, bool]]) -> None:
+    machine = Machine()
+    for verb, process, number, size, apart in steps:
+        machine.step(verb, process, number, size, apart=apart)
+    rows, skipped = read("\n".join(["99 getpid() = 99", *machine.lines]))
+    assert skipped == {}
+    assert [row[1:5] for row in rows] == machine.read
 
 
 PROGRAM = """
