@@ -73,6 +73,7 @@ class WritableFile:
     """A regular file that is read and written through the cache; several of one file show the same.
 
     After the file is deleted, everything raises NotFoundError. Made by :meth:`WritableCache.open`.
+    It has no mapped views: after a commit, other files may be written to the space that they show.
     """
 
     def __init__(self, cache: WritableCache, inode: Inode) -> None:
