@@ -6,6 +6,7 @@ and length; bytes live in frames that somebody else has and counts.
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -86,6 +87,11 @@ class PageMap:
             found[0] = found[0].part(start, end)
             found[-1] = found[-1].part(start, end)
         return found
+
+    def bookkeeping(self) -> int:
+        """Return about how many bytes this takes."""
+        lists = sys.getsizeof(self._starts) + sys.getsizeof(self._runs)
+        return lists + len(self._runs) * (sys.getsizeof(PageRun(0, 0, 0)) + 3 * sys.getsizeof(1 << 30))
 
     def without_frame(self, start: int, end: int) -> list[tuple[int, int]]:
         """Return the parts of pages [start, end) that are in no frame, as (start, end)."""

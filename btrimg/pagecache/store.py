@@ -5,6 +5,7 @@ What is here is right: whoever admits a page has verified it, and whoever change
 
 from __future__ import annotations
 
+import sys
 from array import array
 from threading import RLock
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from btrimg.pagecache.arena import Arena
 from btrimg.pagecache.dirty import HOLE, PageMap, PageRun
 from btrimg.pagecache.eviction import POLICIES
-from btrimg.pagecache.pages import PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +54,6 @@ class PageStore:
         self._index: dict[tuple[int, int], PageMap] = {}
         self._holder: list[tuple[int, int] | None] = [None] * pages  # of each frame, space and unit of its key
         self._number = array("q", bytes(8 * pages))  # and the number
-        self._pins: dict[int, int] = {}  # how often a frame is pinned; the policy does not know it meanwhile
         self._alike: dict[PageKey, set[PageKey]] = {}  # by key: other keys, of pages that are known to be the same
 
     def close(self) -> None:
@@ -116,42 +115,21 @@ class PageStore:
     def touch(self, run: PageRun) -> None:
         """Count pages as hit, and tell the policy."""
         self.hits += run.pages
-        frames: range | list[int] = range(run.frame, run.frame + run.pages)
-        if self._pins:
-            frames = [frame for frame in frames if frame not in self._pins]
-        self._policy.touch(frames)
+        self._policy.touch(range(run.frame, run.frame + run.pages))
+
+    def runs_of(self, holder: tuple[int, int], start: int, end: int) -> list[PageRun]:
+        """Return which of the pages number [start, end) of a *holder*, a space and unit, are here."""
+        found = self._index.get(holder)
+        return found.among(start, end) if found else []
+
+    def touch_one(self, frame: int) -> None:
+        """Count one page as hit, and tell the policy."""
+        self.hits += 1
+        self._policy.touch((frame,))
 
     def holds(self, frame: int, holder: tuple[int, int], number: int) -> bool:
         """Return whether *frame* has the page *number* of a *holder*, a space and unit."""
         return self._number[frame] == number and self._holder[frame] == holder
-
-    def pin(self, key: PageKey, pages: int) -> list[PageRun]:
-        """Find pages, and keep them where they are until :meth:`unpin` is called for what this returns."""
-        with self.lock:
-            found = self.find(key, pages)
-            for run in found:
-                for frame in range(run.frame, run.frame + run.pages):
-                    if frame not in self._pins:
-                        self._policy.forget((frame,))
-                    self._pins[frame] = self._pins.get(frame, 0) + 1
-            return found
-
-    def unpin(self, runs: list[PageRun]) -> None:
-        """Let pages go that were pinned, which frees those that are found no more."""
-        with self.lock:
-            for run in runs:
-                for frame in range(run.frame, run.frame + run.pages):
-                    self._pins[frame] -= 1
-                    if not self._pins[frame]:
-                        del self._pins[frame]
-                        self._unpinned(frame)
-
-    def _unpinned(self, frame: int) -> None:
-        holder = self._holder[frame]
-        if holder is None:
-            self.give_frames(range(frame, frame + 1))
-        else:
-            self._policy.admit((frame,), [(*holder, self._number[frame])] if self._policy.remembers else None)
 
     def admit(self, key: PageKey, frames: range) -> int:
         """Let the pages in *frames*, which were taken, be found from *key* on; return how many were not here yet."""
@@ -171,6 +149,15 @@ class PageStore:
                 if self._holder[frame] is None:
                     self.give_frames(range(frame, frame + 1))
             return admitted
+
+    def frames_in_use(self) -> list[int]:
+        """Return the frames of all pages that can be found."""
+        return [frame for frame, holder in enumerate(self._holder) if holder is not None]
+
+    def bookkeeping(self) -> int:
+        """Return the bytes that the index and the list of frames take."""
+        maps = sum(pages.bookkeeping() for pages in self._index.values()) + self._free.bookkeeping()
+        return sys.getsizeof(self._holder) + sys.getsizeof(self._number) + sys.getsizeof(self._index) + maps
 
     def discard(self, key: PageKey, pages: int) -> int:
         """Forget *pages* pages from *key* on; return how many were here."""
@@ -200,14 +187,8 @@ class PageStore:
         for run in runs:
             frames = range(run.frame, run.frame + run.pages)
             self._holder[run.frame : run.frame + run.pages] = [None] * run.pages
-            if self._pins.keys().isdisjoint(frames):
-                self._policy.forget(frames)
-                self.give_frames(frames)
-            else:
-                for frame in frames:
-                    if frame not in self._pins:
-                        self._policy.forget((frame,))
-                        self.give_frames(range(frame, frame + 1))
+            self._policy.forget(frames)
+            self.give_frames(frames)
             count += run.pages
             for number in range(run.page, run.end) if self._alike else ():
                 self._alike.pop(PageKey(space, unit, number), None)

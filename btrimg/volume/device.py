@@ -18,14 +18,15 @@ class Device:
     """An open image file or block device; one descriptor, closed by ``close`` or at the end of the ``with``.
 
     Reading is safe from several threads: no position is kept. Raises DeviceError when *path* cannot be opened or
-    is neither a regular file nor a block device.
+    is neither a regular file nor a block device. *direct* reads around the kernel's page cache, into buffers and from
+    offsets that the device wants aligned.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, direct: bool = False) -> None:
         self.path = path
         try:
             # Without O_NONBLOCK the open of a FIFO waits for its writer; files and block devices ignore it.
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (os.O_DIRECT if direct else 0))
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise DeviceError(f"cannot open {path}: {reason}") from None
