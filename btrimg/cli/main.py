@@ -40,6 +40,7 @@ COMMANDS = {  # words: (module and attribute, one line of help)
     ("cache", "replay"): ("cache_replay:replay", "Replay recorded accesses under schemes and policies."),
     ("cache", "top"): ("cache_top:top", "Show live what a mount shares."),
     ("cache", "record"): ("cache_record:record", "Record what a command reads, for cache replay."),
+    ("cache", "bench"): ("cache_bench:bench", "Measure the cache beside a mount of the image."),
     ("inspect", "dump-super"): ("dump_super:dump_super", "Show superblocks."),
     ("inspect", "dump-tree"): ("dump_tree:dump_tree", "Show the items of trees."),
     ("inspect", "list-chunks"): ("list_chunks:list_chunks", "Show where chunks lie, and how full they are."),

@@ -86,7 +86,7 @@ def verify(
         paths = tuple(device.path for device in image.volume.devices.values())
         ledger = Ledger(told.difference, tick)
         setting = Setting(image, paths, tools, printed, ledger, None if everything else sample)
-        run(setting, inode, Mounting(refused, lambda: _why_unclean(paths)))
+        run(setting, inode, Mounting(refused, lambda: why_unclean(paths)))
     told.result(ledger)
     if not any(tally.compared for tally in ledger.tallies):
         return 2
@@ -137,7 +137,7 @@ def printed(*words: str) -> list[str]:
     return out.removesuffix("\n").split("\n")
 
 
-def _why_unclean(devices: tuple[str, ...]) -> str | None:
+def why_unclean(devices: tuple[str, ...]) -> str | None:
     """Return the first thing that ``btrimg check`` finds, None if it finds no error."""
     code, out = _run(("check",), devices[0], *(word for device in devices[1:] for word in ("-d", device)))
     return out.partition("\n")[0] if code else None

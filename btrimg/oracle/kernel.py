@@ -143,10 +143,10 @@ def mounted(devices: Sequence[str], *, options: Sequence[str] = ()) -> Iterator[
     data = ",".join([f"subvolid={TOP_LEVEL}", *also, *options])
     flags = _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
     with tempfile.TemporaryDirectory(prefix="btrimg-verify-") as where:
-        if _libc.mount(*map(os.fsencode, (devices[0], where, "btrfs")), flags, os.fsencode(data)):
-            reason = os.strerror(ctypes.get_errno())
-            raise MountError(f"the kernel does not mount it with {data}: {reason} (dmesg says more)")
-        try:
+        try:  # before the mount: the directory must not be removed with what is mounted there, wherever a signal hits
+            if _libc.mount(*map(os.fsencode, (devices[0], where, "btrfs")), flags, os.fsencode(data)):
+                reason = os.strerror(ctypes.get_errno())
+                raise MountError(f"the kernel does not mount it with {data}: {reason} (dmesg says more)")
             yield where
         finally:
             if _libc.umount2(os.fsencode(where), 0):

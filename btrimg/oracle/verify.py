@@ -6,18 +6,16 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
 from btrimg.errors import BtrimgError
-from btrimg.ondisk.constants import SUPERBLOCK_OFFSETS, SUPERBLOCK_SIZE
-from btrimg.ondisk.superblock import Superblock
 from btrimg.oracle import chosen, files, kernel, mapping, offline, resolving
 from btrimg.oracle.files import FileComparison
 from btrimg.oracle.kernel import MountError
+from btrimg.oracle.mounting import mountable_first, options_of, why_not_twice
 from btrimg.oracle.resolving import Resolving
 from btrimg.oracle.survey import Survey, subjects_below
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from btrimg.filesystem.image import Image
     from btrimg.filesystem.inode import Inode
     from btrimg.oracle.chosen import Chosen
     from btrimg.oracle.setting import Setting
@@ -46,14 +44,14 @@ def verify(setting: Setting, inode: Inode | None, mounting: Mounting) -> None:
     except BtrimgError as error:
         setting.ledger.leave_out(units, "", f"btrimg cannot say what there is to compare: {error}")
         return
-    cannot = kernel.why_no_mounts() or _why_not_twice(image)
+    cannot = kernel.why_no_mounts() or why_not_twice(image)
     paths = {device.path: devid for devid, device in image.volume.devices.items()}
     with ExitStack() as stack:
         alone = image.superblock.num_devices == 1
         loops: dict[str, int] = {}
         if cannot is None and (mounting.refused is None or not alone):
             try:
-                order = _mountable_first(image)
+                order = mountable_first(image)
                 attached = stack.enter_context(kernel.attached(order))
                 loops = dict(zip(attached, (paths[path] for path in order), strict=True))
             except MountError as error:
@@ -67,7 +65,7 @@ def verify(setting: Setting, inode: Inode | None, mounting: Mounting) -> None:
             refused = f"not mounted, since its check is not clean: {unclean}" if unclean else None
         if refused is None:
             try:
-                top = stack.enter_context(kernel.mounted(list(loops), options=_options(image)))
+                top = stack.enter_context(kernel.mounted(list(loops), options=options_of(image)))
             except MountError as error:
                 refused = str(error)
         if refused is None:
@@ -125,26 +123,3 @@ def _mounted(setting: Setting, what: Chosen, top: str) -> None:
         shown.tallies["inodes"].skip("inodes that hang nowhere", what.unnamed)
     for subject in what.subjects:
         shown.compare(subject)
-
-
-def _why_not_twice(image: Image) -> str | None:
-    if not kernel.is_mounted(image.superblock.fsid):
-        return None
-    return "this filesystem or a copy of it is mounted, and the kernel would mix up the two: unmount that first"
-
-
-def _mountable_first(image: Image) -> list[str]:
-    """Return the paths of the devices, one first through which the filesystem can be mounted: no seed."""
-
-    def is_seed(path: str) -> bool:
-        device = next(each for each in image.volume.devices.values() if each.path == path)
-        raw = device.pread(SUPERBLOCK_SIZE, SUPERBLOCK_OFFSETS[0])
-        return bool(Superblock.unpack(raw).fsid != image.superblock.fsid)
-
-    return sorted((device.path for device in image.volume.devices.values()), key=is_seed)
-
-
-def _options(image: Image) -> list[str]:
-    """Return what to mount with: a log is not replayed, since the image is read as of its last commit."""
-    missing = len(image.volume.devices) < image.superblock.num_devices
-    return [*(["rescue=nologreplay"] if image.superblock.log_root else []), *(["degraded"] if missing else [])]

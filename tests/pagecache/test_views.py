@@ -66,7 +66,7 @@ def _frames(buffer: Any) -> list[int]:
 @pytest.mark.parametrize("cell", {cell.profile: cell for cell in variants()}.values(), ids=name_of)
 def test_every_view_has_the_bytes_that_the_kernel_showed(cell: Any, kernel_image: Callable[..., KernelImage]) -> None:
     written = kernel_image(**options_of(cell))
-    seen = set()
+    seen = set[str]()
     with open_image(written.devices) as image:
         views = Views(image)
         for path, entry in written.truth.entries.items():

@@ -1,0 +1,244 @@
+"""The shared cache beside a mount of the same image: how much is in memory, and how long things take."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from mmap import ACCESS_READ, mmap
+from statistics import median
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from btrimg.errors import NotFoundError
+from btrimg.pagecache import residency
+from btrimg.pagecache.cache import PageCache
+from btrimg.pagecache.filerows import of_image
+from btrimg.pagecache.pages import PAGE
+from btrimg.pagecache.schemes import SCHEMES, Domains
+from btrimg.pagecache.views import Views
+from btrimg.units import MIB
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from btrimg.filesystem.image import Image
+    from btrimg.filesystem.inode import Inode
+    from btrimg.pagecache.filerows import FileRows
+
+SHARERS = (1, 4, 16, 64)  #: files that are read, of those that there are
+_READS = 5_000  # of a page each
+_ADDRESSES = 1 << 18
+_ROUNDS = 5
+
+
+class Measured(NamedTuple):
+    """One thing that was measured; the mount's is None where there is no mount, or nothing to compare."""
+
+    name: str
+    what: str
+    unit: str  #: bytes, frames or ns
+    cache: float
+    mount: float | None
+
+
+class Sharers(NamedTuple):
+    """Files that consist of the same extents."""
+
+    inodes: list[Inode]
+    paths: list[bytes]
+    size: int
+
+
+def find_sharers(image: Image, rows: FileRows, most: int = max(SHARERS)) -> Sharers:
+    """Return files with equal lists of extents, by which sharing would save the most; a file alone if there are none.
+
+    Raises NotFoundError when no file has data that could be shared.
+    """
+    keys = SCHEMES["whole-file"].keys(rows, Domains())
+    firsts = np.flatnonzero((keys.page == 0) & (keys.refusal == 0))
+    file = keys.file[firsts]
+    named = rows.files.path[file] >= 0
+    firsts, file = firsts[named], file[named]
+    if not len(file):
+        raise NotFoundError("there is no file with data that could be shared")
+    order = np.lexsort((file, keys.number[firsts], keys.unit[firsts]))
+    unit, number, file = keys.unit[firsts][order], keys.number[firsts][order], file[order]
+    starts = np.flatnonzero(np.append(True, (unit[1:] != unit[:-1]) | (number[1:] != number[:-1])))
+    counts = np.diff(np.append(starts, len(file)))
+    size = rows.files.size[file[starts]]
+    best = int(np.argmax(size * np.minimum(counts, most)))
+    chosen = file[starts[best] : starts[best] + min(int(counts[best]), most)].tolist()
+    paths = [rows.path_of(each) or b"" for each in chosen]
+    return Sharers([image.open(path, follow=False) for path in paths], paths, int(size[best]))
+
+
+def measure(
+    image: Image, tops: Sequence[Inode], mount: str | None, tick: Callable[[int, int], None], *, every: bool
+) -> Iterator[Measured]:
+    """Yield what was measured, of files at or below *tops*, all without; *mount* is where the kernel shows the image.
+
+    With *every*, all files are read, too, once each. *tick* hears of files and bytes that were read.
+    """
+    rows = of_image(image, tops, named=True)
+    sharers = find_sharers(image, rows)
+    hosts = [os.fsencode(mount) + path for path in sharers.paths] if mount else []
+    yield from _memory(image, sharers, hosts, tick)
+    yield from _frames(image, sharers, hosts)
+    yield from _speed(image, sharers, hosts)
+    yield _translation(rows)
+    if every:
+        yield from _everything(image, tops, rows, mount, tick)
+
+
+def _memory(image: Image, sharers: Sharers, hosts: list[bytes], tick: Callable[[int, int], None]) -> Iterator[Measured]:
+    """Yield bytes in memory after some of the files were read whole."""
+    budget = (len(sharers.inodes) + 1) * (sharers.size + PAGE)  # so that nothing goes, however it is shared
+    for count in sorted({min(number, len(sharers.inodes)) for number in SHARERS}):
+        room = memoryview(bytearray(min(sharers.size, 4 * MIB)))
+        with PageCache(image, budget=budget) as cache:
+            for inode in sharers.inodes[:count]:
+                with closing(cache.open(inode)) as file:
+                    for at in range(0, sharers.size, len(room)):
+                        file.readinto(room, at)
+                tick(1, sharers.size)
+            ours = cache.store.resident * PAGE
+        theirs = None
+        for host in hosts:
+            residency.drop(host)
+        if hosts:
+            for host in hosts[:count]:
+                _read_host(host, room)
+            theirs = sum(map(residency.resident, hosts[:count]))
+        yield Measured(f"resident-{count}", f"{count} files of {sharers.size} bytes, read", "bytes", ours, theirs)
+
+
+def _read_host(path: bytes, room: memoryview) -> None:
+    with open(path, "rb", buffering=0) as file:
+        while file.readinto(room):
+            pass
+
+
+def _frames(image: Image, sharers: Sharers, hosts: list[bytes]) -> Iterator[Measured]:
+    """Yield the page frames of views of two of the files, both together; only root may know them."""
+    if os.geteuid():
+        return
+    views = Views(image)
+    ours = [residency.frames(views.view(inode)) for inode in sharers.inodes[:2]]
+    theirs = []
+    for host in hosts[:2]:
+        with open(host, "rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as mapped:
+            theirs.append(residency.frames(mapped))
+    what = f"page frames of {len(ours)} files of {len(ours[0])} pages, mapped"
+    yield Measured("view-frames", what, "frames", _distinct(ours), _distinct(theirs) if theirs else None)
+
+
+def _distinct(found: Sequence[np.ndarray[tuple[int], np.dtype[np.int64]]]) -> int:
+    return len(set[int]().union(*(numbers.tolist() for numbers in found)))
+
+
+def _speed(image: Image, sharers: Sharers, hosts: list[bytes]) -> Iterator[Measured]:
+    """Yield nanoseconds for reading a page at random, when all is in memory."""
+    pages = max(sharers.size // PAGE, 1)
+    places: list[int] = (np.random.default_rng(0).integers(0, pages, _READS) * PAGE).tolist()
+    room = memoryview(bytearray(PAGE))
+    inode = sharers.inodes[0]
+    fd = os.open(hosts[0], os.O_RDONLY | os.O_CLOEXEC) if hosts else -1
+    with PageCache(image, budget=2 * (sharers.size + PAGE)) as cache, closing(cache.open(inode)) as file:
+        view = Views(image).view(inode)
+
+        def slices() -> None:
+            for at in places:
+                view[at : at + PAGE]
+
+        def copies() -> None:
+            for at in places:
+                bytes(view[at : at + PAGE])
+
+        def cached() -> None:
+            readinto = file.readinto
+            for at in places:
+                readinto(room, at)
+
+        def mounted() -> None:
+            preadv, rooms = os.preadv, [room]
+            for at in places:
+                preadv(fd, rooms, at)
+
+        ways = [slices, copies, cached, *([mounted] if hosts else [])]
+        try:
+            times = _interleaved(ways)
+        finally:
+            if hosts:
+                os.close(fd)
+    theirs = times[3] / _READS if hosts else None
+    yield Measured("view", "4 KiB of a view, in place, against preadv", "ns", times[0] / _READS, theirs)
+    yield Measured("copy", "4 KiB copied from a view, against preadv", "ns", times[1] / _READS, theirs)
+    yield Measured("readinto", "4 KiB read through the cache, against preadv", "ns", times[2] / _READS, theirs)
+
+
+def _interleaved(ways: Sequence[Callable[[], None]]) -> list[float]:
+    """Return how many nanoseconds each takes: medians of rounds in turns, after one to warm up."""
+    rounds = []
+    for _ in range(_ROUNDS + 1):
+        times = []
+        for way in ways:
+            start = perf_counter_ns()
+            way()
+            times.append(perf_counter_ns() - start)
+        rounds.append(times)
+    return [median(column) for column in zip(*rounds[1:], strict=True)]
+
+
+def _translation(rows: FileRows) -> Measured:
+    """Return nanoseconds for finding the place on a device of a byte of a file, many at random at a time."""
+    extents = rows.extents
+    starts = np.append(0, np.cumsum(extents.length))  # with holes, files are one after the other
+    wanted = np.random.default_rng(0).integers(0, int(starts[-1]), _ADDRESSES)
+    places = rows.place_map()
+    times = []
+    for _ in range(_ROUNDS):
+        start = perf_counter_ns()
+        row = np.searchsorted(starts, wanted, "right") - 1
+        places.locate((extents.logical[row] + wanted - starts[row]).view(np.uint64))
+        times.append(perf_counter_ns() - start)
+    return Measured("translation", "a file's byte to its place, in batches", "ns", median(times) / _ADDRESSES, None)
+
+
+def _everything(
+    image: Image, tops: Sequence[Inode], rows: FileRows, mount: str | None, tick: Callable[[int, int], None]
+) -> Iterator[Measured]:
+    """Yield how long it takes to read every file once, and what is in memory then."""
+    room = memoryview(bytearray(4 * MIB))
+    start = perf_counter_ns()
+    with PageCache(image, budget=_memory_for(rows)) as cache:
+        files = 0
+        for file in cache.open_all(tops):
+            for at in range(0, file.size, len(room)):
+                file.readinto(room, at)
+            files += 1
+            tick(1, file.size)
+        took, held = perf_counter_ns() - start, cache.store.resident * PAGE
+    theirs: float | None = None
+    in_mount: float | None = None
+    if mount:
+        paths = [os.fsencode(mount) + path for path in map(rows.path_of, range(rows.files.rows)) if path]
+        paths = list(filter(os.path.exists, paths))  # what hangs nowhere has no path there
+        for path in paths:
+            residency.drop(path)
+        start = perf_counter_ns()
+        for path in paths:
+            _read_host(path, room)
+            tick(1, 0)
+        theirs = perf_counter_ns() - start
+        in_mount = sum(map(residency.resident, paths))
+    yield Measured("everything", f"{files} files read, opening included; none in memory", "ns", took, theirs)
+    yield Measured("everything-resident", "in memory then", "bytes", held, in_mount)
+
+
+def _memory_for(rows: FileRows) -> int:
+    """Return bytes in which all that was read stays: each extent's pages once, and no more than half of the memory."""
+    keys = SCHEMES["extent"].keys(rows, Domains())
+    half = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return min(int(keys.pages.sum()) * PAGE, half)

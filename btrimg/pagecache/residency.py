@@ -1,0 +1,69 @@
+"""What is in memory: pages of files in the kernel's page cache, and the page frames behind a buffer."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from mmap import ACCESS_READ, PAGESIZE, mmap
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from btrimg.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Ints = NDArray[np.int64]
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
+
+# Documentation/admin-guide/mm/pagemap.rst
+_PRESENT, _FRAME = np.uint64(1 << 63), np.uint64((1 << 55) - 1)
+
+
+def resident(path: str | bytes) -> int:
+    """Return how many bytes of a file or block device are in the page cache; raise OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size = os.lseek(fd, 0, os.SEEK_END)
+        if not size:
+            return 0
+        with mmap(fd, size, access=ACCESS_READ) as area:
+            found = np.zeros(-(-size // PAGESIZE), np.uint8)
+            if _libc.mincore(_address(np.frombuffer(area, np.uint8)), size, _address(found)):
+                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+            return int((found & 1).sum()) * PAGESIZE
+    finally:
+        os.close(fd)
+
+
+def drop(path: str | bytes) -> None:
+    """Have the kernel forget the pages of one file that nobody maps; raise OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(fd)
+
+
+def frames(buffer: memoryview | mmap) -> Ints:
+    """Read a mapped buffer; return the number of the page frame behind each of its pages.
+
+    Raises UnsupportedError without the right to know: numbers are shown to root only.
+    """
+    array = np.frombuffer(buffer, np.uint8)
+    int(array[::PAGESIZE].sum())  # a page that was not touched has no frame
+    first, pages = _address(array) // PAGESIZE, -(-len(array) // PAGESIZE)
+    with open("/proc/self/pagemap", "rb", buffering=0) as file:
+        entries = np.frombuffer(os.pread(file.fileno(), 8 * pages, 8 * first), np.uint64)
+    numbers = (entries & _FRAME).astype(np.int64)
+    if not (entries & _PRESENT).all() or not numbers.all():
+        raise UnsupportedError("page frames are shown to root only (/proc/self/pagemap)")
+    return numbers
+
+
+def _address(array: NDArray[np.uint8]) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
