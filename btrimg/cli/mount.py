@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from btrimg.cli.cache_options import DOMAINS, domains_of
 from btrimg.cli.command import Argument, Option, command
 from btrimg.cli.parameters import JSON, OPENING, SUBVOLUME, TARGET, open_target, size_option
+from btrimg.cli.stopping import clean_up_when_stopped
 from btrimg.errors import OptionError
 from btrimg.units import MIB
 
@@ -73,6 +74,7 @@ def mount(
     server = None if foreground else background.fork()
     if server and server.child:
         return server.outcome()
+    clean_up_when_stopped()
     from btrimg.mount.session import Session
     from btrimg.render.answers import json_line
 
@@ -105,7 +107,8 @@ def mount(
 
 def _stop_on_signals(session: Session) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda _number, _frame: session.stop())
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, lambda _number, _frame: session.stop())
 
 
 @command(

@@ -123,6 +123,9 @@ class Channel:
                     self.tell(f"reading requests: {error.strerror}")
                 self.step_back()
                 return
+            if not request:  # a socket instead of /dev/fuse, whose other side has closed
+                self.step_back()
+                return
             opcode, unique, nodeid = unpack(request)
             try:
                 answer = find(opcode, _refuse)(nodeid, request[start:], unique)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from btrimg.pagecache.schemes import Domains
 
 _IDLE_BACKINGS = 8192  #: files that nobody has open but that stay open in the kernel, about 1 KiB each
-_CONTENTS = 262144  #: contents that are remembered, about 1 KiB each
+_CONTENTS, _KNOWN = 262144, 524288  #: contents, and files, that are remembered; about 500 bytes each
 
 
 def identity(data: FileData, domain: int) -> bytes:
@@ -105,6 +105,9 @@ class Contents:
             content.users += 1
             content.sharers.add(number)
             self._known[number] = content
+            if len(self._known) > _KNOWN:
+                oldest, its_content = self._known.popitem(last=False)
+                its_content.sharers.discard(oldest)
         return content
 
     def _drop_oldest(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -69,7 +70,7 @@ class Session:
         self._telling, self._told = threading.Lock(), (0.0, b"")
         try:
             if stats_socket is not None:
-                self._socket = StatisticsSocket(stats_socket, self.statistics)
+                self._socket = StatisticsSocket(os.path.abspath(stats_socket), self.statistics)
             self._mount(share, allow_other)
         except BaseException:
             self.close()
@@ -82,6 +83,8 @@ class Session:
         self.close()
 
     def _mount(self, share: str, allow_other: bool) -> None:
+        if sys.byteorder != "little":
+            raise UnsupportedError("the mount is not made for big-endian machines")
         source = os.path.abspath(next(iter(self.image.volume.devices.values())).path)
         privileged = os.geteuid() == 0
         if share == "passthrough" and not privileged:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from btrimg.ondisk.inodes import DirItem, Timespec
     from btrimg.trees.tree import Tree
 
-_INODES, _LISTINGS, _SUBVOLUMES = 4096, 64, 64  #: how many are kept for the next question
+_INODES, _ENTRIES, _SUBVOLUMES = 4096, 65536, 64  #: how many are kept for the next question
 _U64 = (1 << 64) - 1
 _SIZE, _FLAGS = (InodeItem.places()[name].start for name in ("size", "flags"))
 _TIMES = slice(InodeItem.places()["atime"].start, InodeItem.places()["mtime"].stop)
@@ -88,6 +88,7 @@ class Files:
         self._inodes: OrderedDict[int, Inode] = OrderedDict()
         self._data: OrderedDict[int, FileData] = OrderedDict()
         self._listings: OrderedDict[int, Listing] = OrderedDict()
+        self._listed = 0  # names in all of them
 
     def inode(self, number: int) -> Inode:
         """Return the inode that has *number*; the lock is held."""
@@ -274,8 +275,9 @@ class Files:
             if listing is None:
                 listing = self._list(number)
                 self._listings[number] = listing
-                if len(self._listings) > _LISTINGS:
-                    self._listings.popitem(last=False)
+                self._listed += len(listing.entries)
+                while self._listed > _ENTRIES and len(self._listings) > 1:
+                    self._listed -= len(self._listings.popitem(last=False)[1].entries)
         return listing
 
     def _list(self, number: int) -> Listing:

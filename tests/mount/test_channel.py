@@ -1,0 +1,130 @@
+"""Requests of one connection: several at once, interrupts, and an answer for whatever goes wrong."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from btrimg.errors import BtrimgError, ChecksumError, NotFoundError
+from btrimg.mount.channel import Channel, RefusedRequest
+from btrimg.mount.wire import InHeader, InitFlag, InitIn, InitOut, InterruptIn, Opcode, OutHeader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from btrimg.mount.channel import Handler
+
+SLOW, QUICK, SILENT = 100, 101, 102  # opcodes of our own
+
+
+class Kernel:
+    """The other side of a connection: sends requests and gets answers, whole ones, as /dev/fuse has them."""
+
+    def __init__(self) -> None:
+        self._ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._ours.settimeout(5)
+        self.said: list[str] = []
+        self.channel = Channel(self.theirs.fileno(), self.said.append)
+
+        self._threads: list[threading.Thread] = []
+
+    def serve(self, handlers: dict[int, Handler], threads: int) -> None:
+        self._threads = [threading.Thread(target=self.channel.serve, args=(handlers,)) for _ in range(threads)]
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        self._ours.close()
+        for thread in self._threads:
+            thread.join(5)
+            assert not thread.is_alive()
+        self.theirs.close()
+
+    def ask(self, opcode: int, unique: int, body: bytes = b"", nodeid: int = 1) -> None:
+        self._ours.send(InHeader(InHeader.SIZE + len(body), opcode, unique, nodeid, 0, 0, 0, 0, 0).pack() + body)
+
+    def answer(self) -> tuple[int, int, bytes]:
+        """Return unique, error and body of the next answer."""
+        raw = self._ours.recv(1 << 16)
+        header = OutHeader.unpack(raw)
+        assert header.len == len(raw)
+        return header.unique, header.error, raw[OutHeader.SIZE :]
+
+
+@pytest.fixture
+def kernel() -> Iterator[Kernel]:
+    made = Kernel()
+    yield made
+    made.close()
+
+
+def test_one_request_that_takes_long_keeps_no_other_waiting_and_can_be_interrupted(kernel: Kernel) -> None:
+    def slow(_nodeid: int, _body: bytes, unique: int) -> bytes:
+        with kernel.channel.lengthy(unique) as check:
+            for _ in range(500):
+                check()
+                time.sleep(0.01)
+        return b"too late"
+
+    kernel.serve({SLOW: slow, QUICK: lambda nodeid, body, _unique: bytes([nodeid]) + body}, threads=2)
+    kernel.ask(SLOW, 1)
+    kernel.ask(QUICK, 2, b"body", nodeid=7)
+    assert kernel.answer() == (2, 0, b"\7body")
+    kernel.ask(Opcode.INTERRUPT, 3, InterruptIn(1).pack())
+    assert kernel.answer() == (1, -errno.EINTR, b"")
+    kernel.ask(Opcode.INTERRUPT, 5, InterruptIn(1).pack())  # of what was answered: nothing to say
+    kernel.ask(QUICK, 4)
+    assert kernel.answer() == (4, 0, b"\1")
+
+
+@pytest.mark.parametrize(
+    ("error", "number", "said"),
+    [
+        (RefusedRequest(errno.ENODATA), errno.ENODATA, []),
+        (NotFoundError("not there"), errno.ENOENT, []),
+        (ChecksumError("bad sector"), errno.EIO, ["bad sector"]),
+        (OSError(errno.ENOSPC, "No space"), errno.EIO, ["[Errno 28] No space"]),
+        (MemoryError(), errno.ENOMEM, []),
+        (KeyError("a defect"), errno.EIO, ["KeyError: 'a defect'"]),
+    ],
+)
+def test_whatever_goes_wrong_is_answered(error: Exception, number: int, said: list[str], kernel: Kernel) -> None:
+    def fail(_nodeid: int, _body: bytes, _unique: int) -> bytes:
+        raise error
+
+    kernel.serve({QUICK: fail}, threads=1)
+    kernel.ask(QUICK, 9)
+    assert kernel.answer() == (9, -number, b"")
+    assert kernel.said == said
+
+
+def test_what_no_handler_is_for_is_not_implemented_and_silence_is_kept(kernel: Kernel) -> None:
+    kernel.serve({SILENT: lambda *_: None}, threads=1)
+    kernel.ask(SILENT, 1)
+    kernel.ask(QUICK, 2)
+    assert kernel.answer() == (2, -errno.ENOSYS, b"")
+
+
+def test_only_what_both_sides_can_do_is_agreed(kernel: Kernel) -> None:
+    offered = InitFlag.MAX_PAGES | InitFlag.INIT_EXT | InitFlag.PASSTHROUGH
+    asked = InitIn(7, 45, 1 << 17, offered & 0xFFFF_FFFF, offered >> 32, (0,) * 11)
+    kernel.ask(Opcode.INIT, 1, asked.pack())
+    wanted = InitFlag.PASSTHROUGH | InitFlag.INIT_EXT | InitFlag.CACHE_SYMLINKS
+    agreed = kernel.channel.negotiate(wanted, read_ahead=1 << 20)
+    assert agreed == (offered, InitFlag.PASSTHROUGH | InitFlag.INIT_EXT)
+    unique, error, body = kernel.answer()
+    answer = InitOut.unpack(body)
+    assert (unique, error, answer.max_stack_depth, answer.max_readahead) == (1, 0, 1, 1 << 20)
+    assert (answer.flags, answer.flags2) == (InitFlag.INIT_EXT, InitFlag.PASSTHROUGH >> 32)
+
+
+def test_an_old_kernel_is_told_apart(kernel: Kernel) -> None:
+    kernel.ask(Opcode.INIT, 1, InitIn(7, 19, 0, 0, 0, (0,) * 11).pack()[:16])
+    with pytest.raises(BtrimgError, match=r"speaks FUSE 7\.19"):
+        kernel.channel.negotiate(InitFlag(0), read_ahead=0)
+    assert kernel.answer()[1] == -errno.EPROTO
