@@ -10,16 +10,19 @@ from btrimg.pagecache.gate import Gate
 
 def test_readers_are_together_and_who_changes_is_alone() -> None:
     gate, inside = Gate(), []
-    together = threading.Barrier(2, timeout=10)
+    together, started = threading.Barrier(2, timeout=20), threading.Event()
 
     def read() -> None:
         with gate.reading():
-            together.wait()  # both readers are in, or this breaks
+            together.wait()  # both readers are in, or this breaks; who wants to change comes later
             inside.append("reader")
-            together.wait()
+            started.set()
+            for _ in range(1000):
+                assert "changer" not in inside
             inside.remove("reader")
 
     def change() -> None:
+        assert started.wait(20)
         for _ in range(300):
             with gate.changing(), gate.changing(), gate.reading():
                 assert not inside
@@ -27,9 +30,8 @@ def test_readers_are_together_and_who_changes_is_alone() -> None:
                 inside.remove("changer")
 
     with ThreadPoolExecutor(4) as pool:
-        jobs = [pool.submit(change), pool.submit(change), pool.submit(read), pool.submit(read)]
-        for job in jobs:
-            job.result(timeout=20)
+        for job in [pool.submit(each) for each in (change, change, read, read)]:
+            job.result(timeout=60)
     assert not inside
 
 
