@@ -146,7 +146,7 @@ def _speed(image: Image, sharers: Sharers, hosts: list[bytes]) -> Iterator[Measu
     inode = sharers.inodes[0]
     fd = os.open(hosts[0], os.O_RDONLY | os.O_CLOEXEC) if hosts else -1
     with PageCache(image, budget=2 * (sharers.size + PAGE)) as cache, closing(cache.open(inode)) as file:
-        view = Views(image).view(inode)
+        view = file.view()
 
         def slices() -> None:
             for at in places:

@@ -16,6 +16,7 @@ from btrimg.pagecache.schemes import NONE, SCHEMES, Domains
 from btrimg.pagecache.special import ComparedFile, PostedFile
 from btrimg.pagecache.statistics import Account, Statistics
 from btrimg.pagecache.store import PageStore
+from btrimg.pagecache.views import Views
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -60,6 +61,7 @@ class PageCache:
         self.image, self.scheme, self.domains = image, SCHEMES[scheme], domains or Domains()
         self.store = PageStore(max(budget // PAGE, 1), policy)
         self.filler = Filler(image, self.store.filling, direct=direct)
+        self.views = Views(image)
         self.account = Account(self.store, by_file=account)
         self._claims: dict[tuple[int, int], list[Claim]] = {}
         self._readers = 0

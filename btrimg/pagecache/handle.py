@@ -8,6 +8,7 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from btrimg.errors import ChecksumError, DeviceError
+from btrimg.filesystem.inode import Inode
 from btrimg.pagecache.fill import Stored, stored
 from btrimg.pagecache.pages import PAGE, PAGE_SHIFT, REFUSALS
 from btrimg.pagecache.schemes import KIND_MASK, PACKED, SAME_OFFSET
@@ -60,6 +61,16 @@ class CachedFile:
         room = bytearray(max(min(length, self.size - offset), 0))
         self.readinto(room, offset)
         return bytes(room)
+
+    def view(self) -> memoryview:
+        """Return all bytes as read-only memory, mapped from where they lie in the image, verified; it may outlive all.
+
+        Its pages are the kernel's, and count for no budget: all views of an extent share them, whatever the scheme and
+        the trust domains. Errors are those of :meth:`btrimg.pagecache.views.Views.view`.
+        """
+        cache, (subvolume, inode) = self._cache, self.place
+        with cache.store.filling:
+            return cache.views.view(Inode(cache.image, cache.image.subvolume(subvolume), inode))
 
     def readinto(self, buffer: Buffer, offset: int = 0) -> int:
         """Fill *buffer* from *offset* on, and return how many bytes the file has there.
@@ -131,6 +142,8 @@ class CachedFile:
         """Fill *room* from pages [first, last) of one run."""
         holder, base = run[2], run[3] - run[0]
         cache = self._cache
+        start = max(first * PAGE, offset)  # what comes in beside these pages is none of the room's
+        room, offset = room[start - offset : last * PAGE - offset], start
         most = _AT_ONCE
         while True:
             with cache.store.lock:

@@ -20,6 +20,7 @@ from support.matrix import name_of, options_of, variants
 
 from btrimg.errors import ChecksumError, DeviceError, NotFoundError, UnsupportedError
 from btrimg.filesystem.image import open_image
+from btrimg.pagecache.cache import PageCache
 from btrimg.pagecache.sound import Ranges
 from btrimg.pagecache.views import Views
 from btrimg.units import MIB
@@ -33,6 +34,11 @@ if TYPE_CHECKING:
     from btrimg.filesystem.image import Image
     from btrimg.filesystem.inode import Inode
 
+#: One for each way in which data are laid out; test_stripes_are_shared_too has others.
+CELLS = [
+    next(cell for cell in variants() if cell.profile == profile)
+    for profile in ("single", "raid0", "raid1c3", "raid10", "raid6")
+]
 KINDS = {"regular", "compressed", "inline", "prealloc", "hole"}
 SIZE = 4 * MIB
 
@@ -63,7 +69,7 @@ def _frames(buffer: Any) -> list[int]:
 
 @pytest.mark.kernel
 @pytest.mark.progs
-@pytest.mark.parametrize("cell", {cell.profile: cell for cell in variants()}.values(), ids=name_of)
+@pytest.mark.parametrize("cell", CELLS, ids=name_of)
 def test_every_view_has_the_bytes_that_the_kernel_showed(cell: Any, kernel_image: Callable[..., KernelImage]) -> None:
     written = kernel_image(**options_of(cell))
     seen = set[str]()
@@ -303,3 +309,11 @@ def test_ranges_know_what_is_missing(added: list[tuple[int, int]], start: int, l
         covered.update(range(at, at + count))
     missing = [at for first, end in ranges.missing(start, start + length) for at in range(first, end)]
     assert missing == sorted(set(range(start, start + length)) - covered)
+
+
+def test_files_of_a_cache_give_views(demo_image: str) -> None:
+    with open_image(demo_image) as image, PageCache(image, budget=MIB) as cache:
+        found = [(file.view(), file.read(0, file.size)) for file in cache.open_all()]
+    assert len(found) > 3
+    for view, expected in found:
+        assert view == expected
