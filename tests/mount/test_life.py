@@ -17,16 +17,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support import kernel
-from support.mounted import clean_up, has_helper, mounted, mounts, require_fuse, servers, within
+from support.mounted import clean_up, has_helper, mounts, require_fuse, servers, within
 from support.program import btrimg
 
 from btrimg.filesystem.image import open_image
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
-
-    from support.images import KernelImage
 
 
 @pytest.fixture(autouse=True)
@@ -199,13 +197,3 @@ def as_nobody(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 _NOBODY = 65534
-
-
-@pytest.mark.kernel
-def test_files_are_read_from_a_degraded_array(kernel_image: Callable[..., KernelImage]) -> None:
-    written = kernel_image(profile="raid5")
-    with mounted(written.devices[:-1]) as top:
-        for path, entry in list(written.truth.entries.items())[:300]:
-            if entry.content:
-                with kernel.opened(os.fsencode(top) + path) as fd:
-                    assert os.pread(fd, len(entry.content), 0) == entry.content

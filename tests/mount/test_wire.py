@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from btrimg.mount import wire
@@ -47,6 +47,7 @@ def test_sizes_are_the_kernels() -> None:
 
 
 @pytest.mark.parametrize("kind", FIXED, ids=lambda kind: kind.__name__)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_all_forms_agree_on_any_bytes(kind: type[Record], data: st.DataObject) -> None:
     raw = data.draw(st.binary(min_size=kind.SIZE, max_size=kind.SIZE))
