@@ -20,6 +20,7 @@ from . import (
     bench_resolve,
     bench_scrub,
     bench_tables,
+    bench_views,
     bench_writeback,
 )
 
@@ -48,3 +49,4 @@ if __name__ == "__main__":
     bench_cat.main()
     bench_build.main()
     bench_writeback.main()
+    bench_views.main()

@@ -77,6 +77,11 @@ def logical_ino_loop(directory: str) -> str:
     return _compiled(directory, "logical_ino_loop")
 
 
+def pread_loop(directory: str) -> str:
+    """Compile the C peer of reads of a page into *directory*; give the program's path."""
+    return _compiled(directory, "pread_loop")
+
+
 def _compiled(directory: str, name: str) -> str:
     program = os.path.join(directory, name)
     kernel.run("cc", "-O2", "-o", program, os.path.join(_HERE, f"{name}.c"))
