@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING
 
 from btrimg.mount.statistics import Use
 from btrimg.mount.wire import OpenFlag, OpenOut
+from btrimg.pagecache.cache import PageCache
 from btrimg.pagecache.pages import PAGE
-from btrimg.pagecache.schemes import SCHEMES
-from btrimg.pagecache.store import PageStore
-from btrimg.pagecache.through import StoredFile
 from btrimg.units import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from btrimg.mount.tree import Files
+    from btrimg.pagecache.handle import CachedFile
     from btrimg.pagecache.schemes import Domains
     from btrimg.pagecache.store import PageKey
 
@@ -34,10 +33,10 @@ class Cached:
     name, opens = "cache", True
 
     def __init__(self, files: Files, domains: Domains, size: int) -> None:
-        self._files, self._domains = files, domains
-        self._store = PageStore(size // PAGE, "s3-fifo")
-        self._store.filling = files.lock
-        self._handles: OrderedDict[int, StoredFile] = OrderedDict()
+        self._files = files
+        self._cache = PageCache(files.image, budget=size, policy="s3-fifo", domains=domains, direct=True)
+        files.lock = self._cache.store.filling  # one lock for all who look into the trees
+        self._handles: OrderedDict[int, CachedFile] = OrderedDict()
         self._memory = threading.local()
         self.sentence = f"files that share extents share {size // MIB} MiB of memory, read but not mapped (a cache)"
 
@@ -49,23 +48,20 @@ class Cached:
     def release(self, _fh: int) -> None:
         """Do nothing: pages stay until there is no room."""
 
-    def _handle(self, number: int) -> StoredFile:
+    def _handle(self, number: int) -> CachedFile:
         with self._files.lock:
             handle = self._handles.get(number)
             if handle is None:
-                inode = self._files.inode(number)
-                handle = self._handles[number] = StoredFile(self._store, inode, SCHEMES["extent"], self._domains)
+                handle = self._handles[number] = self._cache.open(self._files.inode(number))
                 if len(self._handles) > _HANDLES:
                     self._handles.popitem(last=False)
         return handle
 
     def read(self, number: int, _fh: int, offset: int, size: int, check: Callable[[], None]) -> memoryview:
         """Return bytes of the file, from the cache or, verified, from the devices."""
-        handle = self._handle(number)
-        room = self._room()[: max(min(size, handle.committed - offset), 0)]
         check()
-        handle.read_committed(room, offset)
-        return room
+        room = self._room()
+        return room[: self._handle(number).readinto(room[:size], offset)]
 
     def _room(self) -> memoryview:
         room: memoryview | None = getattr(self._memory, "room", None)
@@ -74,14 +70,14 @@ class Cached:
         return room
 
     def in_memory(self) -> Iterable[Use]:
-        """Return the contents of the files that were opened; what two share in part counts for both."""
+        """Yield the contents of the files that were opened; what two share in part counts for both."""
+        store = self._cache.store
         with self._files.lock:
             handles = list(self._handles.items())
-        groups: dict[tuple[tuple[int, PageKey], ...], list[tuple[int, StoredFile]]] = {}
+        groups: dict[tuple[tuple[PageKey, int], ...], list[tuple[int, CachedFile]]] = {}
         for number, handle in handles:
-            keys = tuple((pages, key) for _, pages, key, _ in handle.keys(0, -(-handle.committed // PAGE)))
-            groups.setdefault(keys, []).append((number, handle))
+            groups.setdefault(tuple(handle.keys()), []).append((number, handle))
         for keys, same in groups.items():
-            with self._store.lock:
-                resident = sum(run.pages for pages, key in keys for run in self._store.find(key, pages))
-            yield Use(same[0][1].committed, resident * PAGE, frozenset(number for number, _ in same))
+            with store.lock:
+                resident = sum(run.pages for key, pages in keys for run in store.find(key, pages))
+            yield Use(same[0][1].size, resident * PAGE, frozenset(number for number, _ in same))

@@ -50,6 +50,10 @@ class CachedFile:
         self._near: dict[int, int] = {}  # by page: the frame that had it last
         self._next = self._ahead = 0  # page that follows what was read last; pages that are read ahead
 
+    def keys(self) -> list[tuple[PageKey, int]]:
+        """Return the key of the first page of every run of pages, and how many there are."""
+        return [(PageKey(space, unit, number), end - page) for page, end, (space, unit), number, _, _ in self._runs]
+
     def close(self) -> None:
         """Give up pages that nobody else can find."""
         if self._cache.scheme.name == "none":

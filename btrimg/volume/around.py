@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import mmap
 import os
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from btrimg.errors import DeviceError
 from btrimg.units import KIB, round_down
+from btrimg.volume.device import Device
 
 if TYPE_CHECKING:
     from btrimg.volume.volume import Volume
@@ -33,18 +34,15 @@ class AroundCache:
         self._lock = threading.Lock()
         self._windows: OrderedDict[tuple[int, int], bytes] = OrderedDict()
         self._asked: OrderedDict[tuple[int, int], None] = OrderedDict()  # windows in which something was read
-        self._direct: dict[int, int] = {}
+        self._direct: dict[int, Device] = {}
         for devid, device in volume.devices.items():
-            try:
-                path = f"/proc/self/fd/{device.fileno()}"  # the same file, whatever became of its name
-                self._direct[devid] = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECT)
-            except OSError:
-                continue  # EINVAL: its filesystem has no such thing
+            with suppress(DeviceError):  # its filesystem has no such thing
+                self._direct[devid] = Device(device.path, direct=True)
 
     def close(self) -> None:
-        """Close the descriptors; a second call does nothing."""
+        """Close what was opened; a second call does nothing."""
         while self._direct:
-            os.close(self._direct.popitem()[1])
+            self._direct.popitem()[1].close()
 
     def read_into(self, devid: int, buffer: memoryview, physical: int) -> None:
         """Fill *buffer* from byte *physical* of device *devid*.
@@ -90,17 +88,13 @@ class AroundCache:
         device = self._volume.devices.get(devid)
         if device is None:
             raise DeviceError(f"device {devid} is missing")
-        fd = self._direct.get(devid)
-        if fd is None:
-            device.pread_into(buffer, physical)
-            os.posix_fadvise(device.fileno(), physical, len(buffer), os.POSIX_FADV_DONTNEED)
-            return
-        try:
-            count = os.preadv(fd, [buffer], physical)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                what = f"{len(buffer)} bytes at {physical} of {device.path}"
-                raise DeviceError(f"cannot read {what}: {error.strerror}") from None
-            count = 0  # its blocks are larger than our sectors
-        if count < len(buffer):
-            device.pread_into(buffer[count:], physical + count)
+        direct = self._direct.get(devid)
+        if direct is not None:
+            try:
+                direct.pread_into(buffer, physical)
+            except DeviceError:  # its blocks may be larger than our sectors
+                pass
+            else:
+                return
+        device.pread_into(buffer, physical)
+        os.posix_fadvise(device.fileno(), physical, len(buffer), os.POSIX_FADV_DONTNEED)
