@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 from btrimg.errors import UnsupportedError
 from btrimg.mount import system
-from btrimg.mount.cached import Cached
 from btrimg.mount.channel import Channel
 from btrimg.mount.content import Backings, Contents
 from btrimg.mount.hidden import HiddenFiles
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from btrimg.filesystem.image import Image
     from btrimg.mount.sharing import Sharing
 
-_READERS = 4  #: who give out data beside each other: devices can look for as much at once
+_READERS = 4  #: threads, and processes that give out data if there are as many processors
 _READ_AHEAD = 4 * MIB
 _TOLD_AGAIN = 0.2  #: seconds for which statistics are good: who asks for an xattr asks for its length first
 _MESSAGES = 20  #: of what went wrong, that are kept
@@ -115,6 +114,8 @@ class Session:
             raise UnsupportedError("files cannot be passed through; it takes Linux 6.9 with CONFIG_FUSE_PASSTHROUGH")
         if share == "none":
             return NotShared(self._files, self._reader)
+        from btrimg.mount.cached import Cached
+
         return Cached(self._files, self._domains, self._cache_size)
 
     def _hide(self) -> int | None:
@@ -127,7 +128,9 @@ class Session:
             if InitFlag.PASSTHROUGH not in channel.negotiate(COMMON, read_ahead=_READ_AHEAD).offered:
                 return None
             handlers = HiddenFiles(channel, self._files, self._reader).handlers
-            self._workers = Workers(channel, handlers, _READERS, (top, self._woken, self._wake))
+            self._workers = Workers(
+                channel, handlers, min(os.cpu_count() or 1, _READERS), (top, self._woken, self._wake)
+            )
         finally:
             os.close(fd)  # if we held it too, the mount would not end with those who serve it
         system.read_ahead(top, _READ_AHEAD)
