@@ -48,7 +48,7 @@ class Accesses(NamedTuple):
 class Skipped(NamedTuple):
     """Lines, or accesses, that were left out for one reason."""
 
-    count: int
+    lines: int
     line: int  #: the first one, from 1
 
 
@@ -95,12 +95,13 @@ class Collector:
     def skip(self, reason: str) -> None:
         """Count the present line among those that are left out for *reason*, one of a few sentences."""
         before = self.skipped.get(reason)
-        self.skipped[reason] = Skipped(before.count + 1, before.line) if before else Skipped(1, self.line)
+        self.skipped[reason] = Skipped(before.lines + 1, before.line) if before else Skipped(1, self.line)
 
     def take(self) -> Accesses:
         """Return what was collected since the last time."""
         columns = (self._time, self._process, self._file, self._offset, self._length)
-        taken = Accesses(*(np.frombuffer(column, np.int64) for column in columns), np.frombuffer(self._kind, np.uint8))
+        time, process, file, offset, length = (np.frombuffer(column, np.int64) for column in columns)
+        taken = Accesses(time, process, file, offset, length, np.frombuffer(self._kind, np.uint8))
         self._clear()
         return taken
 

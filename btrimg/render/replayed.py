@@ -38,7 +38,7 @@ def replay_object(answer: Answer) -> dict[str, Any]:
         "accesses": answer.accesses,
         "left_out": answer.left_out,
         "skipped": [
-            {"trace": trace, "reason": reason, "lines": skipped.count, "first": skipped.line}
+            {"trace": trace, "reason": reason, "lines": skipped.lines, "first": skipped.line}
             for trace, reason, skipped in answer.skipped
         ],
         "page_accesses": answer.pages,
@@ -93,7 +93,7 @@ def replay_lines(answer: Answer, size: Size) -> Iterator[str]:
     if answer.holes:
         yield f"left out: {answer.holes:,} to pages of holes (--holes)"
     for trace, reason, skipped in answer.skipped:
-        yield f"{trace}: {skipped.count:,} × {reason}, first in line {skipped.line:,}"
+        yield f"{trace}: {skipped.lines:,} × {reason}, first in line {skipped.line:,}"
     if not answer.pages:
         return
     yield ""

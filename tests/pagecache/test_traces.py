@@ -317,7 +317,7 @@ def test_lines_that_are_none_are_counted(text: str, reason: str) -> None:
     rows, skipped = read(text)
     assert rows == []
     assert [*skipped] == [reason]
-    assert skipped[reason].count == 1
+    assert skipped[reason].lines == 1
     assert skipped[reason].line in (2, 3)
 
 
@@ -371,7 +371,7 @@ def test_any_bytes_are_read_or_counted(head: bytes, parts: list[bytes]) -> None:
     text = head + b"".join(parts)
     rows, skipped = read(text)
     lines = text.count(b"\n") + 1
-    assert len(rows) + sum(skip.count for skip in skipped.values()) <= 2 * lines
+    assert len(rows) + sum(skip.lines for skip in skipped.values()) <= 2 * lines
     assert all(1 <= skip.line <= lines for skip in skipped.values())
     assert all(row[3] >= 0 <= row[4] for row in rows)
 
