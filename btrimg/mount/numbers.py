@@ -45,6 +45,12 @@ class Numbers:
                 return ino
         return self._other(File(subvolume, ino))
 
+    def plain(self, subvolume: int) -> tuple[int, range]:
+        """Return what the numbers of a subvolume's inodes are more than their inos, and for which inos that is so."""
+        base = 0 if subvolume == self._start else subvolume << _INO_BITS
+        fits = subvolume < 1 << (63 - _INO_BITS)
+        return base, range(self._root.ino + 1 if not base else TreeId.FIRST_FREE, 1 << _INO_BITS if fits else 0)
+
     def placeholder(self, subvolume: int, parent: int, name: bytes) -> int:
         """Return the number of the empty directory *name* in the directory with number *parent*."""
         return self._other(File(subvolume, EMPTY_SUBVOL_DIR_OBJECTID, parent, name))

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from btrimg.mount.tree import Entry, Files
 
 _NO_ENTRY = EntryOut(0, 0, FOREVER, 0, 0, 0, Attr(*(0,) * 16)).pack()
-_NOT_LOOKED_UP = (0,) * 22  #: fields of an EntryOut
+_NOT_LOOKED_UP = bytes(EntryOut.SIZE)
+_PADDING = [bytes(-length % 8) for length in range(8)]  #: behind a name, by its length modulo 8
 _UNKNOWN_INO = 0xFFFF_FFFF  #: of ``..``, as libfuse says it
 _NAME_MAX = 255
 _MODE = Attr.names().index("mode")
@@ -111,20 +112,24 @@ class Server:
 
     def _readdir(self, number: int, body: bytes, _unique: int) -> bytes:
         asked = ReadIn.unpack(body)
+        return self._names(number, asked.offset, asked.size, b"")
+
+    def _names(self, number: int, offset: int, room: int, head: bytes) -> bytes:
+        """Return entries without attributes, each after *head*."""
         parts: list[bytes] = []
-        room = asked.size
-        for off, entry in self._entries_from(number, asked.offset, room // Dirent.SIZE):
-            name = entry.name
-            part = Dirent.STRUCT.pack(entry.number or _UNKNOWN_INO, off, len(name), entry.type)
-            part += name + bytes(-len(name) % 8)
-            room -= len(part)
+        pack, size = Dirent.STRUCT.pack, Dirent.SIZE + len(head)
+        for off, (name, node, kind) in self._entries_from(number, offset, room // size):
+            length = len(name)
+            room -= size + length + 7 & ~7
             if room < 0:
                 break
-            parts.append(part)
+            parts += (head, pack(node or _UNKNOWN_INO, off, length, kind), name, _PADDING[length & 7])
         return b"".join(parts)
 
     def _readdirplus(self, number: int, body: bytes, _unique: int) -> bytes:
         asked = ReadIn.unpack(body)
+        if not self._looks_up(number, asked.offset):
+            return self._names(number, asked.offset, asked.size, _NOT_LOOKED_UP)
         chosen: list[tuple[int, Entry]] = []
         room = asked.size
         for off, entry in self._entries_from(number, asked.offset, room // DirentPlus.SIZE):
@@ -133,17 +138,14 @@ class Server:
                 break
             chosen.append((off, entry))
         parts: list[bytes] = []
-        pack = DirentPlus.STRUCT.pack
-        looked_up = self._looks_up(number, asked.offset)
-        wanted = [entry.number if looked_up and entry.name not in _DOTS else 0 for _, entry in chosen]
-        known = self._files.several(wanted)
-        for (off, entry), attr in zip(chosen, known, strict=True):
-            name, node = entry.name, entry.number or _UNKNOWN_INO
+        pack, pack_name = DirentPlus.STRUCT.pack, Dirent.STRUCT.pack
+        known = self._files.several([0 if entry.name in _DOTS else entry.number for _, entry in chosen])
+        for (off, (name, node, kind)), attr in zip(chosen, known, strict=True):
             if attr:
-                head = pack(node, 0, FOREVER, FOREVER, 0, 0, *attr, node, off, len(name), entry.type)
+                parts.append(pack(node, 0, FOREVER, FOREVER, 0, 0, *attr, node, off, len(name), kind))
             else:
-                head = pack(*_NOT_LOOKED_UP, node, off, len(name), entry.type)
-            parts += (head, name, bytes(-len(name) % 8))
+                parts += (_NOT_LOOKED_UP, pack_name(node or _UNKNOWN_INO, off, len(name), kind))
+            parts += (name, _PADDING[len(name) & 7])
         return b"".join(parts)
 
     def _looks_up(self, number: int, offset: int) -> bool:

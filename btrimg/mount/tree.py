@@ -293,12 +293,15 @@ class Files:
             names = [_name_of(entry) for entry in namei.entries(directory)]  # which reports, and skips what is bad
             faulty = self.image.faults != faults
         subvolume = directory.subvolume.id
-        for entry in names:
-            if entry.kind == ItemType.INODE_ITEM:
-                found = self.numbers.number(subvolume, entry.objectid)
+        (base, plain), inode_item = self.numbers.plain(subvolume), int(ItemType.INODE_ITEM)
+        for name, objectid, kind, file_type in names:
+            if kind != inode_item:
+                found = self._subvolume_entry(directory, name, number)
+            elif objectid in plain:
+                found = base + objectid
             else:
-                found = self._subvolume_entry(directory, entry.name, number)
-            entries.append(Entry(entry.name, found, _D_TYPES.get(entry.type, 0)))
+                found = self.numbers.number(subvolume, objectid)
+            entries.append(Entry(name, found, _D_TYPES.get(file_type, 0)))
         return Listing(entries, complete=not faulty)
 
     def _subvolume_entry(self, directory: Inode, name: bytes, number: int) -> int:

@@ -21,6 +21,8 @@ def test_numbers_lead_back_and_differ(wanted: list[tuple[int, int]], start: int)
         assert 0 < number < 1 << 64
         assert numbers.file(number) == File(subvolume, ino)
         assert numbers.number(subvolume, ino) == number
+        base, plain = numbers.plain(subvolume)
+        assert ino not in plain or base + ino == number
         assert (number == ROOT) == ((subvolume, ino) == (start, 256))
 
 
