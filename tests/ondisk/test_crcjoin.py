@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from btrimg.ondisk.crcjoin import join
+from btrimg.ondisk.crcjoin import PIECES, join, joined
 from btrimg.ondisk.csum import crc32c, crcmod_crc32c
 
 
@@ -24,6 +24,13 @@ def test_joined_checksums_are_that_of_all_bytes(levels: int, length: int, data: 
     width = 1 << levels
     pieces = data.draw(st.lists(st.binary(min_size=length, max_size=length), min_size=1, max_size=width))
     assert join(sums_of(pieces, width), length).tolist() == [crcmod_crc32c(b"".join(pieces))]
+
+
+@given(st.lists(st.binary(min_size=16, max_size=16), max_size=40), st.sampled_from([0, PIECES - 40]))
+def test_one_row_of_any_length_is_joined_by_one_table(pieces: list[bytes], zeros: int) -> None:
+    pieces = [bytes(16)] * zeros + pieces
+    sums = b"".join(crc32c(piece).to_bytes(4, "little") for piece in pieces)
+    assert joined(sums, 16) == crc32c(b"".join(pieces))
 
 
 def test_many_rows_are_joined_at_once() -> None:
