@@ -65,7 +65,7 @@ class Session:
         self._socket: StatisticsSocket | None = None
         self._descriptors: list[int] = []
         self._woken, self._wake = os.pipe()
-        self._mounted = False
+        self._mounted: system.Mounted | None = None
         self._telling, self._told = threading.Lock(), (0.0, b"")
         try:
             if stats_socket is not None:
@@ -89,7 +89,10 @@ class Session:
         if share == "passthrough" and not privileged:
             raise system.MountError("passthrough needs root; --share cache shares what is read without mapping")
         # Before the visible mount, of which the processes behind the hidden one must not hold anything.
-        hidden = self._hide() if privileged and share in ("auto", "passthrough") else None
+        hidden = None
+        if privileged and share in ("auto", "passthrough"):
+            with suppress(system.MountError):  # what is wrong, the visible mount will say
+                hidden = self._hide()
         if privileged:
             fd = system.open_fuse()
             self._descriptors.append(fd)
@@ -97,7 +100,7 @@ class Session:
         else:
             fd = system.attach_by_helper(self.point, source, allow_other=allow_other)
             self._descriptors.append(fd)
-        self._mounted = True
+        self._mounted = system.top_mount(self.point)
         self._channel = Channel(fd, self.messages.append)
         wanted = COMMON | (InitFlag.POSIX_ACL if allow_other else InitFlag(0))
         if hidden is not None:
@@ -184,9 +187,9 @@ class Session:
 
     def close(self) -> None:
         """Unmount; whoever still has files open gets errors from now on."""
-        if self._mounted:
-            self._mounted = False
-            with suppress(system.MountError):  # somebody has unmounted it
+        mounted, self._mounted = self._mounted, None
+        if mounted and mounted == system.top_mount(self.point):  # neither unmounted already nor below another
+            with suppress(system.MountError):
                 system.detach(self.point, lazy=True)
         if self._socket:
             self._socket.close()

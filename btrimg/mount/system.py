@@ -32,10 +32,12 @@ class MountError(BtrimgError):
 
 
 class Mounted(NamedTuple):
-    """A mount of ours."""
+    """A mount."""
 
     point: str
     source: str
+    kind: str  #: of filesystem
+    device: str  #: MAJOR:MINOR, no other mount's that is not of the same filesystem
 
 
 def open_fuse() -> int:
@@ -143,8 +145,16 @@ def detach(point: str, *, lazy: bool) -> None:
 def find(point: str) -> Mounted:
     """Return the mount of ours at *point*, whose server may be gone.
 
-    Raises NotFoundError when there is none.
+    Raises NotFoundError when there is none, or another lies over it.
     """
+    found = top_mount(point)
+    if found is None or found.kind != KIND:
+        raise NotFoundError(f"btrimg has mounted nothing at {point}")
+    return found
+
+
+def top_mount(point: str) -> Mounted | None:
+    """Return what is mounted at *point*, the last of several."""
     # Neither stat nor realpath of the directory itself: a server that hangs would hang them too.
     parent, name = os.path.split(os.path.abspath(point))
     wanted = os.path.join(os.path.realpath(parent), name)
@@ -152,11 +162,10 @@ def find(point: str) -> Mounted:
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
         for line in lines:
             before, _, after = line.partition(" - ")
+            _, _, device, _, where, *_ = before.split(" ")
             kind, source, *_ = after.split(" ")
-            if _unescaped(before.split(" ")[4]) == wanted:
-                found = Mounted(wanted, _unescaped(source)) if kind == KIND else None
-    if found is None:
-        raise NotFoundError(f"btrimg has mounted nothing at {point}")
+            if _unescaped(where) == wanted:
+                found = Mounted(wanted, _unescaped(source), kind, device)
     return found
 
 

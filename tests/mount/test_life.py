@@ -97,6 +97,27 @@ def test_what_is_in_use_is_unmounted_lazily_only(demo_image: str, point: str) ->
     assert within(5, lambda: not servers(point))
 
 
+def test_what_others_mounted_at_the_same_place_stays(demo_image: str, point: str) -> None:
+    for over in (False, True):  # below ours, and over it
+        try:
+            if not over:
+                kernel.run("mount", "-t", "tmpfs", "theirs", point)
+            assert btrimg("mount", demo_image, point).returncode == 0
+            ours = servers(point)
+            if over:
+                kernel.run("mount", "-t", "tmpfs", "theirs", point)
+            else:
+                assert btrimg("umount", point).returncode == 0
+            with suppress(ProcessLookupError):  # it has ended already
+                os.kill(ours[0], signal.SIGTERM)
+            assert within(5, lambda: not servers(point))
+            assert "theirs" in mounts(point)[-1]
+            assert btrimg("umount", point).returncode == 1
+        finally:
+            while mounts(point):
+                kernel.run("umount", "--lazy", point)
+
+
 def test_an_idle_mount_uses_no_processor(demo_image: str, point: str) -> None:
     assert btrimg("mount", demo_image, point).returncode == 0
     assert "vm" in os.listdir(point)
