@@ -1,4 +1,4 @@
-"""Run every ``$ btrimg …`` line of README.md and docs/cli.md, and put its output below it: ``python docs/consoles.py``.
+"""Run every ``$ btrimg …`` line of the PAGES, and put its output below it: ``python docs/consoles.py``.
 
 The commands work on the image of ``make demo``, from the root of the repository; tests/test_docs.py finds stale pages.
 """
@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-PAGES = ("README.md", "docs/cli.md")
+PAGES = ("README.md", "docs/cli.md", "docs/page-sharing.md")
 _CONSOLE = re.compile(r"^\$ (btrimg .*)\n(?:(?!\$ |# |```).*\n)*", re.MULTILINE)
 
 

@@ -51,7 +51,9 @@ def test_every_command_is_in_the_manual_with_its_help(words: tuple[str, ...]) ->
     assert f"$ btrimg {' '.join(words)} --help\nUsage: btrimg {' '.join(words)} " in read("docs/cli.md")
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/architecture.md", "docs/verification.md", "docs/dependencies.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", *sorted(f"docs/{page}" for page in os.listdir(f"{ROOT}/docs") if page.endswith(".md"))]
+)
 def test_files_that_a_page_names_are_there(page: str) -> None:
     folder = os.path.dirname(page)
     linked = [os.path.join(folder, path) for path in re.findall(r"\]\(([^)#:]+)\)", read(page))]
