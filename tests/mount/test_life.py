@@ -79,7 +79,7 @@ def test_a_server_that_was_killed_leaves_a_mount_that_a_lazy_umount_clears(demo_
             with suppress(ProcessLookupError):  # it has ended with the one killed before
                 os.kill(server, signal.SIGKILL)
         assert within(5, lambda: not servers(point))
-        with pytest.raises(OSError, match="Transport endpoint is not connected"):
+        with pytest.raises(OSError, match=r"not connected|connection abort"):
             os.listdir(point)
     assert btrimg("umount", point, "--lazy").returncode == 0
     assert not mounts(point)
