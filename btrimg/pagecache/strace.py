@@ -22,8 +22,8 @@ _HEAD = re.compile(
     re.DOTALL,
 )
 _CALL = re.compile(rb"(\w+)\((.*)", re.DOTALL)
-# Arguments end with the first parenthesis outside of quotes that a result follows. The outer repetition may give back
-# what it took, in vain and in linear time: Python before 3.11.5 errs where one that may not holds one that may (gh-106052).
+# Arguments end with the first parenthesis outside of quotes that a result follows. The outer repetition may give back,
+# in vain and in linear time: Python before 3.11.5 errs where one that may not holds one that may (gh-106052).
 _RESULT = re.compile(
     rb"""((?:[^")]++|"(?:[^"\\]++|\\.)*+"|\)(?!\s+=\s))*)\)\s+=\s(-?\d{1,20}|0x[0-9a-f]{1,16}|\?)(.*)""", re.DOTALL
 )
