@@ -16,8 +16,10 @@ from btrimg.filesystem.extents import COMPRESSION_NAMES
 from btrimg.ondisk.constants import STRIPE_LEN
 from btrimg.render.answers import json_line
 from btrimg.render.located_parts import (
+    ROLES,
     SLICE,
     Texts,
+    copies_of,
     decimals,
     each_of,
     files_of,
@@ -31,7 +33,6 @@ from btrimg.render.located_parts import (
 from btrimg.tables.locatemany import KINDS, PARITY
 from btrimg.tables.locatestate import STATES
 from btrimg.volume.devicepieces import NOWHERE
-from btrimg.volume.places import MAX_COPIES
 from btrimg.volume.profiles import data_columns
 
 if TYPE_CHECKING:
@@ -133,20 +134,15 @@ def _block(block: TreeBlock) -> bytes:
 
 def _copies(shown: Shown, answers: Answers) -> Texts:
     """Return the copies, the later ones of an address behind a comma."""
-    copies, devices = answers.copies, shown.image.volume.devices
-    at = copies.whose - answers.first
-    mirrored = np.array([False, *(chunk.profile.copies > 1 for chunk in shown.many.chunks)])[answers.chunk[at] + 1]
-    role = np.where(answers.kind[at] == PARITY, copies.number, np.where(mirrored, 3 + copies.number, 2))
-    devids, device = np.unique(copies.devid, return_inverse=True)
-    roles = ("P", "Q", "data", *(f"mirror {number + 1}" for number in range(MAX_COPIES)))
-    paths = [devices[devid].path if devid in devices else None for devid in devids.tolist()]
-    before = [f'{comma}{{"devid": {devid}, "physical": ' for devid, comma in product(devids.tolist(), (", ", ""))]
+    copies, told = answers.copies, copies_of(shown, answers)
+    first = is_first(copies.whose)
+    before = [f'{comma}{{"devid": {devid}, "physical": ' for devid, comma in product(told.devids, (", ", ""))]
     after = [
-        ", " + json_line({"device": path, "role": each, "csum": state})[1:]
-        for path, each, state in product(paths, roles, STATES)
+        ", " + json_line({"device": path, "role": role, "csum": state})[1:]
+        for path, role, state in product(told.paths, ROLES, STATES)
     ]
-    like = (device * len(roles) + role) * len(STATES) + copies.state
-    return Texts((pick(before, device * 2 + is_first(at)), copies.physical, pick(after, like)))
+    like = (told.device * len(ROLES) + told.role) * len(STATES) + copies.state
+    return Texts((pick(before, told.device * 2 + first), copies.physical, pick(after, like)))
 
 
 def _texts_of_users(shown: Shown, *several: Users) -> Texts:

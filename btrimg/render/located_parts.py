@@ -8,8 +8,9 @@ import numpy as np
 
 from btrimg.filesystem import strings
 from btrimg.filesystem.strings import Strings
-from btrimg.tables.locatemany import OTHER, Users
+from btrimg.tables.locatemany import OTHER, PARITY, Users
 from btrimg.volume.devicepieces import NOWHERE
+from btrimg.volume.places import MAX_COPIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     Part = tuple[Strings, NDArray[Any]]  # strings, and the one of each row
 
 SLICE = 1 << 12  #: addresses whose lines are put together at a time: what stays in the processor's cache is fast
+
+
+ROLES = ("P", "Q", "data", *(f"mirror {number + 1}" for number in range(MAX_COPIES)))  #: of copies
 
 
 class Shown(NamedTuple):
@@ -91,6 +95,26 @@ def with_others(
     for row in other.tolist():
         found[row] = (shown.other(answers.first + some.start + row),)
     return found
+
+
+class Copies(NamedTuple):
+    """What texts of copies are told by, of each copy of some answers."""
+
+    devids: list[int]  #: the different ones
+    paths: list[str | None]  #: of those devices, None where one is missing
+    device: NDArray[np.intp]  #: index into these
+    role: Ints  #: index into ROLES
+
+
+def copies_of(shown: Shown, answers: Answers) -> Copies:
+    """Return devices and roles of the copies of *answers*."""
+    copies, devices = answers.copies, shown.image.volume.devices
+    at = copies.whose - answers.first
+    mirrored = np.array([False, *(chunk.profile.copies > 1 for chunk in shown.many.chunks)])[answers.chunk[at] + 1]
+    role = np.where(answers.kind[at] == PARITY, copies.number, np.where(mirrored, 3 + copies.number, 2))
+    devids, device = np.unique(copies.devid, return_inverse=True)
+    paths = [devices[devid].path if devid in devices else None for devid in devids.tolist()]
+    return Copies(devids.tolist(), paths, device, role)
 
 
 def joined(*several: Users) -> Users:

@@ -12,8 +12,10 @@ from btrimg.filesystem.columns import KINDS as FILE_KINDS
 from btrimg.ondisk.constants import STRIPE_LEN
 from btrimg.render.located import block_lines, bytes_text
 from btrimg.render.located_parts import (
+    ROLES,
     SLICE,
     Texts,
+    copies_of,
     decimals,
     each_of,
     files_of,
@@ -24,7 +26,6 @@ from btrimg.render.located_parts import (
 from btrimg.tables.locatemany import KINDS, PARITY
 from btrimg.tables.locatestate import STATES
 from btrimg.volume.devicepieces import NOWHERE
-from btrimg.volume.places import MAX_COPIES
 from btrimg.volume.profiles import data_columns
 
 if TYPE_CHECKING:
@@ -121,20 +122,14 @@ def _extents(many: ManyLocator) -> Strings:
 
 def _copies(shown: Shown, answers: Answers) -> Texts:
     """Return the line of each copy."""
-    copies, devices = answers.copies, shown.image.volume.devices
-    at = copies.whose - answers.first
-    mirrored = np.array([False, *(chunk.profile.copies > 1 for chunk in shown.many.chunks)])[answers.chunk[at] + 1]
-    role = np.where(answers.kind[at] == PARITY, copies.number, np.where(mirrored, 3 + copies.number, 2))
-    devids, device = np.unique(copies.devid, return_inverse=True)
-    roles = ("P", "Q", "data", *(f"mirror {number + 1}" for number in range(MAX_COPIES)))
-    before = [f"  {each:<9} {devid}:" for devid, each in product(devids.tolist(), roles)]
-    paths = [devices[devid].path if devid in devices else "a missing device" for devid in devids.tolist()]
-    after = [f" on {path}, checksum {state}\n" for path, state in product(paths, STATES)]
+    copies, told = answers.copies, copies_of(shown, answers)
+    before = [f"  {role:<9} {devid}:" for devid, role in product(told.devids, ROLES)]
+    after = [f" on {path or 'a missing device'}, checksum {state}\n" for path, state in product(told.paths, STATES)]
     return Texts(
         (
-            pick(before, device * len(roles) + role),
+            pick(before, told.device * len(ROLES) + told.role),
             copies.physical,
-            pick(after, device * len(STATES) + copies.state),
+            pick(after, told.device * len(STATES) + copies.state),
         )
     )
 
