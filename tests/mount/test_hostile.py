@@ -6,18 +6,13 @@ import os
 import random
 import subprocess
 import sys
-from typing import TYPE_CHECKING
 
 import pytest
-from support.mounted import clean_up, require_fuse, servers, within
+from support.mounted import require_fuse, servers, within
 from support.program import btrimg
 
 from btrimg.filesystem.image import open_image
 from btrimg.ondisk.seal import seal
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 ROUNDS = int(os.environ.get("BTRIMG_MUTATIONS", "100")) // 25
 #: Looks at everything, as a program would, and says nothing of what it found.
@@ -56,14 +51,6 @@ walk(os.fsencode(sys.argv[1]))
 @pytest.fixture(autouse=True)
 def _fuse() -> None:
     require_fuse()
-
-
-@pytest.fixture
-def point(tmp_path: Path) -> Iterator[str]:
-    where = str(tmp_path / "mnt")
-    os.mkdir(where)
-    yield where
-    clean_up(where)
 
 
 def blocks_of(path: str) -> list[int]:

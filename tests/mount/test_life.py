@@ -13,32 +13,18 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import pytest
 from support import kernel
-from support.mounted import clean_up, has_helper, mounts, require_fuse, servers, within
+from support.mounted import has_helper, mounts, require_fuse, servers, within
 from support.program import btrimg
 
 from btrimg.filesystem.image import open_image
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture(autouse=True)
 def _fuse() -> None:
     require_fuse()
-
-
-@pytest.fixture
-def point(tmp_path: Path) -> Iterator[str]:
-    """Give a directory to mount at."""
-    where = str(tmp_path / "mnt")
-    os.mkdir(where)
-    yield where
-    clean_up(where)
 
 
 def test_it_says_where_and_how_and_ends_with_the_mount(demo_image: str, point: str) -> None:
