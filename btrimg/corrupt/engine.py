@@ -15,6 +15,7 @@ from btrimg.corrupt.addresses import find_csum, parity_place
 from btrimg.corrupt.assign import Assignment
 from btrimg.corrupt.finder import Finder
 from btrimg.corrupt.places import in_block, in_payload, in_slot, in_superblock, with_array_resized
+from btrimg.corrupt.twins import differences, edits_of_twins, with_twins
 from btrimg.corrupt.words import parse_edit
 from btrimg.errors import BtrimgError, CorruptError, DeviceError, NotFoundError
 from btrimg.ondisk.blocks import DiskKey, Header
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from btrimg.corrupt.descent import Way
-    from btrimg.corrupt.finder import FoundItem
+    from btrimg.corrupt.finder import FoundItem, SuperCopy
     from btrimg.corrupt.words import Edit, Marks
     from btrimg.filesystem.image import Image
     from btrimg.ondisk.blocks import Key
@@ -37,10 +38,13 @@ _OLDER = "older"  #: as the value of a block: an older one, as a lost write leav
 
 
 class Corruptor:
-    """Edits one opened image; :meth:`pieces` are the bytes that have changed."""
+    """Edits one opened image; :meth:`pieces` are the bytes that have changed.
 
-    def __init__(self, image: Image) -> None:
-        self._image, self._volume = image, image.volume
+    With *twins* what stands in two places is kept the same: items of the chunk tree, and their copies in superblocks.
+    """
+
+    def __init__(self, image: Image, *, twins: bool = False) -> None:
+        self._image, self._volume, self._keeps_twins = image, image.volume, twins
         self.finder = Finder(image)
         self._storage, self._descent = self.finder.storage, self.finder.descent
 
@@ -55,14 +59,15 @@ class Corruptor:
         """
         for word in words:
             try:
-                self._apply(parse_edit(word))
+                self.apply_edit(parse_edit(word))
             except ValueError as error:
                 raise BtrimgError(f"{word!a}: {error}") from None
             except BtrimgError as error:
                 kinds = (kind for kind in (NotFoundError, CorruptError, DeviceError) if isinstance(error, kind))
                 raise next(kinds, BtrimgError)(f"{word!a}: {error}") from None
 
-    def _apply(self, edit: Edit) -> None:
+    def apply_edit(self, edit: Edit) -> None:
+        """Apply one edit; raises what :meth:`apply` does, and ValueError with a sentence for what makes no sense."""
         assignment = Assignment(edit, self.finder.values)
         kinds = {
             "item": self._edit_item,
@@ -70,6 +75,7 @@ class Corruptor:
             "super": self._edit_superblocks,
             "data": self._edit_data,
             "csum-of": self._edit_csum,
+            "cache": self._edit_cache,
         }
         if edit.target.kind == "file":
             raise ValueError("that can only be read; write /PATH:TYPE.OFFSET/FIELD")
@@ -77,7 +83,7 @@ class Corruptor:
 
     # Items
 
-    def _edit_item(self, edit: Edit, assignment: Assignment) -> None:
+    def _edit_item(self, edit: Edit, assignment: Assignment, *, twins: bool = True) -> None:
         found = self.finder.item(edit.target)
         is_whole = not edit.target.steps or (edit.target.names == ("payload",) and len(edit.target.steps) == 1)
         if not found.present and (not is_whole or assignment.is_none):
@@ -90,7 +96,21 @@ class Corruptor:
                 return leaf.without_slot(data, found.slot_in(data), may_be_empty=not found.way.above)
             return _changed_item(data, found, edit, assignment)
 
+        before = self._twins_in_leaf(found.way, edit.marks)
         self._change_leaf(found.way, change, edit.marks)
+        changed = differences(before, self._twins_in_leaf(found.way, edit.marks)) if twins else {}
+        for copy in self.finder.superblocks(edit.marks) if changed else ():
+            self._write_superblock(copy, with_array_resized(with_twins(copy.data, copy.devid, changed)), edit.marks)
+
+    def _twins_in_leaf(self, way: Way, marks: Marks) -> dict[Key, bytes]:
+        """Return the items of a leaf of the chunk tree, which superblocks may have too; none if they do not follow."""
+        is_chunk_tree = (way.above[0][0] if way.above else way.logical) == self._volume.superblock.chunk_root
+        follow = is_chunk_tree and self._follows(marks)
+        return leaf.readable(self._descent.block(way.logical)) if follow else {}
+
+    def _follows(self, marks: Marks) -> bool:
+        """Return whether the other place follows: not when one copy alone is meant."""
+        return self._keeps_twins and marks.mirror is None and marks.devid is None
 
     def _change_leaf(self, way: Way, change: Change, marks: Marks) -> None:
         first = leaf.keys_of(self.finder.copy_of(way.logical, marks))[:1]
@@ -174,14 +194,20 @@ class Corruptor:
         def change(data: bytes) -> bytes:
             return with_array_resized(assignment.into(data, in_superblock(data, edit.target.steps)))
 
+        primary = next(self.finder.superblocks(marks)).data
         self.change_superblocks(change, marks)
+        for twin in edits_of_twins(edit, primary, self._volume.devices) if self._follows(marks) else ():
+            with suppress(NotFoundError):  # what is nowhere else needs no change there
+                self._edit_item(twin, Assignment(twin, self.finder.values), twins=False)
 
     def change_superblocks(self, change: Change, marks: Marks) -> None:
         """Change the copies of the superblock that *marks* choose, each by itself."""
         for copy in self.finder.superblocks(marks):
-            changed = change(copy.data)
-            sealed = changed if marks.keep_csum else seal_superblock(changed)
-            self._storage.draft.write(copy.devid, copy.physical, sealed)
+            self._write_superblock(copy, change(copy.data), marks)
+
+    def _write_superblock(self, copy: SuperCopy, changed: bytes, marks: Marks) -> None:
+        sealed = changed if marks.keep_csum else seal_superblock(changed)
+        self._storage.draft.write(copy.devid, copy.physical, sealed)
 
     def _edit_data(self, edit: Edit, assignment: Assignment) -> None:
         logical, length = self.finder.values.number(edit.target.key), assignment.length()
@@ -215,6 +241,21 @@ class Corruptor:
 
         self.change_block(csum.way.logical, change_leaf, marks._replace(mirror=None))
 
+    def _edit_cache(self, edit: Edit, assignment: Assignment) -> None:
+        """Change a space cache, which no checksum tree covers: its pages have crcs of their own."""
+        cache, marks = self.finder.cache(edit.target), edit.marks
+        span = cache.place(edit.target.steps)
+        is_crc = edit.target.names[:1] == ("crcs",)
+        for copy in self._storage.copies(*cache.pieces[0]) if marks.mirror is None else [marks.mirror]:
+            before = self.finder.read_cache(cache, copy)
+            data = assignment.into(before, span)
+            if not (marks.keep_csum or is_crc):
+                data = cache.sealed(data, before)
+            done = 0
+            for logical, length in cache.pieces:
+                self._storage.write(logical, data[done : done + length], copy, parity=not marks.keep_parity)
+                done += length
+
     def _edit_raw(self, edit: Edit, assignment: Assignment) -> None:
         """Change bytes of a device, or parity: nothing follows from it."""
         values, target = self.finder.values, edit.target
@@ -234,8 +275,12 @@ def _changed_item(data: bytes, found: FoundItem, edit: Edit, assignment: Assignm
         return assignment.into(data, in_slot(data, slot, steps[1:]))
     if names == ("shift",):
         return leaf.shifted(data, slot, assignment.as_integer(0, 32))
-    payload = leaf.payload_of(data, slot)
-    if names == ("payload", "size"):
+    return leaf.with_payload(data, slot, changed_payload(found.key, leaf.payload_of(data, slot), edit, assignment))
+
+
+def changed_payload(key: Key, payload: bytes, edit: Edit, assignment: Assignment) -> bytes:
+    """Return the payload of an item with a field changed, or its size."""
+    if edit.target.names == ("payload", "size"):
         size = assignment.as_integer(len(payload), 16)
-        return leaf.with_payload(data, slot, payload[:size].ljust(size, b"\0"))
-    return leaf.with_payload(data, slot, assignment.into(payload, in_payload(found.key, payload, steps)))
+        return payload[:size].ljust(size, b"\0")
+    return assignment.into(payload, in_payload(key, payload, edit.target.steps))

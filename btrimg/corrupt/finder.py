@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from btrimg.corrupt import leaf
 from btrimg.corrupt.addresses import find_csum, parity_place
 from btrimg.corrupt.assign import read_span
+from btrimg.corrupt.cachefile import find_cache
 from btrimg.corrupt.descent import Descent, Way
 from btrimg.corrupt.places import in_block, in_payload, in_slot, in_superblock
 from btrimg.corrupt.storage import Storage
@@ -20,6 +21,7 @@ from btrimg.ondisk.keynames import tree_id
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from btrimg.corrupt.cachefile import CacheFile
     from btrimg.corrupt.words import Marks, Target
     from btrimg.filesystem.image import Image
     from btrimg.filesystem.inode import Inode
@@ -71,6 +73,9 @@ class Finder:
         if kind == "super":
             data = next(self.superblocks(marks)).data
             return read_span(data, in_superblock(data, target.steps))
+        if kind == "cache":
+            cache = self.cache(target)
+            return read_span(self.read_cache(cache, marks.mirror or 0), cache.place(target.steps))
         return self._read_address(target, marks)
 
     def _read_item(self, target: Target, marks: Marks) -> int | bytes:
@@ -143,6 +148,14 @@ class Finder:
         level = None if where == "root" else self.values.number(where)
         pattern = self.values.key_parts(target.key)[0] if target.key else (None, None, None)
         return self.descent.way_to(self._root(name), Key(*(part or 0 for part in pattern)), level)
+
+    def cache(self, target: Target) -> CacheFile:
+        """Return the space cache of the block group that *target* names; raise NotFoundError when it has none."""
+        return find_cache(self.descent, self.volume.sectorsize, self.values.number(target.key))
+
+    def read_cache(self, cache: CacheFile, copy: int) -> bytes:
+        """Return what one copy of a space cache holds."""
+        return b"".join(self.storage.read(logical, length, copy) for logical, length in cache.pieces)
 
     def superblocks(self, marks: Marks) -> Iterator[SuperCopy]:
         """Yield the copies of the superblock that *marks* choose; raise NotFoundError when there are none."""

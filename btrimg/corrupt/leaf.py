@@ -6,6 +6,7 @@ Nothing here asks whether what comes out makes sense; only what cannot be writte
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from btrimg.errors import CorruptError
@@ -73,6 +74,15 @@ def payload_of(data: bytes, slot: int) -> bytes:
 def entries_of(data: bytes) -> list[Entry]:
     """Return all items of a leaf, in the order of its slots."""
     return [Entry(key, payload_of(data, slot)) for slot, key in enumerate(keys_of(data))]
+
+
+def readable(data: bytes) -> dict[Key, bytes]:
+    """Return the payloads, by key, of the slots that point into the leaf."""
+    found = {}
+    for slot, key in enumerate(keys_of(data)):
+        with suppress(CorruptError):
+            found[key] = payload_of(data, slot)
+    return found
 
 
 def pack_leaf(data: bytes, entries: Sequence[Entry]) -> bytes:

@@ -9,17 +9,18 @@ from btrimg.errors import CorruptError, NotFoundError
 from btrimg.ondisk.blocks import DiskKey, Header, Item
 from btrimg.ondisk.chunks import Chunk
 from btrimg.ondisk.constants import SUPERBLOCK_SIZE
-from btrimg.ondisk.items import parse
+from btrimg.ondisk.items import cut_off, parse_item
 from btrimg.ondisk.spans import END, Counter, Span, Step, find_span, size_at, sliced
 from btrimg.ondisk.superblock import Superblock
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from btrimg.ondisk.blocks import Key
     from btrimg.ondisk.record import Record
 
 _ARRAY = (Step(name="sys_chunk_array"),)
+_ARRAY_SIZE = (Step(name="sys_chunk_array_size"),)
 
 
 class _Part(NamedTuple):
@@ -68,9 +69,13 @@ def _some(whole: Span, steps: Sequence[Step], what: str) -> Span:
 
 def _parts(key: Key, payload: bytes) -> list[_Part]:
     parts, start = [], 0
-    for record in parse(key.type, payload).records:
+    value = parse_item(key, payload)
+    for record in value.records:
         parts.append(_Part(type(record), start, record.packed_size()))
         start += record.packed_size()
+    damaged = cut_off(key, value)
+    if damaged:
+        parts.append(_Part(damaged, start, size_at(damaged, payload, start)))
     return parts
 
 
@@ -123,20 +128,26 @@ def in_superblock(data: bytes, steps: Sequence[Step]) -> Span:
     return find_span(Superblock, data, 0, steps)
 
 
-def _in_system_chunks(data: bytes, steps: Sequence[Step]) -> Span:
+def system_chunk_places(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield where each entry of a superblock's sys_chunk_array starts, where its chunk does, and where it ends."""
     array = find_span(Superblock, data, 0, _ARRAY)
-    size = find_span(Superblock, data, 0, (Step(name="sys_chunk_array_size"),))
+    size = find_span(Superblock, data, 0, _ARRAY_SIZE)
     used = min(int.from_bytes(data[size.start : size.end], "little"), array.size)
-    starts, at = [], array.start
+    at = array.start
     while at + DiskKey.SIZE + Chunk.SIZE <= array.start + used:
-        starts.append(at)
-        at += DiskKey.SIZE + size_at(Chunk, data, at + DiskKey.SIZE)
-    if not steps or not isinstance(steps[0].at, int) or not -len(starts) <= steps[0].at < len(starts):
-        raise NotFoundError(f"the superblock has {len(starts)} system chunks; name one as sys_chunks[0]")
-    start, rest = starts[steps[0].at], steps[1:]
-    chunk = start + DiskKey.SIZE
-    if not rest:
+        chunk = at + DiskKey.SIZE
         end = chunk + size_at(Chunk, data, chunk)
+        yield at, chunk, end
+        at = end
+
+
+def _in_system_chunks(data: bytes, steps: Sequence[Step]) -> Span:
+    places = list(system_chunk_places(data))
+    if not steps or not isinstance(steps[0].at, int) or not -len(places) <= steps[0].at < len(places):
+        raise NotFoundError(f"the superblock has {len(places)} system chunks; name one as sys_chunks[0]")
+    (start, chunk, end), rest = places[steps[0].at], steps[1:]
+    if not rest:
+        size = find_span(Superblock, data, 0, _ARRAY_SIZE)
         return Span(start, end - start, None, None, Counter(size.start, "I", 1), elastic=True)
     if rest[0].name == "key":
         return find_span(DiskKey, data, start, rest[1:])

@@ -13,7 +13,7 @@ from btrimg.ondisk.spans import Step, parse_path
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Kind = Literal["file", "item", "block", "super", "data", "csum-of", "parity-p", "parity-q", "device"]
+Kind = Literal["file", "item", "block", "super", "data", "csum-of", "parity-p", "parity-q", "device", "cache"]
 _BY_ADDRESS = ("data", "csum-of", "parity-p", "parity-q")
 _OF_FILES = ("ino", "subvolume")  #: what a path gives besides items
 _OF_BLOCKS = ("header", "slots", "bytes")  #: fields of tree blocks; no key starts like this
@@ -89,6 +89,8 @@ def parse_target(text: str) -> Target:
     head, *rest = split_outside(text, "/")
     if head == "super":
         return Target("super", steps=_steps(text, rest))
+    if head == "cache" and rest:
+        return Target("cache", key=rest[0], steps=_steps(text, rest[1:]))
     if head == "device":
         if len(rest) != 2:
             raise ValueError(f"{text!a}: write device/DEVID/PHYSICAL")

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import TypeVar
 
+    from btrimg.ondisk.blocks import Key
     from btrimg.ondisk.record import Record
 
     Classes = tuple[type[Record], ...]
@@ -203,6 +204,25 @@ def parse(key_type: int, payload: bytes) -> ItemValue:
             records.append(record)
             size += record.packed_size()
     return ItemValue(tuple(records), payload[size:], lacking)
+
+
+def parse_item(key: Key, payload: bytes) -> ItemValue:
+    """Return the payload of the item at *key* as :func:`parse` does, and the head of fs-verity data as a record too."""
+    if key.type == ItemType.VERITY_DESC_ITEM and not key.offset and len(payload) >= inodes.VerityDescriptor.SIZE:
+        return ItemValue((inodes.VerityDescriptor.unpack(payload),), payload[inodes.VerityDescriptor.SIZE :])
+    return parse(key.type, payload)
+
+
+def cut_off(key: Key, value: ItemValue) -> type[Record] | None:
+    """Return the structure that the tail of *value* begins like, though a length or type in it does not fit; or None."""
+    kind = kind_of(key.type)
+    if kind.shape is _extent_item and value.records:
+        following: type[Record] = InlineRef
+    elif kind.shape is _several or (kind.shape is not _opaque and not value.records):
+        following = kind.records[0]
+    else:
+        return None
+    return following if len(value.tail) >= following.SIZE else None
 
 
 def build(value: ItemValue) -> bytes:
