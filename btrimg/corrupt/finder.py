@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from btrimg.corrupt.cachefile import CacheFile
+    from btrimg.corrupt.descent import Pattern
     from btrimg.corrupt.words import Marks, Target
     from btrimg.filesystem.image import Image
     from btrimg.filesystem.inode import Inode
@@ -123,22 +124,43 @@ class Finder:
 
         Raises NotFoundError when there is none, and none could be.
         """
-        key = target.key if not target.head.startswith("/") else f"{self._inode(target.head).ino}.{target.key}"
-        pattern, index = self.values.key_parts(key)
-        root = self.block(target).logical if "@" in target.head else self._root(target.head)
-        matches = self.descent.matches(root, pattern)
-        if index is None:
-            found = next(matches, None)
-        else:
-            several = list(matches)
-            found = several[index] if -len(several) <= index < len(several) else None
+        found = next(self.items(target), None)
         if found:
-            way, data, slot = found
-            return FoundItem(way, leaf.keys_of(data)[slot], present=True)
+            return found
+        pattern, index = self.key_parts(target)
         if None in pattern or index is not None:
             raise NotFoundError("there is no such item")
         whole = Key(*(part or 0 for part in pattern))
-        return FoundItem(self.descent.way_to(root, whole), whole, present=False)
+        return FoundItem(self.descent.way_to(self._root_of(target), whole), whole, present=False)
+
+    def items(self, target: Target) -> Iterator[FoundItem]:
+        """Yield the items whose keys fit what *target* names, in order."""
+        pattern, index = self.key_parts(target)
+        matches = self.descent.matches(self._root_of(target), pattern)
+        if index is not None:
+            several = list(matches)
+            matches = iter(several[index : index + 1 or None]) if -len(several) <= index < len(several) else iter(())
+        for way, data, slot in matches:
+            yield FoundItem(way, leaf.keys_of(data)[slot], present=True)
+
+    def key_parts(self, target: Target) -> tuple[Pattern, int | None]:
+        """Return the parts of the key of an item, None for those left open, and the number of the one that is meant."""
+        return self.values.key_parts(
+            f"{self._inode(target.head).ino}.{target.key}" if target.head.startswith("/") else target.key
+        )
+
+    def tree_of(self, target: Target) -> int | None:
+        """Return the id of the tree in which *target* names an item; None where it names a block to look in."""
+        if "@" in target.head and not target.head.startswith("/"):
+            return None
+        if target.head.startswith("/"):
+            return self._inode(target.head).subvolume.id
+        if target.head == "log" or target.head.startswith("log:"):
+            return TreeId.TREE_LOG
+        return self.values.number(target.head, tree_id)
+
+    def _root_of(self, target: Target) -> int:
+        return self._root(target.head) if self.tree_of(target) is not None else self.block(target).logical
 
     def block(self, target: Target) -> Way:
         """Return the block that *target* names: block@LOGICAL, or TREE@LEVEL (TREE@root) on the way to its key."""

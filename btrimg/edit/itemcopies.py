@@ -1,0 +1,130 @@
+"""Items as the transaction under way has them: found, read and changed in its trees, to become copies by its commit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from btrimg.corrupt.assign import Assignment, read_span
+from btrimg.corrupt.descent import bounds
+from btrimg.corrupt.engine import changed_payload
+from btrimg.corrupt.finder import Finder
+from btrimg.corrupt.places import in_payload
+from btrimg.corrupt.values import Values
+from btrimg.edit.pending import PendingImage
+from btrimg.errors import BtrimgError, NotFoundError
+from btrimg.ondisk.blocks import DiskKey, Item, Key
+from btrimg.ondisk.spans import find_span
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from btrimg.corrupt.words import Edit, Marks, Target
+    from btrimg.filesystem.image import Image
+    from btrimg.ondisk.spans import Span, Step
+    from btrimg.write.transaction import Transaction
+
+
+class CopiedItem(NamedTuple):
+    """An item of a tree."""
+
+    tree: int
+    key: Key
+    payload: bytes | None  #: None where there is none
+
+
+class CopiedItems:
+    """The items of the trees of *txn*; values of edits see what is pending."""
+
+    def __init__(self, image: Image, txn: Transaction) -> None:
+        self._txn = txn
+        self._finder = Finder(PendingImage(image, txn))
+        self.values = Values(self.read)
+
+    def matches(self, target: Target) -> Iterator[CopiedItem]:
+        """Yield the items whose keys fit what *target* names, in order."""
+        tree, pattern, index = self._pattern(target)
+        found = (
+            CopiedItem(tree, key, payload)
+            for key, payload in self._txn.tree(tree).items(*bounds(pattern))
+            if all(want is None or want == part for want, part in zip(pattern, key, strict=True))
+        )
+        if index is None:
+            yield from found
+            return
+        several = list(found)
+        if -len(several) <= index < len(several):
+            yield several[index]
+
+    def one(self, target: Target) -> CopiedItem:
+        """Return the item that *target* names, or where it would stand; raise NotFoundError where that is not said."""
+        found = next(self.matches(target), None)
+        if found:
+            return found
+        tree, pattern, index = self._pattern(target)
+        if None in pattern or index is not None:
+            raise NotFoundError("there is no such item")
+        return CopiedItem(tree, Key(*(part or 0 for part in pattern)), None)
+
+    def try_read(self, edit: Edit) -> int | bytes | None:
+        """Return what stands where *edit* is for; None where that is nowhere, before it or behind it."""
+        try:
+            return self.read(edit.target, edit.marks)
+        except BtrimgError:
+            return None
+
+    def _pattern(self, target: Target) -> tuple[int, tuple[int | None, int | None, int | None], int | None]:
+        tree = self._finder.tree_of(target)
+        if tree is None:
+            raise NotFoundError(f"{target.head} is no tree of the transaction")
+        return tree, *self._finder.key_parts(target)
+
+    def read(self, target: Target, marks: Marks) -> int | bytes:
+        """Return what *target* holds, as it is pending; what is no item of a tree, as it stands on the disk."""
+        if target.kind != "item" or self._finder.tree_of(target) is None or marks.mirror is not None:
+            return self._finder.read(target, marks)
+        return self.value(self.one(target), target.steps)
+
+    def value(self, item: CopiedItem, steps: Sequence[Step]) -> int | bytes:
+        """Return a field of an item, or its payload; raise NotFoundError where there is none."""
+        if item.payload is None:
+            raise NotFoundError("there is no such item")
+        if steps and steps[0].name == "slot":
+            slot, span = _in_slot(item, steps)
+            return read_span(slot, span)
+        if [step.name for step in steps] == ["payload", "size"]:
+            return len(item.payload)
+        return read_span(item.payload, in_payload(item.key, item.payload, steps))
+
+    def put(self, item: CopiedItem) -> None:
+        """Let the item be as it is given; without a payload it is deleted."""
+        tree = self._txn.tree(item.tree)
+        if item.payload is None:
+            tree.delete(item.key)
+        else:
+            tree.put(item.key, item.payload)
+
+    def apply(self, edit: Edit) -> None:
+        """Apply one edit of an item; raises NotFoundError, CorruptError, and ValueError with a sentence."""
+        item, assignment = self.one(edit.target), Assignment(edit, self.values)
+        steps = edit.target.steps
+        is_whole = not steps or (edit.target.names == ("payload",) and len(steps) == 1)
+        if is_whole and assignment.is_none:
+            if item.payload is None:
+                raise NotFoundError("there is no such item")
+            self.put(item._replace(payload=None))
+        elif item.payload is None and is_whole:
+            self.put(item._replace(payload=assignment.as_bytes(b"", None)))
+        elif item.payload is None:
+            raise NotFoundError("there is no such item")
+        elif edit.target.names[:1] == ("slot",):
+            slot, span = _in_slot(item, steps)
+            self.put(item._replace(payload=None))
+            self.put(item._replace(key=Key(*DiskKey.unpack(assignment.into(slot, span)))))
+        else:
+            self.put(item._replace(payload=changed_payload(item.key, item.payload, edit, assignment)))
+
+
+def _in_slot(item: CopiedItem, steps: Sequence[Step]) -> tuple[bytes, Span]:
+    """Return the slot that the item would have, and where a field stands in it."""
+    slot = Item(DiskKey(*item.key), 0, len(item.payload or b"")).pack()
+    return slot, find_span(Item, slot, 0, steps[1:])
