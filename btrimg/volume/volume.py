@@ -44,6 +44,8 @@ class Volume:
         self.metadata_fsid = metadata_fsid(superblock)
         #: every fsid that a tree block may carry; blocks of a seed keep the seed's
         self.fsids = {self.metadata_fsid} | {fsid for each in members for fsid in (each.fsid, each.superblock.fsid)}
+        if superblock.flags & SuperFlag.CHANGING_FSID:
+            self.fsids = _AnyFsid()
         self.devices: dict[int, Device] = {}  #: by devid, without the missing ones
         self.seeds: set[int] = set()  #: devids of those that are never written to
         self.lag: dict[int, int] = {}  #: by devid, commits that its superblock is behind the newest of its filesystem
@@ -214,6 +216,13 @@ class Volume:
         except DeviceError as error:
             self.warn(str(error))
             return None
+
+
+class _AnyFsid(set[bytes]):
+    """What tree blocks may carry while their fsid is being rewritten: no superblock tells the old one any more."""
+
+    def __contains__(self, _: object) -> bool:
+        return True
 
 
 def _system_chunks(superblock: Superblock) -> dict[int, Chunk]:
