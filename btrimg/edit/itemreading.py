@@ -10,6 +10,7 @@ from btrimg.errors import BtrimgError, NotFoundError
 from btrimg.ondisk.blocks import DiskKey, Header, Key
 from btrimg.ondisk.chunks import Chunk
 from btrimg.ondisk.items import parse_item
+from btrimg.ondisk.keynames import key_words
 from btrimg.ondisk.spans import Step, parse_path
 from btrimg.ondisk.superblock import Superblock
 
@@ -32,7 +33,7 @@ class Reading(NamedTuple):
     block: int | None = None  #: logical address of the tree block it stands in, None before there is one
     records: tuple[tuple[str, Record], ...] = ()  #: each with what stands before the names of its fields
     tail: bytes = b""  #: what follows them
-    fields: tuple[tuple[str, int | bytes], ...] = ()  #: those that were asked for, and nothing else
+    fields: tuple[tuple[str, int | bytes], ...] = ()  #: those that were asked for, as numbers and bytes
 
 
 def readings(place: Place, finder: Finder, copies: CopiedItems | None, marks: Marks) -> Iterator[Reading]:
@@ -40,20 +41,22 @@ def readings(place: Place, finder: Finder, copies: CopiedItems | None, marks: Ma
 
     Raises NotFoundError when there is nothing, ValueError with a sentence for what makes no sense.
     """
-    if place.words or place.target.steps:
-        yield from _fields(place, finder, copies, marks)
-    elif place.target.kind == "item":
-        yield from _items(place.target, finder, copies, marks)
-    elif place.target.kind == "block":
-        block = finder.block(place.target).logical
+    kind, several = place.target.kind, _wholes(place.target, finder, copies, marks)
+    if place.words or place.target.steps or kind not in ("item", "block", "super"):
+        whole = next(several, Reading(place.text))
+        yield whole._replace(fields=tuple(_fields(place, finder, copies, marks)))
+        return
+    yield from several
+
+
+def _wholes(target: Target, finder: Finder, copies: CopiedItems | None, marks: Marks) -> Iterator[Reading]:
+    if target.kind == "item":
+        yield from _items(target, finder, copies, marks)
+    elif target.kind == "block":
+        block = finder.block(target).logical
         yield _block_reading(block, finder.copy_of(block, marks))
-    elif place.target.kind == "super":
+    elif target.kind == "super":
         yield _superblock_reading(next(finder.superblocks(marks)).data)
-    elif place.target.kind == "cache":
-        yield from _fields(place._replace(words=("generation", "crcs[0]", "entries[0].offset")), finder, copies, marks)
-    else:
-        value = finder.read(place.target, marks)
-        yield Reading(place.text, fields=((place.text, value),))
 
 
 def _items(target: Target, finder: Finder, copies: CopiedItems | None, marks: Marks) -> Iterator[Reading]:
@@ -82,7 +85,7 @@ def item_reading(head: str, key: Key, payload: bytes, block: int | None) -> Read
     value = parse_item(key, payload)
     several = len(value.records) > 1
     records = tuple((f"[{number}]." if several else "", record) for number, record in enumerate(value.records))
-    return Reading(f"{head}/{'.'.join(map(str, key))}", key, len(payload), block, records, value.tail)
+    return Reading(f"{head}/{key_words(key)}", key, len(payload), block, records, value.tail)
 
 
 def _block_reading(logical: int, data: bytes) -> Reading:
@@ -104,13 +107,12 @@ def _superblock_reading(data: bytes) -> Reading:
     return Reading("super", records=tuple(records))
 
 
-def _fields(place: Place, finder: Finder, copies: CopiedItems | None, marks: Marks) -> Iterator[Reading]:
-    """Yield the fields of the first place that fits."""
-    target = place.target
-    read = copies.read if copies else finder.read
-    values = []
+def _fields(
+    place: Place, finder: Finder, copies: CopiedItems | None, marks: Marks
+) -> Iterator[tuple[str, int | bytes]]:
+    """Yield the fields that are asked for, of the first place that fits."""
+    target, read = place.target, copies.read if copies else finder.read
     for word in place.words or ("",):
         steps: tuple[Step, ...] = (*target.steps, *parse_path(word))
-        text = place.text + ("." if target.steps else "/") * bool(word) + word
-        values.append((text, read(target._replace(steps=steps), marks)))
-    yield Reading(place.text, fields=tuple(values))
+        name = ".".join(filter(None, (place.path, word))) or place.text
+        yield name, read(target._replace(steps=steps), marks)

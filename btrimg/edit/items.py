@@ -8,6 +8,7 @@ stands (:func:`why_in_place`), by the engine that ``btrimg corrupt`` is.
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -75,11 +76,9 @@ class ItemEditor:
         """
         place = parse_place(words)
         txn = self._session.pending
-        try:
+        with _saying(place):
             copies = CopiedItems(self._session.image, txn) if txn and mirror is None else None
             yield from readings(place, Finder(self._session.image), copies, Marks(mirror=mirror))
-        except ValueError as error:
-            raise BtrimgError(f"{place.text!a}: {error}") from None
 
     def set(self, words: Sequence[str], manner: Manner = _AS_IS) -> Done:
         """Set fields of the place that *words* name, by the words FIELD=VALUE behind it.
@@ -111,21 +110,16 @@ class ItemEditor:
 
     def _apply(self, place: Place, edits: Sequence[Edit], manner: Manner, *, new: bool = False) -> Done:
         """Apply *edits*, all of them or none; with *new* they are of an item that is not there yet."""
-        try:
+        with _saying(place):
             finder = Finder(self._session.image)
-            why = _WANTED if manner.in_place else self._why_in_place(finder, place, edits, manner)
+            why = _WANTED if manner.in_place else self._why_in_place(finder, place, edits)
             if why is None:
                 return Done(self._put_copies(place, edits, new=new), None)
             if self._session.pending:
                 raise BtrimgError(f"that is done in place ({why}), and not in a transaction: commit or abort it first")
             return Done(self._write_in_place(place, edits, manner, new=new), why)
-        except ValueError as error:
-            raise BtrimgError(f"{place.text!a}: {error}") from None
-        except BtrimgError as error:
-            error.args = (f"{place.text!a}: {error}",)
-            raise
 
-    def _why_in_place(self, finder: Finder, place: Place, edits: Sequence[Edit], manner: Manner) -> str | None:
+    def _why_in_place(self, finder: Finder, place: Place, edits: Sequence[Edit]) -> str | None:
         tree = finder.tree_of(place.target) if place.target.kind == "item" else None
         if tree is None:
             return "it has no copy to go to"
@@ -194,6 +188,18 @@ class ItemEditor:
             )
         self._session.write_pieces(list(corruptor.pieces()))
         return changes
+
+
+@contextmanager
+def _saying(place: Place) -> Iterator[None]:
+    """Begin what errors say with the place that they are about."""
+    try:
+        yield
+    except ValueError as error:
+        raise BtrimgError(f"{place.text!a}: {error}") from None
+    except BtrimgError as error:
+        error.args = (f"{place.text!a}: {error}",)
+        raise
 
 
 def _try_read(finder: Finder, edit: Edit) -> int | bytes | None:

@@ -46,15 +46,16 @@ class Place(NamedTuple):
         found = []
         for word in self.words:
             try:
-                edit = parse_edit(self.text + ("" if word.startswith("=") else "." if self._has_field else "/") + word)
+                edit = parse_edit(self.text + ("" if word.startswith("=") else "." if self.path else "/") + word)
             except ValueError as error:
-                raise BtrimgError(f"{word!a}: {error}") from None
+                raise BtrimgError(str(error)) from None
             found.append(edit._replace(text=word, marks=manner.marks(edit.marks)))
         return found
 
     @property
-    def _has_field(self) -> bool:
-        return bool(self.target.steps)
+    def path(self) -> str:
+        """Return the field that TREE and KEY name already, as fs/257.INODE_ITEM/nlink does, or nothing."""
+        return split_outside(self.text, "/")[-1] if self.target.steps else ""
 
 
 def parse_place(words: Sequence[str]) -> Place:
@@ -73,7 +74,7 @@ def parse_place(words: Sequence[str]) -> Place:
             text = f"{text}/{rest.pop(0)}"
         return Place(text, parse_target(text), tuple(rest))
     except ValueError as error:
-        raise BtrimgError(f"{text!a}: {error}") from None
+        raise BtrimgError(str(error)) from None
 
 
 def _is_key(tree: str, word: str) -> bool:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from btrimg.ondisk.blocks import KEY_MAX, KEY_MIN, Key
 from btrimg.ondisk.constants import ItemType, TreeId
+
+if TYPE_CHECKING:
+    from btrimg.ondisk.blocks import DiskKey
 
 # What btrfs-progs takes for -t (common/parse-utils.c); "-" may stand for "_", _TREE and _OBJECTID may follow.
 _TREES = {
@@ -28,6 +32,9 @@ _TREES = {
     "RAID_STRIPE": TreeId.RAID_STRIPE_TREE,
     "REMAP": TreeId.REMAP_TREE,
 }
+
+_HIGH = {int(each): each.name for each in TreeId if each >> 63 and each.name != "FREE_SPACE"}
+_TYPES = frozenset(map(int, ItemType))
 
 
 def tree_id(text: str) -> int:
@@ -57,6 +64,15 @@ def _key(text: str, rest: Key) -> Key:
         raise ValueError(f"{text!r} has more parts than OBJECTID,TYPE,OFFSET")
     given = [read(part.strip()) for read, part in zip((tree_id, item_type, number), parts, strict=False)]
     return Key(*given, *rest[len(given) :])
+
+
+def key_words(key: Key | DiskKey) -> str:
+    """Return a key as OBJECTID.TYPE.OFFSET, in names where there are any: what :func:`objectid` and others read."""
+    number, key_type, offset = key
+    first = str(number)
+    if number >> 63:  # those of the kernel's headers are negative
+        first = _HIGH.get(number) or str(number - (1 << 64))
+    return f"{first}.{ItemType(key_type).name if key_type in _TYPES else key_type}.{offset}"
 
 
 def objectid(text: str) -> int:
