@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from btrimg.cli.parameters import Target
     from btrimg.mount.session import Session
 
+_PATIENCE = 10  #: seconds that a server may take to end
 _SHARES = ("auto", "passthrough", "cache", "none")
 
 
@@ -75,11 +76,13 @@ def mount(
     if server and server.child:
         return server.outcome()
     clean_up_when_stopped()
+    from btrimg.mount import system
     from btrimg.mount.session import Session
     from btrimg.render.answers import json_line
 
     with ExitStack() as stack:
         image = stack.enter_context(open_target(target, **opening))
+        system.occupy(mountpoint)  # until this process and its workers have ended: umount waits for that
         session = Session(
             image,
             mountpoint,
@@ -116,12 +119,17 @@ def _stop_on_signals(session: Session) -> None:
     Option("lazy", ("--lazy",), "Also while files there are in use: unmount for good when the last is closed."),
 )
 def umount(mountpoint: str, lazy: bool) -> int:
-    """Unmount what ``btrimg mount`` has mounted; its server ends by itself.
+    """Unmount what ``btrimg mount`` has mounted, and wait until its server has ended.
 
     \b
       btrimg umount /mnt
+
+    Then the image is free. With --lazy nobody waits: the server ends when the last file there is closed.
     """
     from btrimg.mount import system
 
-    system.detach(system.find(mountpoint).point, lazy=lazy)
+    point = system.find(mountpoint).point
+    system.detach(point, lazy=lazy)
+    if not lazy:
+        system.wait_until_left(point, _PATIENCE)
     return 0

@@ -195,6 +195,8 @@ class Session:
             self._socket.close()
         while self._descriptors:
             os.close(self._descriptors.pop())
+        if self._workers:
+            self._workers.close()
         self._reader.close()
 
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import mmap
 import os
 import socket
 import subprocess
+import time
 from typing import NamedTuple
 
 from btrimg.errors import BtrimgError, NotFoundError
@@ -23,6 +25,8 @@ _SET_FLAG, _SET_STRING, _CREATE = 0, 1, 6  # FSCONFIG_*
 _RDONLY, _NOSUID, _NODEV, _NOEXEC = 0x1, 0x2, 0x4, 0x8  # MOUNT_ATTR_*
 _CLOEXEC, _EMPTY_PATH, _AT_FDCWD = 1, 4, -100
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
+
+_POLL = 0.005  #: seconds between looks whether a server has ended
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -140,6 +144,51 @@ def detach(point: str, *, lazy: bool) -> None:
         number = ctypes.get_errno()
         hint = ": leave it, or give --lazy" if number == errno.EBUSY else ""
         raise MountError(f"cannot unmount {point}: {os.strerror(number)}{hint}")
+
+
+def occupy(point: str) -> int | None:
+    """Lock the directory *point*, at which will be mounted; return a descriptor, None if it cannot be locked.
+
+    The lock is held until every process that has inherited the descriptor has ended, however it ends.
+    """
+    try:
+        fd = os.open(point, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        return None
+    return fd
+
+
+def wait_until_left(point: str, seconds: float) -> None:
+    """Wait until the server of what was mounted at *point* has ended.
+
+    Raises MountError when it has not in that time.
+    """
+    try:
+        fd = os.open(point, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:  # as it was for ``occupy``
+        return
+    try:
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise MountError(
+                        f"{point} is unmounted, but its server still runs: is it mounted in another namespace, too?"
+                    ) from None
+                time.sleep(_POLL)
+            else:
+                return
+    except OSError:  # a filesystem without such locks
+        return
+    finally:
+        os.close(fd)
 
 
 def find(point: str) -> Mounted:

@@ -31,8 +31,12 @@ class Workers:
         channel.tell = self._pass_on
         parent = os.getpid()
         context = multiprocessing.get_context("fork")
-        for _ in range(count):
-            context.Process(target=_work, args=(channel, handlers, parent, not_theirs), daemon=True).start()
+        self._processes = [
+            context.Process(target=_work, args=(channel, handlers, parent, not_theirs), daemon=True)
+            for _ in range(count)
+        ]
+        for process in self._processes:
+            process.start()
         os.close(self._tell)
 
     def _pass_on(self, message: str) -> None:
@@ -45,6 +49,14 @@ class Workers:
             return os.read(self._told, 65536).decode().splitlines()
         except BlockingIOError:
             return []
+
+    def close(self) -> None:
+        """End them, and wait until they have; whoever still waits for one gets an error."""
+        for process in self._processes:
+            process.kill()  # they have nothing to clean up
+        for process in self._processes:
+            process.join()
+        os.close(self._told)
 
 
 def _work(channel: Channel, handlers: Mapping[int, Handler], parent: int, not_theirs: tuple[int, ...]) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from support.mounted import require_fuse, servers, within
+from support.mounted import require_fuse, servers
 from support.program import btrimg
 
 from btrimg.filesystem.image import open_image
@@ -88,4 +88,4 @@ def test_random_bytes_in_trees_are_errors(seed: int, forged: str, point: str) ->
     subprocess.run([sys.executable, "-c", WALK, point], check=True, timeout=60)
     assert servers(point)
     assert btrimg("umount", point).returncode == 0
-    assert within(5, lambda: not servers(point))
+    assert not servers(point)

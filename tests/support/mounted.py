@@ -38,14 +38,16 @@ def mounted(devices: Sequence[str], *options: object) -> Iterator[str]:
 
 
 def clean_up(where: str) -> None:
-    """Unmount what is at *where*, also when its server hangs: then the connection is cut."""
+    """Unmount what is at *where*, also when its server hangs: then the connection is cut. Its processes end."""
     number = _connection(where)
     if number is not None:
         _libc.umount2(os.fsencode(where), _MNT_DETACH)
         if not within(5, lambda: not os.path.exists(f"/sys/fs/fuse/connections/{number}")):
             with suppress(OSError), open(f"/sys/fs/fuse/connections/{number}/abort", "w", encoding="ascii") as file:
                 file.write("1")
+    ended = within(10, lambda: not servers(where))
     os.rmdir(where)
+    assert ended, f"the server of {where} has not ended"
 
 
 def _connection(where: str) -> int | None:
