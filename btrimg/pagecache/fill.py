@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from btrimg.errors import DeviceError
+from btrimg.errors import BtrimgError, DeviceError
 from btrimg.filesystem.columns import COMPRESSED, REGULAR
 from btrimg.filesystem.data import read_logical
 from btrimg.filesystem.inode import Inode
 from btrimg.ondisk.compression import decompress
-from btrimg.ondisk.constants import InodeFlag
+from btrimg.ondisk.constants import CsumType, InodeFlag
+from btrimg.ondisk.crcjoin import PIECES, joined
+from btrimg.ondisk.csum import crc32c
 from btrimg.pagecache.pages import PAGE
+from btrimg.units import KIB, round_up
 from btrimg.volume.device import Device
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from threading import RLock
 
     from btrimg.filesystem.image import Image
     from btrimg.pagecache.filerows import FileRows
+
+_FEW_SECTORS = 16  # up to which checksums are computed one by one
+_STEP = 256 * KIB  # bytes that are read again at once where some of them were bad
 
 
 class Stored(NamedTuple):
@@ -110,39 +117,135 @@ class Filler:
             with self._lock:
                 room[:] = read_logical(self._image, logical, len(room), verify=where.checked)
 
+    def sectors_into(self, room: memoryview, ranges: Iterable[tuple[int, int]], *, checked: bool) -> list[int]:
+        """Fill *room* with whole sectors: ranges (logical address, bytes), one after the other.
+
+        Return which sectors of *room* could be had from no copy, in order; none of those is to be used.
+        """
+        ranges = list(ranges)
+        size = self._volume.sectorsize
+        doubtful: set[int] = set()
+        at = 0
+        for logical, length in ranges:
+            if not self._first_copies_into(room[at : at + length], logical):
+                doubtful.update(range(at // size, (at + length) // size))
+            at += length
+        if checked:
+            expected = b"".join(self._expected(ranges, doubtful))
+            doubtful.update(self._differing(room[:at], expected))
+        return self._again(room, ranges, doubtful, checked=checked) if doubtful else []
+
+    def _expected(self, ranges: list[tuple[int, int]], doubtful: set[int]) -> Iterator[bytes]:
+        """Yield the stored checksums of all *ranges*; what has none is *doubtful*, too."""
+        size, at = self._volume.sectorsize, 0
+        with self._lock:
+            lookup = self._image.csums.lookup
+            for logical, length in ranges:
+                try:
+                    yield lookup(logical, length)
+                except BtrimgError:
+                    doubtful.update(range(at // size, (at + length) // size))
+                    yield bytes(length // size * self._volume.csum.size)
+                at += length
+
+    def _again(
+        self, room: memoryview, ranges: list[tuple[int, int]], doubtful: set[int], *, checked: bool
+    ) -> list[int]:
+        """Read *doubtful* sectors from any copy; return those that cannot be had."""
+        size = self._volume.sectorsize
+        bad: list[int] = []
+        at = 0
+        for logical, length in ranges:
+            for start in range(0, length, _STEP):
+                stop = min(start + _STEP, length)
+                numbers = range((at + start) // size, (at + stop) // size)
+                if not doubtful.isdisjoint(numbers) and not self._reread(
+                    room[at + start : at + stop], logical + start, checked=checked
+                ):
+                    bad += (
+                        number
+                        for number in numbers
+                        if number in doubtful
+                        and not self._reread(
+                            room[number * size : (number + 1) * size], logical + number * size - at, checked=checked
+                        )
+                    )
+            at += length
+        return bad
+
+    def _reread(self, room: memoryview, logical: int, *, checked: bool) -> bool:
+        """Fill *room* from copies that are good; return whether there are."""
+        try:
+            with self._lock:
+                room[:] = read_logical(self._image, logical, len(room), verify=checked)
+        except BtrimgError:
+            return False
+        return True
+
     def _first_copies_into(self, room: memoryview, logical: int) -> bool:
-        """Fill *room* from the first copies; return whether they could be read."""
+        """Fill *room* from the first copies that are there; return whether they could be read."""
         volume = self._volume
         while room:
-            mapping = volume.chunk_map.locate(logical)
-            devid, physical = mapping.copies[0]
-            device = self._devices.get(devid) or volume.devices.get(devid)
-            if device is None or volume.lag.get(devid):
+            try:
+                mapping = volume.chunk_map.locate(logical)
+            except BtrimgError:
+                return False
+            there = (copy for copy in mapping.copies if copy.devid in volume.devices)
+            place = next((copy for copy in there if not volume.lag.get(copy.devid)), None)
+            if place is None:
                 return False
             piece = min(len(room), mapping.length)
             try:
-                device.pread_into(room[:piece], physical)
+                self._device_into(place.devid, room[:piece], place.physical)
             except DeviceError:
-                self._devices.pop(devid, None)  # it may be the alignment that it minds
                 return False
             room, logical = room[piece:], logical + piece
         return True
 
+    def _device_into(self, devid: int, room: memoryview, physical: int) -> None:
+        direct = self._devices.get(devid)
+        if direct is not None:
+            try:
+                direct.pread_into(room, physical)
+            except DeviceError:  # it may be the alignment that it minds
+                self._devices.pop(devid, None)
+            else:
+                return
+        self._volume.devices[devid].pread_into(room, physical)
+
     def _agrees(self, room: memoryview, logical: int, where: Stored) -> bool:
         if not where.checked:
             return True
-        volume = self._volume
-        size = volume.sectorsize
         with self._lock:
             expected = self._image.csums.lookup(logical, len(room))
-        return volume.csum.digests([room[at : at + size] for at in range(0, len(room), size)]) == expected
+        return next(self._differing(room, expected), None) is None
+
+    def _differing(self, room: memoryview, expected: bytes) -> Iterator[int]:
+        """Yield the sectors of *room* whose checksums are not the *expected* ones."""
+        csum, size = self._volume.csum, self._volume.sectorsize
+        sectors = len(room) // size
+        joins = self._image.superblock.csum_type == CsumType.CRC32C and sectors >= _FEW_SECTORS
+        for start in range(0, sectors, PIECES):
+            stop = min(start + PIECES, sectors)
+            wanted = expected[start * csum.size : stop * csum.size]
+            if joins and crc32c(room[start * size : stop * size]) == joined(wanted, size):
+                continue
+            found = csum.digests([room[at * size : (at + 1) * size] for at in range(start, stop)])
+            if found != wanted:
+                for at in range(0, len(wanted), csum.size):
+                    if found[at : at + csum.size] != wanted[at : at + csum.size]:
+                        yield start + at // csum.size
 
     def decompressed(self, where: Stored) -> bytes:
         """Return all that a compressed extent holds, in whole pages. Errors: also CorruptError for a broken stream."""
         with self._lock:
             packed = read_logical(self._image, where.logical, where.length, verify=where.checked)
+        return self.unpacked(where, packed)
+
+    def unpacked(self, where: Stored, packed: bytes | memoryview) -> bytes:
+        """Return all that a compressed extent holds, in whole pages, given its bytes as they are stored."""
         plain = decompress(where.compression, packed, where.ram_bytes, self._volume.sectorsize)
-        return plain.ljust(-(-len(plain) // PAGE) * PAGE, b"\0")
+        return plain.ljust(round_up(len(plain), PAGE), b"\0")
 
     def odd(self, subvolume: int, inode: int, page: int, pages: int) -> bytes:
         """Return whole pages of a file that no extent makes up alone; zeros beyond its end."""
