@@ -112,17 +112,21 @@ class ItemEditor:
         """Apply *edits*, all of them or none; with *new* they are of an item that is not there yet."""
         with _saying(place):
             finder = Finder(self._session.image)
-            why = _WANTED if manner.in_place else self._why_in_place(finder, place, edits)
+            why = _WANTED if manner.in_place else self._why_in_place(finder, place, edits, manner)
             if why is None:
                 return Done(self._put_copies(place, edits, new=new), None)
             if self._session.pending:
                 raise BtrimgError(f"that is done in place ({why}), and not in a transaction: commit or abort it first")
             return Done(self._write_in_place(place, edits, manner, new=new), why)
 
-    def _why_in_place(self, finder: Finder, place: Place, edits: Sequence[Edit]) -> str | None:
+    def _why_in_place(self, finder: Finder, place: Place, edits: Sequence[Edit], manner: Manner) -> str | None:
         tree = finder.tree_of(place.target) if place.target.kind == "item" else None
         if tree is None:
             return "it has no copy to go to"
+        if not manner.fix:
+            return "new blocks are sound"
+        if manner.mirror is not None:
+            return "all copies of new blocks are alike"
         for edit in edits:
             if edit.target.names in _OF_SLOTS:
                 return "new leaves are packed anew"

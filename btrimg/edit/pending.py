@@ -14,16 +14,29 @@ if TYPE_CHECKING:
     from btrimg.write.transaction import Transaction
 
 
+class LentImage(Image):
+    """An opened image for others to read; closing it leaves it open."""
+
+    def __init__(self, image: Image) -> None:
+        vars(self).update(vars(image))
+        self.faults = 0
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
 class PendingImage(Image):
     """Reads the trees of *txn* where *image* reads those of the last commit; good until something is changed.
 
-    Data that the transaction holds back are written to free space first, so that they can be read. Closing it does
-    nothing: the volume is the image's.
+    Data that the transaction holds back are written to free space first, and their checksums put into their tree.
+    Closing it does nothing: the volume is the image's.
     """
 
     def __init__(self, image: Image, txn: Transaction) -> None:
         for ready in txn.before_commit:
             ready()
+        if txn.has_tree(TreeId.CSUM_TREE):
+            txn.csums.apply(txn.tree(TreeId.CSUM_TREE))
         self._txn = txn
         super().__init__(image.volume)
         self.listen(image.report)

@@ -66,6 +66,11 @@ def value_text(value: Any, code: str = "") -> str:
     return text if text and readable else f"0x{stripped.hex()}"
 
 
+def field_names(reading: Reading) -> Iterator[str]:
+    """Yield the names of all fields."""
+    return (row.path for row in _all_rows(reading))
+
+
 def _all_rows(reading: Reading) -> list[Row]:
     return [row for prefix, record in reading.records for row in rows(prefix, record)]
 
