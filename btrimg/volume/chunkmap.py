@@ -165,6 +165,12 @@ class ChunkMap:
         self._starts.insert(at, mapped.logical)
         return mapped
 
+    def remove(self, logical: int) -> None:
+        """Forget the chunk that starts at *logical*."""
+        chunks = self._complete()
+        at = self._starts.index(logical)
+        del chunks[at], self._starts[at]
+
     def _add(self, chunks: Iterable[tuple[int, Chunk]]) -> None:
         accepted = []
         for logical, chunk in chunks:
