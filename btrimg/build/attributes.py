@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 _USUAL_MODE = {stat.S_IFDIR: 0o755, stat.S_IFLNK: 0o777}
 _OTHERS = 0o644
+_STORED = InodeFlag.NODATASUM | InodeFlag.NODATACOW
+_COMPRESSED = InodeFlag.COMPRESS | InodeFlag.NOCOMPRESS
+_CHOSEN = InodeFlag.NODATACOW | InodeFlag.COMPRESS | InodeFlag.NOCOMPRESS
 _XATTR_SIZE_MAX = 65536  # include/uapi/linux/limits.h
 
 
@@ -124,6 +127,33 @@ def change(spot: Spot, attributes: Attributes, around: Surroundings) -> None:
         if value is not None:
             fields[field] = value
     inodes.change(files, ino, **fields)
+
+
+def change_flags(spot: Spot, add: int, remove: int) -> None:
+    """Set and take away flags of an inode that is there, as chattr does (fs/btrfs/ioctl.c ``btrfs_fileattr_set``).
+
+    Compression is a property, too. Raises RefusedError for what the kernel refuses, or would not do.
+    """
+    files, ino = spot
+    item = inodes.read(files, ino)
+    if not stat.S_ISREG(item.mode):
+        no_sums = int(InodeFlag.NODATASUM)  # is of files only: those made in a directory get it with NODATACOW
+        add, remove = add & ~no_sums, remove & ~no_sums
+    flags = item.flags & ~remove | add
+    if item.size and stat.S_ISREG(item.mode) and (flags ^ item.flags) & int(_STORED):
+        raise RefusedError("nodatacow and nodatasum change only while a file is empty: this one has content")
+    chosen = flags & (add or flags) & int(_CHOSEN)
+    if chosen & (chosen - 1) or (flags & _STORED and add & InodeFlag.COMPRESS):
+        raise RefusedError("compress, nocompress and nodatacow exclude each other")
+    if (add | remove) & int(_COMPRESSED):
+        has_property = xattrs.read(files, ino, xattrs.COMPRESSION) is not None
+        if add & InodeFlag.COMPRESS:
+            xattrs.set_value(files, ino, xattrs.COMPRESSION, b"zlib")
+        elif has_property and (add | remove & item.flags) & int(_COMPRESSED):
+            xattrs.remove(files, ino, xattrs.COMPRESSION)
+        if add & int(_COMPRESSED):
+            flags = flags & ~int(_COMPRESSED) | add & int(_COMPRESSED)
+    inodes.change(files, ino, flags=flags, ctime=files.now)
 
 
 def _changed_flags(old: int, new: int) -> int:

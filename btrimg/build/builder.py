@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from btrimg.build import attributes, values
 from btrimg.build.content import Surroundings, reading
-from btrimg.build.directory import Selection, read_directory
+from btrimg.build.directory import Selection, read_anything, read_directory
+from btrimg.build.entries import as_copied
 from btrimg.build.filedata import FileData
 from btrimg.build.layer import LayerWriter
 from btrimg.build.paths import Paths, Spot
@@ -79,7 +80,16 @@ class Builder:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End what works beside the builder; the transaction stays as it is."""
         self._sink.close()
+
+    @property
+    def paths(self) -> Paths:
+        """Return the names as they are now."""
+        return self._paths
 
     def run(self, operations: Iterable[tuple[Origin, Operation]]) -> None:
         """Do all *operations*, in order; raise RecipeError for the first one that cannot be done."""
@@ -99,6 +109,11 @@ class Builder:
             raise
         except BtrimgError as error:
             raise origin.error(str(error)) from None
+
+    def do(self, operation: Operation) -> None:
+        """Do a single operation that stands in no recipe; what goes wrong is raised as it is."""
+        self._around = Surroundings(self._directory, self._seed, "")
+        _DO[type(operation)](self, operation)
 
     def _pending(self) -> int:
         return sum(self.txn.tree(tree_id).pending for tree_id in self.txn.changed_trees())
@@ -179,12 +194,14 @@ class Builder:
             files = self._subvolume(do.path)
             subvolumes.set_read_only(self.txn, files.id, read_only=do.readonly)
             self._readonly[files.id] = do.readonly
-            if do.attributes == Attributes() and not do.remove_xattrs:
+            if do._replace(readonly=None) == values.Change(do.path, Attributes(), (), None):
                 return
         spot = self._to_change(do.path)
         for name in do.remove_xattrs:
             xattrs.remove(*spot, name)
         attributes.change(spot, do.attributes, self._around)
+        if do.add_flags or do.remove_flags:
+            attributes.change_flags(spot, do.add_flags, do.remove_flags)
         if inodes.file_type(inodes.read(*spot).mode) == FileType.DIR:
             self._remember_times(spot, do.attributes)
 
@@ -307,13 +324,24 @@ class Builder:
 
     # From the host
 
-    def _from_directory(self, do: values.FromDirectory) -> None:
+    def _written(self) -> set[tuple[int, int]]:
+        """Return the files of the host that are being written."""
         devices = self.txn.volume.devices.values()
-        written = {(found.st_dev, found.st_ino) for found in (os.stat(device.path) for device in devices)}
-        selection = Selection(do.exclude, do.one_filesystem, do.owner, self._latest, written)
+        return {(found.st_dev, found.st_ino) for found in (os.stat(device.path) for device in devices)}
+
+    def _from_directory(self, do: values.FromDirectory) -> None:
+        selection = Selection(do.exclude, do.one_filesystem, do.owner, self._latest, self._written())
         host = os.path.join(self._directory, do.host)
         entries = read_directory(host, self.txn.volume.sectorsize, selection, self._warn)
         self._grow(TreeWriter, do.to, do.storage, entries)
+
+    def _put(self, do: values.Put) -> None:
+        (parent, name), now = self._place(do.path), self.txn.now
+        host = os.path.join(self._directory, do.host)
+        selection = Selection(owner=do.owner, latest=self._latest, without=self._written())
+        entries = read_anything(host, self.txn.volume.sectorsize, selection, self._warn)
+        writer = TreeWriter(parent, self._paths, self._sink, self._data, do.storage, self._progress)
+        writer.add_all(as_copied(entries, name, (*now, *now)))
 
     def _from_tar(self, do: values.FromTar) -> None:
         host = os.path.join(self._directory, do.host)
@@ -364,6 +392,7 @@ _DO: dict[type, Callable[[Builder, Any], None]] = {
     values.DefineExtent: Builder._define_extent,
     values.FromDirectory: Builder._from_directory,
     values.FromTar: Builder._from_tar,
+    values.Put: Builder._put,
     values.SetClock: Builder._set_clock,
     values.Commit: Builder._commit,
 }

@@ -62,6 +62,17 @@ def read_directory(
     return _Walk(top, sectorsize, selection, warn).entries()
 
 
+def read_anything(
+    path: bytes, sectorsize: int, selection: Selection, warn: Callable[[str], None] = lambda _text: None
+) -> Iterator[Entry]:
+    """Yield an entry for what is at *path* of the host, and for all that is in a directory; a link there is followed.
+
+    Errors are those of :func:`read_directory`.
+    """
+    walk = _Walk(path, sectorsize, selection, warn)
+    return walk.entries() if os.path.isdir(path) else walk.single()
+
+
 class _Walk:
     """One walk; it keeps two directories and a file open at most, whatever the depth."""
 
@@ -107,6 +118,27 @@ class _Walk:
         finally:
             for fd in opened:
                 os.close(fd)
+
+    def single(self) -> Iterator[Entry]:
+        """Yield the entry of what is no directory."""
+        try:
+            if os.path.isfile(self._top):
+                file = _open(self._top, _FILE & ~os.O_NOFOLLOW)
+                try:
+                    entry = self._regular(file)
+                    if entry:
+                        yield entry
+                finally:
+                    os.close(file)
+            else:
+                head, name = os.path.split(os.path.realpath(self._top))
+                directory = _open(head, _DIRECTORY)
+                try:
+                    yield self._special(directory, name)
+                finally:
+                    os.close(directory)
+        except OSError as error:
+            raise self._failed(error) from None
 
     def _above(self, fd: int, level: _Level) -> int:
         """Open the directory in which *fd* lies, which must still be that of *level*."""

@@ -94,7 +94,10 @@ def _define_extent(name: bytes, given: Given) -> Operation:
 def _change(path: bytes, given: Given) -> Operation:
     if not given:
         raise ValueError("changes nothing: say what")
-    return made.Change(path, attributes_of(given), given.get("remove-xattrs", ()), given.get("readonly"))
+    add, remove = given.get("add-flags", 0), given.get("remove-flags", 0)
+    if add & remove or ("flags" in given and (add or remove)):
+        raise ValueError("flags, add-flags and remove-flags contradict each other")
+    return made.Change(path, attributes_of(given), given.get("remove-xattrs", ()), given.get("readonly"), add, remove)
 
 
 def _node(kind: int) -> Verb:
@@ -167,7 +170,12 @@ VERBS: dict[str, Verb] = {
     ),
     "set": Verb(
         read.read_path,
-        {**ATTRIBUTES, "remove-xattrs": read.read_xattr_names, "readonly": read.read_boolean},
+        {
+            **ATTRIBUTES,
+            **dict.fromkeys(("add-flags", "remove-flags"), read.read_flags),
+            "remove-xattrs": read.read_xattr_names,
+            "readonly": read.read_boolean,
+        },
         _change,
     ),
     "rename": Verb(
@@ -208,6 +216,12 @@ VERBS: dict[str, Verb] = {
         lambda host, given: made.FromTar(
             host, given.get("to", b"/"), given.get("whiteouts", True), storage_of(given), given.get("owner")
         ),
+    ),
+    "put": Verb(
+        read.read_new_path,
+        {"from": read.read_host, **_WHOLE},
+        lambda path, given: made.Put(path, given["from"], storage_of(given), given.get("owner")),
+        ("from",),
     ),
     "clock": Verb(read.read_time, {}, lambda time, _: made.SetClock(time)),
     "commit": Verb(read.read_true, {}, lambda _, __: made.Commit()),

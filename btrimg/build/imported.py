@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from btrimg.ondisk.blocks import Key
-from btrimg.ondisk.constants import U64_MAX, ItemType
-from btrimg.ondisk.inodes import DirItem, InodeItem, Timespec
-from btrimg.ondisk.items import records_of
+from btrimg.ondisk.constants import ItemType
+from btrimg.ondisk.inodes import InodeItem, Timespec
 from btrimg.write import inodes, xattrs
 from btrimg.write.inodes import Times
 
@@ -62,14 +61,14 @@ def attributes_differ(files: Files, ino: int, entry: Entry) -> bool:
         return True
     if (item.atime, item.ctime, item.mtime, item.otime) != times_of(entry):
         return True
-    return _xattrs(files, ino) != dict(entry.xattrs)
+    return xattrs.read_all(files, ino) != dict(entry.xattrs)
 
 
 def change_attributes(files: Files, ino: int, entry: Entry) -> None:
     """Give an inode that is there the attributes of *entry*; nothing changes where it has them."""
     if not attributes_differ(files, ino, entry):
         return
-    stored, wanted = _xattrs(files, ino), dict(entry.xattrs)
+    stored, wanted = xattrs.read_all(files, ino), dict(entry.xattrs)
     for name in sorted(stored.keys() - wanted.keys()):
         xattrs.remove(files, ino, name)
     for name, value in entry.xattrs:
@@ -78,12 +77,3 @@ def change_attributes(files: Files, ino: int, entry: Entry) -> None:
     atime, ctime, mtime, otime = times_of(entry)
     uid, gid = entry.owner
     inodes.change(files, ino, mode=entry.mode, uid=uid, gid=gid, atime=atime, ctime=ctime, mtime=mtime, otime=otime)
-
-
-def _xattrs(files: Files, ino: int) -> dict[bytes, bytes]:
-    first = Key(ino, ItemType.XATTR_ITEM, 0)
-    return {
-        record.name: record.data
-        for _, payload in files.tree.items(first, first._replace(offset=U64_MAX))
-        for record in records_of(DirItem, ItemType.XATTR_ITEM, payload)
-    }

@@ -80,14 +80,14 @@ class Recipe(NamedTuple):
         return _operations(self, self.steps, {})
 
 
-def load_recipe(path: str) -> Recipe:
+def load_recipe(path: str, *, is_edit: bool = False) -> Recipe:
     """Read the recipe in the file *path*; raise RecipeError with line and entry for what is wrong in it."""
     try:
         with open(path, "rb") as file:
             data = file.read(_LIMIT + 1)
     except OSError as error:
         raise RecipeError(path, None, f"cannot be read: {error.strerror}") from None
-    return parse_recipe(data, path, os.path.dirname(os.fsencode(path)))
+    return parse_recipe(data, path, os.path.dirname(os.fsencode(path)), is_edit=is_edit)
 
 
 def parse_recipe(data: bytes, name: str, directory: bytes = b"", *, is_edit: bool = False) -> Recipe:

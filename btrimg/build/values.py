@@ -178,6 +178,8 @@ class Change(NamedTuple):
     attributes: Attributes
     remove_xattrs: tuple[bytes, ...]
     readonly: bool | None  #: of a subvolume
+    add_flags: int = 0  #: InodeFlag
+    remove_flags: int = 0
 
 
 class Rename(NamedTuple):
@@ -230,6 +232,15 @@ class FromTar(NamedTuple):
     owner: tuple[int, int] | None = None
 
 
+class Put(NamedTuple):
+    """Copy a file, or a directory with all in it, of the host."""
+
+    path: bytes
+    host: bytes
+    storage: Storage
+    owner: tuple[int, int] | None = None
+
+
 class SetClock(NamedTuple):
     """Set the clock."""
 
@@ -260,6 +271,7 @@ Operation = (
     | DefineExtent
     | FromDirectory
     | FromTar
+    | Put
     | SetClock
     | Commit
 )

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
 
-from btrimg.cli.command import Argument
-from btrimg.cli.main import COMMANDS, load
+from btrimg.cli.command import Argument, load_from
+from btrimg.cli.main import COMMANDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from btrimg.cli.command import Command, Option
+    from btrimg.cli.command import Command, Option, Table
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
@@ -97,6 +98,8 @@ def _parameter(parameter: Argument | Option) -> click.Parameter:
 
 def click_command(command: Command) -> click.Command:
     """Return *command* as a click command."""
+    if command.verbs is not None:
+        return _WithVerbs(command)
     return click.Command(
         command.name,
         context_settings=CONTEXT,
@@ -107,21 +110,24 @@ def click_command(command: Command) -> click.Command:
 
 
 class Group(click.Group):
-    """The commands whose words start with *prefix*; each is imported only when it runs."""
+    """The commands of *table* whose words start with *prefix*; each is imported only when it runs."""
 
-    def __init__(self, prefix: tuple[str, ...], text: str) -> None:
-        super().__init__(prefix[-1] if prefix else "btrimg", context_settings=CONTEXT, help=text)
-        self._prefix = prefix
+    def __init__(self, prefix: tuple[str, ...], text: str, table: Table = COMMANDS, **how: Any) -> None:
+        super().__init__(prefix[-1] if prefix else "btrimg", context_settings=CONTEXT, help=text, **how)
+        self._prefix, self._table = prefix, table
 
     def _below(self) -> dict[str, str]:
         """Return the next words and their help."""
         depth = len(self._prefix)
         found: dict[str, str] = {}
-        for words, (_, short) in COMMANDS.items():
+        for words, (_, short) in self._table.items():
             if words[:depth] == self._prefix:
                 leaf = len(words) == depth + 1
-                found[words[depth]] = short if leaf else GROUP_HELP[words[depth]].partition("\n")[0]
+                found[words[depth]] = short if leaf else self._help_of(words[depth]).partition("\n")[0]
         return found
+
+    def _help_of(self, word: str) -> str:
+        return GROUP_HELP[word]
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands."""
@@ -130,14 +136,92 @@ class Group(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and return one command."""
         words = (*self._prefix, cmd_name)
-        if words in COMMANDS:
-            return click_command(load(words))
-        return Group(words, GROUP_HELP[cmd_name]) if cmd_name in GROUP_HELP and not self._prefix else None
+        if words in self._table:
+            return self._leaf(load_from(self._table, words))
+        return self._group(words) if cmd_name in self._below() else None
+
+    def _leaf(self, command: Command) -> click.Command:
+        return click_command(command)
+
+    def _group(self, words: tuple[str, ...]) -> Group:
+        return Group(words, self._help_of(words[-1]))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl(list(self._below().items()))
+
+
+class _Verbs(Group):
+    """The verbs of *command* whose words start with *prefix*."""
+
+    def __init__(self, command: Command, prefix: tuple[str, ...], text: str, **how: Any) -> None:
+        super().__init__(prefix, text, command.verbs or {}, subcommand_metavar="VERB [ARG]...", **how)
+        self._command = command
+
+    def _help_of(self, word: str) -> str:
+        shorts = [short for words, (_, short) in self._table.items() if words[0] == word]
+        return " ".join(shorts)
+
+    def _group(self, words: tuple[str, ...]) -> Group:
+        return _Verbs(self._command, words, self._help_of(words[-1]))
+
+    def _leaf(self, command: Command) -> click.Command:
+        def run(**given: Any) -> int:
+            ours: Mapping[str, Any] = click.get_current_context().obj
+            return self._command.run(**self._command.joined(dict(ours), command, given))
+
+        made = click_command(self._command.with_own_options(command)._replace(run=run))
+        made.ignore_unknown_options = command.takes_dashes
+        for option in made.params[len(command.parameters) :]:
+            option.hidden = True  # type: ignore[attr-defined]  # it is told of by the help of our command
+        made.epilog = f"Options of btrimg {self._command.name} may stand here, too."
+        made.help = command.help
+        return made
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the verb that *args* begin with."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.exceptions.NoSuchCommand:
+            near = get_close_matches(args[0], self.list_commands(ctx), 1)
+            hint = f"did you mean {near[0]}?" if near else f"btrimg {self._command.name} --help lists them"
+            raise click.UsageError(f"There is no verb {args[0]!a}: {hint}", ctx) from None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of verbs with their arguments."""
+        rows = [
+            (" ".join((*words[:-1], load_from(self._table, words).usage)), short)
+            for words, (_, short) in self._table.items()
+            if words[: len(self._prefix)] == self._prefix
+        ]
+        with formatter.section("Verbs"):
+            formatter.write_dl(rows)
+
+
+class _WithVerbs(_Verbs):
+    """A command with its own parameters, and then a verb."""
+
+    def __init__(self, command: Command) -> None:
+        super().__init__(
+            *(command, (), command.help),
+            invoke_without_command=True,
+            callback=self._run,
+            params=[_parameter(parameter) for parameter in command.parameters],
+        )
+        self.name = command.name
+
+    def _run(self, **values: Any) -> int:
+        context = click.get_current_context()
+        context.obj = values  # for the verb
+        return 0 if context.invoked_subcommand else self._command.run(**values, verb=None, given={})
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Let options stand between the arguments and the verb, too."""
+        own, tail = self._command.split(args)
+        return super().parse_args(ctx, own + tail)
 
 
 def top_group() -> click.Group:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import gc
-import importlib
 import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
+from btrimg.cli.command import load_from
 from btrimg.cli.terminal import say
 from btrimg.errors import BtrimgError, CorruptError, NotFoundError
 
@@ -33,6 +33,7 @@ COMMANDS = {  # words: (module and attribute, one line of help)
     ("umount",): ("mount:umount", "Unmount what mount has mounted."),
     ("mkfs",): ("mkfs:mkfs", "Make an empty filesystem."),
     ("recipe",): ("recipe:recipe", "Write the recipe of an image that is there."),
+    ("edit",): ("edit:edit", "Change an image that is there: files, subvolumes, fields; undo brings it back."),
     ("corrupt",): ("corrupt:corrupt", "Change any field of an image, for tests of what reads it."),
     ("locate",): ("locate:locate", "Show what stands at a byte of a device, and whose it is."),
     ("cache", "census"): ("cache_census:census", "Count which pages could be shared, and why others could not."),
@@ -57,9 +58,7 @@ COMMANDS = {  # words: (module and attribute, one line of help)
 
 def load(words: tuple[str, ...]) -> Command:
     """Import and return the command called by *words*."""
-    module, _, attribute = COMMANDS[words][0].partition(":")
-    command: Command = getattr(importlib.import_module(f"btrimg.cli.{module}"), attribute)
-    return command
+    return load_from(COMMANDS, words)
 
 
 def run(words: Sequence[str]) -> int:

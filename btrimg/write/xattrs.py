@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from btrimg.errors import NotFoundError, RefusedError
 from btrimg.filesystem.edit_names import put_records, records_at
 from btrimg.ondisk.blocks import DiskKey, Key
-from btrimg.ondisk.constants import FileType, Incompat, InodeFlag, ItemType
+from btrimg.ondisk.constants import U64_MAX, FileType, Incompat, InodeFlag, ItemType
 from btrimg.ondisk.csum import name_hash
 from btrimg.ondisk.inodes import DirItem
+from btrimg.ondisk.items import records_of
 from btrimg.write import inodes
 
 if TYPE_CHECKING:
@@ -46,6 +47,16 @@ def read(files: Files, ino: int, name: bytes) -> bytes | None:
     """Return the value of an attribute, None if there is none."""
     entries = records_at(files.tree, DirItem, _key(ino, name))
     return next((entry.data for entry in entries if entry.name == name), None)
+
+
+def read_all(files: Files, ino: int) -> dict[bytes, bytes]:
+    """Return all attributes with their values, in the order of their hashes."""
+    first = Key(ino, ItemType.XATTR_ITEM, 0)
+    return {
+        record.name: record.data
+        for _, payload in files.tree.items(first, first._replace(offset=U64_MAX))
+        for record in records_of(DirItem, ItemType.XATTR_ITEM, payload)
+    }
 
 
 def set_value(files: Files, ino: int, name: bytes, value: bytes) -> None:

@@ -1,0 +1,79 @@
+"""The verbs that change an image, of ``btrimg edit`` and the shell: a table, each imported when it is asked for.
+
+A verb is declared as a command is; its function is called with the :class:`Context` first.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from btrimg.cli.parameters import source_date_epoch, warn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from btrimg.edit.session import Session
+    from btrimg.edit.verbs import FileEditor
+
+VERBS = {  # words: (module and attribute, one line of help)
+    ("put",): ("edit_files:put", "Copy files and directory trees of the host into the image."),
+    ("mkdir",): ("edit_files:mkdir", "Make directories."),
+    ("rm",): ("edit_files:rm", "Remove files, with -r directories and subvolumes with all in them."),
+    ("mv",): ("edit_files:mv", "Give files, directories and subvolumes another name or place."),
+    ("ln",): ("edit_files:ln", "Give a file another name, or make a symbolic link."),
+    ("write",): ("edit_contents:write", "Write bytes into a file."),
+    ("truncate",): ("edit_contents:truncate", "Cut files, or make them longer."),
+    ("punch",): ("edit_contents:punch", "Punch a hole into a file."),
+    ("reflink",): ("edit_contents:reflink", "Let a file share a range of another one, or of itself."),
+    ("subvolume", "create"): ("edit_subvolumes:create", "Make empty subvolumes."),
+    ("subvolume", "delete"): ("edit_subvolumes:delete", "Delete subvolumes with all in them."),
+    ("snapshot",): ("edit_subvolumes:snapshot", "Make a snapshot of a subvolume."),
+    ("set-default",): ("edit_subvolumes:set_default", "Make a subvolume the one that is mounted by default."),
+    ("chmod",): ("edit_attributes:chmod", "Change permissions."),
+    ("chown",): ("edit_attributes:chown", "Change owners."),
+    ("touch",): ("edit_attributes:touch", "Change times, to the nanosecond, that of creation too."),
+    ("chattr",): ("edit_attributes:chattr", "Change flags, and properties: compression, read-only."),
+    ("xattr", "set"): ("edit_attributes:xattr_set", "Set an extended attribute."),
+    ("xattr", "get"): ("edit_attributes:xattr_get", "Show the value of an extended attribute."),
+    ("xattr", "remove"): ("edit_attributes:xattr_remove", "Remove an extended attribute."),
+}
+
+
+class Context:
+    """What verbs work on: the image, which is opened when the first of them needs it (context manager)."""
+
+    def __init__(self, open_session: Callable[[], Session], *, as_json: bool = False) -> None:
+        self._open, self.as_json = open_session, as_json
+        self._session: Session | None = None
+        self._files: FileEditor | None = None
+
+    @property
+    def session(self) -> Session:
+        """Return the session, begun now if no verb has needed it before."""
+        if self._session is None:
+            self._session = self._open()
+        return self._session
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether a verb needed the session."""
+        return self._session is not None
+
+    @property
+    def files(self) -> FileEditor:
+        """Return what changes the files of the session."""
+        if self._files is None:
+            from btrimg.edit.verbs import FileEditor
+
+            epoch = source_date_epoch()
+            latest = None if epoch is None else epoch * 10**9
+            self._files = FileEditor(self.session, latest=latest, warn=warn)
+        return self._files
+
+    def close(self) -> None:
+        """End the session; what was not committed is as if it had never been."""
+        if self._files is not None:
+            self._files.close()
+        if self._session is not None:
+            self._session.__exit__(None, None, None)
+        self._session = self._files = None
