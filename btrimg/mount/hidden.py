@@ -1,7 +1,7 @@
 """The hidden mount, whose files are contents: it answers the kernel's requests for data.
 
 It hangs nowhere, so nobody else can open its files, and it remembers nothing: the name of a file is the number of a
-visible one. So it is served by several processes, each with an interpreter and caches of its own.
+visible one. So it is served by several processes, each with an interpreter and caches of its own, and one thread.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from btrimg.mount.channel import RefusedRequest
 from btrimg.mount.wire import FOREVER, ROOT, Attr, AttrOut, EntryOut, Opcode, ReadIn
 
 if TYPE_CHECKING:
-    from btrimg.mount.channel import Channel, Handler
+    from btrimg.mount.channel import Handler
     from btrimg.mount.reading import Reader
     from btrimg.mount.tree import Files
 
@@ -25,8 +25,8 @@ _BLOCK = 4096  #: st_blksize
 class HiddenFiles:
     """The hidden mount: answers for its channel."""
 
-    def __init__(self, channel: Channel, files: Files, reader: Reader) -> None:
-        self._channel, self._files, self._reader = channel, files, reader
+    def __init__(self, files: Files, reader: Reader) -> None:
+        self._files, self._reader = files, reader
         self._owner = os.getuid(), os.getgid()
         self.handlers: dict[int, Handler] = {
             Opcode.LOOKUP: self._lookup,
@@ -49,11 +49,9 @@ class HiddenFiles:
             mode, size = stat.S_IFREG | 0o400, self._files.data(number).size
         return Attr(number, size, (size + 511) >> 9, *(0,) * 6, mode, 1, *self._owner, 0, _BLOCK, 0)
 
-    def _read(self, number: int, body: bytes, unique: int) -> memoryview:
-        asked = ReadIn.unpack(body)
-        data = self._files.data(number)
-        with self._channel.lengthy(unique) as check:
-            return self._reader.read(data, asked.offset, asked.size, check)
+    def _read(self, number: int, body: bytes, _unique: int) -> memoryview:
+        _, offset, size, *_ = ReadIn.STRUCT.unpack_from(body)
+        return self._reader.read(self._files.data(number), offset, size)
 
 
 def name_of(number: int) -> bytes:

@@ -6,7 +6,9 @@ import mmap
 import threading
 from collections import OrderedDict
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from btrimg.errors import BtrimgError, CorruptError, DeviceError, NotFoundError
 from btrimg.filesystem.csums import Csums
@@ -14,10 +16,10 @@ from btrimg.filesystem.data import read_logical, row_bytes
 from btrimg.filesystem.extents import row_of_item
 from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.constants import CsumType, ItemType, TreeId
-from btrimg.ondisk.crcjoin import PIECES, joined
+from btrimg.ondisk.crcjoin import PIECES, join, joined
 from btrimg.ondisk.csum import crc32c
 from btrimg.trees.near import near
-from btrimg.units import MIB, round_down, round_up
+from btrimg.units import KIB, MIB, round_down, round_up
 from btrimg.volume.around import AroundCache
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 _PLAIN_EXTENTS = 64  #: decompressed extents that are kept, 128 KiB each at most: several reads fall into one
 _FEW_SECTORS = 16  #: up to which checksums are computed one by one
 _MEMORY = 2 * MIB  #: of each thread; a READ asks for 1 MiB at most, and whole sectors are read
+_LONG, _RUN = 64 * KIB, 16 * MIB  #: who reads so much at once, is expected to go on; and how far that is looked up
 
 
 def nobody_stops() -> None:
@@ -40,11 +43,23 @@ class Memory:
     """Memory of one thread, from the start of a page on, and its sectors."""
 
     def __init__(self, size: int, sectorsize: int) -> None:
-        memory = mmap.mmap(-1, round_up(size, mmap.PAGESIZE))
+        memory = mmap.mmap(-1, round_up(size, mmap.PAGESIZE), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         with suppress(OSError):  # a kernel without such pages
             memory.madvise(mmap.MADV_HUGEPAGE)  # one is pinned for a direct read, instead of hundreds
         self.bytes = memoryview(memory)
         self.sectors = [self.bytes[at : at + sectorsize] for at in range(0, len(self.bytes), sectorsize)]
+
+
+class Run(NamedTuple):
+    """A part of a file that lies side by side on a device, looked up for who reads one piece of it after the other."""
+
+    first: int  #: file offset, whole sectors
+    end: int
+    devid: int
+    physical: int  #: of the first byte
+    sums: bytes  #: the checksums of all its sectors, none if the file has none
+    step: int  #: bytes of each piece
+    pieces: list[int]  #: the CRC-32C of each piece, if it is made of those of the sectors
 
 
 class Reader:
@@ -57,7 +72,9 @@ class Reader:
         self._plain: OrderedDict[tuple[int, int, int], bytes] = OrderedDict()
         self._csums: Csums | None = None
         if image.superblock.csum_type == CsumType.CRC32C:
-            joined(bytes(4), image.volume.sectorsize)  # which makes its tables, for all processes that will read
+            # Which make their tables, for all processes that will read.
+            joined(bytes(4), image.volume.sectorsize)
+            join(np.zeros((1, PIECES), np.uint32), image.volume.sectorsize)
 
     def close(self) -> None:
         """Close the devices."""
@@ -69,8 +86,12 @@ class Reader:
         *check* is asked before every extent, and raises what is to end the read. Raises ChecksumError, DeviceError
         or CorruptError when the bytes cannot be had.
         """
+        end, run = min(offset + length, file.size), file.run
+        if run is not None and run.first <= offset < end <= run.end:
+            found = self._read_on(run, offset, end)
+            if found is not None:
+                return found
         with self._lock:
-            end = min(offset + length, file.size)
             rows = list(_rows(file, offset, end)) if offset < end else []
         base = round_down(offset, self.image.volume.sectorsize)
         memory = self._memory_of("file", max(end, offset) - base)
@@ -85,7 +106,50 @@ class Reader:
             cursor = last
         if cursor < end:
             whole[cursor - base : end - base] = bytes(end - cursor)
+        if end - offset == length >= _LONG and rows and rows[-1].end > end:
+            file.run = self._run(file, rows[-1], end, length)
         return whole[offset - base : max(end, offset) - base]
+
+    def _read_on(self, run: Run, offset: int, end: int) -> memoryview | None:
+        """Return file bytes [offset, end), which are in *run*; None when they cannot be read or are not right."""
+        size = self.image.volume.sectorsize
+        at = round_down(offset - run.first, size)
+        length = round_up(end - run.first - at, size)
+        memory = self._memory_of("file", length)
+        whole = memory.bytes[:length]
+        try:
+            self._devices.read_into(run.devid, whole, run.physical + at)
+        except DeviceError:
+            return None
+        if run.pieces and length == run.step and not at % length:
+            right = crc32c(whole) == run.pieces[at // length]
+        else:
+            width = self.image.volume.csum.size
+            sums = run.sums[at // size * width : (at + length) // size * width]
+            right = not sums or self._agrees(memory, 0, length, sums)
+        return whole[offset - run.first - at : end - run.first - at] if right else None
+
+    def _run(self, file: FileData, row: FileExtentRow, first: int, step: int) -> Run | None:
+        """Return what *row* has of a file from offset *first* on, in so far as it lies side by side."""
+        size = self.image.volume.sectorsize
+        end = min(row.end, file.size, first + _RUN)
+        if row.kind != "regular" or row.logical is None or first % size:
+            return None
+        logical, length = row.logical + first - row.offset, round_up(end - first, size)
+        with self._lock:
+            try:
+                devid, physical, length = next(self._pieces(logical, length))
+                if length < step:  # stripes, or the end is near
+                    return None
+                sums = self._stored_csums().lookup(logical, length) if file.checksummed else b""
+            except BtrimgError:
+                return None
+        count = step // size
+        pieces: list[int] = []
+        if sums and self.image.superblock.csum_type == CsumType.CRC32C and not step % size and not count & count - 1:
+            whole = np.frombuffer(sums, "<u4")[: length // step * count].reshape(-1, count)
+            pieces = join(whole.astype(np.uint32), size).tolist() if len(whole) else []
+        return Run(first, min(end, first + length), devid, physical, sums, step, pieces)
 
     def _put(self, file: FileData, row: FileExtentRow, first: int, last: int, memory: Memory, at: int) -> None:
         """Put file bytes [first, last) of *row* at *at* of the memory; what is no whole sector may be put whole."""

@@ -130,7 +130,7 @@ class Session:
             channel = Channel(fd, self.messages.append)
             if InitFlag.PASSTHROUGH not in channel.negotiate(COMMON, read_ahead=_READ_AHEAD).offered:
                 return None
-            handlers = HiddenFiles(channel, self._files, self._reader).handlers
+            handlers = HiddenFiles(self._files, self._reader).handlers
             self._workers = Workers(
                 channel, handlers, min(os.cpu_count() or 1, _READERS), (top, self._woken, self._wake)
             )

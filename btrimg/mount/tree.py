@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from btrimg.filesystem.image import Image, Subvolume
     from btrimg.mount.numbers import File
+    from btrimg.mount.reading import Run
     from btrimg.ondisk.inodes import DirItem, Timespec
     from btrimg.trees.tree import Tree
 
@@ -57,14 +58,15 @@ class Entry(NamedTuple):
     type: int  #: DT_*, as d_type
 
 
-class FileData(NamedTuple):
+class FileData:
     """What it takes to read a regular file."""
 
-    tree: Tree
-    subvolume: int
-    ino: int
-    size: int
-    checksummed: bool
+    __slots__ = ("checksummed", "ino", "run", "size", "subvolume", "tree")
+
+    def __init__(self, tree: Tree, subvolume: int, ino: int, size: int, *, checksummed: bool) -> None:
+        self.tree, self.subvolume, self.ino = tree, subvolume, ino
+        self.size, self.checksummed = size, checksummed
+        self.run: Run | None = None  #: where its reader is expected to go on
 
 
 class Listing(NamedTuple):
@@ -124,7 +126,8 @@ class Files:
                 tree = self._subvolume(file.subvolume).tree
                 payload = self._inode_item(tree, file)
                 size, flags = payload_fields(payload)
-                data = FileData(tree, file.subvolume, file.ino, size, not flags & InodeFlag.NODATASUM.value)
+                checksummed = not flags & InodeFlag.NODATASUM.value
+                data = FileData(tree, file.subvolume, file.ino, size, checksummed=checksummed)
                 self._data[number] = data
                 if len(self._data) > _INODES:
                     self._data.popitem(last=False)

@@ -23,10 +23,15 @@ if TYPE_CHECKING:
 
     Sums = NDArray[np.uint32]
 
+_LONG = 4096  #: bytes; the shift past more is made of shorter ones
+
 
 @cache
 def _shift(length: int) -> Sums:
     """Return the tables, one for each byte of a checksum, that shift it past *length* bytes."""
+    if length > _LONG and not length % 2:  # twice past the half of it
+        half = _shift(length // 2)
+        return _shifted(half, half)
     zeros = bytes(length)
     table = np.zeros((4, 256), np.uint32)
     values = np.arange(256)
@@ -43,14 +48,18 @@ def join(sums: Sums, length: int) -> Sums:
     A row has a power of two of sums. A shorter one is filled up with zeros in front: they change nothing.
     """
     while sums.shape[1] > 1:
-        table = _shift(length)
-        left = np.ascontiguousarray(sums[:, ::2]).astype("<u4", copy=False)[..., None].view(np.uint8)
-        shifted = table[0, left[..., 0]]
-        for byte in range(1, 4):
-            shifted ^= table[byte, left[..., byte]]
-        sums = shifted ^ sums[:, 1::2]
+        sums = _shifted(_shift(length), np.ascontiguousarray(sums[:, ::2])) ^ sums[:, 1::2]
         length *= 2
     return sums[:, 0]
+
+
+def _shifted(table: Sums, sums: Sums) -> Sums:
+    """Return *sums* shifted by the tables of ``_shift``."""
+    left = sums.astype("<u4", copy=False)[..., None].view(np.uint8)
+    shifted: Sums = table[0, left[..., 0]]
+    for byte in range(1, 4):
+        shifted ^= table[byte, left[..., byte]]
+    return shifted
 
 
 @cache
