@@ -11,9 +11,9 @@ from support.program import btrimg
 
 from btrimg.errors import ChecksumError
 from btrimg.filesystem.image import open_image
-from btrimg.mount.numbers import ROOT
 from btrimg.mount.reading import Reader
 from btrimg.mount.tree import Files
+from btrimg.mount.wire import ROOT
 from btrimg.ondisk.constants import TreeId
 from btrimg.units import KIB, MIB
 
@@ -73,7 +73,7 @@ def test_pieces_are_the_file(devices: list[str]) -> None:
 
 
 def test_a_bad_copy_is_replaced_and_bad_copies_are_an_error_of_one_piece(devices: list[str], tmp_path: Path) -> None:
-    devices = [shutil.copy(path, tmp_path) for path in devices]
+    devices = [shutil.copy(path, str(tmp_path)) for path in devices]
     with open_image(devices) as image:
         inode = image.open(b"/file")
         content = inode.read(0, 1 << 30)
