@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -139,6 +140,15 @@ def test_a_module_on_the_point_path_imports_nothing_heavy_and_nobody_off_it(modu
     for imported in imports(run_on_import(sources()[module].body)):
         assert imported.partition(".")[0] not in HEAVY
         assert imported not in rooms() or rooms()[imported].point_path, f"imports {imported}"
+
+
+def test_every_directory_of_tests_is_looked_into(pytestconfig: pytest.Config) -> None:
+    """By default pytest passes over directories called build, dist and venv, without a word."""
+    left_out = pytestconfig.getini("norecursedirs")
+    directories = {path.parent for path in (ROOT / "tests").rglob("test_*.py")}
+    names = {name for directory in directories for name in directory.relative_to(ROOT).parts}
+    assert {"build", "write"} < names
+    assert [name for name in names for pattern in left_out if fnmatchcase(name, pattern)] == []
 
 
 RESOLVE_BY_LIBRARY = """

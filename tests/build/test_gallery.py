@@ -197,9 +197,14 @@ def test_the_clock_is_that_of_the_recipe_else_of_the_environment_else_the_start_
         ('{file = "/a", parts = [{random = "8K"}, {offset = "4K", text = "x"}]}', "part 1 begins at 4096, where the"),
         ('{file = "/a", random = "8K", inline = true}', "8192 bytes at 0 cannot be inline"),
         ('{file = "/a", random = "1M", at = 0}', "the 1048576 bytes at logical 0 are not all free space"),
+        ('{file = "/a", random = "4K", at = {devid = 2, physical = "64M"}}', "there is no device 2"),
         (
-            '{file = "/a", random = "4K", at = {devid = 2, physical = "64M"}}',
-            "byte 67108864 of device 2 is in no block",
+            '{file = "/a", random = "4K", at = {devid = 1, physical = "64M"}}',
+            "byte 67108864 of device 1 holds a superblock: take another",
+        ),
+        (
+            '{file = "/a", random = "4K", at = {devid = 1, physical = "2M"}}',
+            "byte 2097152 of device 1 is in no block group of data",
         ),
         ('{extent = "e", random = "4K"}', "extent 'e': no file uses this extent"),
         ('{file = "/a", parts = [{extent = "e"}]}', "there is no extent 'e'"),
