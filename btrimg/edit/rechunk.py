@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from btrimg.edit.grains import Grains
+from btrimg.edit.spacecaches import drop_space_caches
 from btrimg.errors import NoSpaceError
 from btrimg.ondisk.blocks import DiskKey, Key
 from btrimg.ondisk.chunks import BlockGroupItem, Chunk, DevExtent, DevItem
@@ -38,10 +39,11 @@ _AT_ONCE = 8 << 20  # bytes copied in one go
 
 def grains_of(txn: Transaction) -> list[Grains]:
     """Return all chunks in grains, as the extent tree has them in use."""
-    return [Grains(chunk, _extents(txn, chunk.logical, chunk.end)) for chunk in txn.volume.chunk_map]
+    return [Grains(chunk, extents_between(txn, chunk.logical, chunk.end)) for chunk in txn.volume.chunk_map]
 
 
-def _extents(txn: Transaction, start: int, end: int) -> Iterator[Range]:
+def extents_between(txn: Transaction, start: int, end: int) -> Iterator[Range]:
+    """Yield the extents that begin in [start, end), as logical start and end."""
     for key, _ in txn.tree(TreeId.EXTENT_TREE).items(Key(start, 0, 0), Key(end - 1, 255, U64_MAX)):
         if key.type == ItemType.METADATA_ITEM:
             yield key.objectid, key.objectid + txn.volume.nodesize
@@ -154,6 +156,8 @@ class _Books:
             raise NoSpaceError(
                 f"the superblock has room for {room} bytes of system chunks; these would take {len(array)}"
             )
+        if not self._has_space_tree:
+            drop_space_caches(self._txn)  # one of a block group that goes would stay for ever
         fields = {"sys_chunk_array": array.ljust(room, b"\0"), "sys_chunk_array_size": len(array)}
         volume.superblock = volume.superblock.replace(**fields)
         self._txn.space = Space(volume, self._txn.tree)

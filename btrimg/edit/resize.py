@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from btrimg.edit.layout import Planner
 from btrimg.edit.rechunk import grains_of, recut
@@ -13,47 +13,14 @@ from btrimg.units import round_down
 from btrimg.volume.devicemap import RESERVED
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer
-
+    from btrimg.edit.editing import Editing
     from btrimg.filesystem.image import Image
     from btrimg.ondisk.chunks import DevItem
-    from btrimg.write.transaction import Transaction
 
 _MOST_COMMITS = 4  # one is usual, and two where free space within chunks is what makes room
 
 
-class ResizingSink(Protocol):
-    """A sink of devices that can be made longer and shorter, if they are files."""
-
-    def pwrite(self, devid: int, physical: int, data: Buffer) -> None:
-        """Write *data* at *physical* of a device."""
-
-    def sync(self) -> None:
-        """Return when all that was written is durable."""
-
-    def resize(self, devid: int, size: int) -> None:
-        """Let the file of a device be *size* bytes long."""
-
-
-class Resizable(Protocol):
-    """What a device is resized in: a session of edits."""
-
-    @property
-    def image(self) -> Image:
-        """Return the image as the last commit left it."""
-
-    @property
-    def sink(self) -> ResizingSink:
-        """Return where bytes go."""
-
-    def transaction(self) -> Transaction:
-        """Return the transaction under way."""
-
-    def commit(self) -> object:
-        """Commit it."""
-
-
-def resize(session: Resizable, devid: int, size: int | None) -> int:
+def resize(session: Editing, devid: int, size: int | None) -> int:
     """Let the filesystem end at *size* bytes of a device (rounded down to whole sectors), and return where it does.
 
     None is the size that the device has. An image file is made longer before, and cut after. Raises NotFoundError when
@@ -86,7 +53,7 @@ def _item(image: Image, devid: int) -> DevItem:
     return items[devid]
 
 
-def _shrink(session: Resizable, devid: int, end: int) -> None:
+def _shrink(session: Editing, devid: int, end: int) -> None:
     image, superblock = session.image, session.image.superblock
     for _ in range(_MOST_COMMITS):
         txn = session.transaction()
@@ -114,7 +81,7 @@ def _shrink(session: Resizable, devid: int, end: int) -> None:
     raise BtrimgError(f"device {devid} is not freed from {end} on after {_MOST_COMMITS} commits: please report it")
 
 
-def _cut(session: Resizable, devid: int, end: int) -> None:
+def _cut(session: Editing, devid: int, end: int) -> None:
     """Cut an image file; of a block device, wipe the superblocks behind the end, which would be older soon."""
     device = session.image.volume.devices[devid]
     if not device.is_block:

@@ -28,7 +28,7 @@ from btrimg.trees.tree import Tree
 from btrimg.units import round_up
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from btrimg.filesystem.image import Image
 
@@ -38,8 +38,15 @@ def replay_log(image: Image) -> None:
 
     Warns, and leaves the last commit to be seen, when the log cannot be replayed.
     """
+    overlays: dict[int, OverlayTree] = {}
+
+    def overlay(tree_id: int) -> OverlayTree:
+        if tree_id not in overlays:
+            overlays[tree_id] = OverlayTree(image.tree(tree_id))
+        return overlays[tree_id]
+
     try:
-        overlays = _replayed(image)
+        replay_logs(image, logs_of(image), overlay)
     except BtrimgError as error:
         image.volume.warn(
             f"the log tree cannot be replayed, and the kernel would refuse to mount: {error}; the last commit is shown"
@@ -49,36 +56,34 @@ def replay_log(image: Image) -> None:
         image.lay_over(tree_id, tree)
 
 
-def _replayed(image: Image) -> dict[int, OverlayTree]:
-    """Return the trees that replay changes, by id."""
-    overlays: dict[int, OverlayTree] = {}
-    for subvolume_id, log in _logs(image):
+def replay_logs(image: Image, logs: Iterable[tuple[int, Tree]], overlay: Callable[[int], OverlayTree]) -> None:
+    """Replay *logs*, as (subvolume, log tree), into the trees that *overlay* gives: subvolumes, and that of checksums.
+
+    Raises CorruptError when they cannot be replayed.
+    """
+    for subvolume_id, log in logs:
         try:
             subvolume = image.subvolume(subvolume_id)
         except NotFoundError:  # deleted after the fsync
             continue
         if subvolume.root.refs == 0:
             continue
-        overlays[subvolume_id] = OverlayTree(subvolume.tree)
-        _Replay(image, log, overlays[subvolume_id]).run()
-        _replay_csums(image, log, overlays)
-    return overlays
+        _Replay(image, log, overlay(subvolume_id)).run()
+        _replay_csums(image, log, overlay)
 
 
-def _logs(image: Image) -> Iterator[tuple[int, Tree]]:
+def logs_of(image: Image) -> Iterator[tuple[int, Tree]]:
     """Yield (subvolume id, log tree)."""
     first = Key(TreeId.TREE_LOG, ItemType.ROOT_ITEM, 0)
     for key, payload in image.tree(TreeId.TREE_LOG).items(first, first._replace(offset=U64_MAX)):
         yield key.offset, Tree(image.blocks, root_pointer(TreeId.TREE_LOG, root_item(payload)))
 
 
-def _replay_csums(image: Image, log: Tree, overlays: dict[int, OverlayTree]) -> None:
+def _replay_csums(image: Image, log: Tree, overlay: Callable[[int], OverlayTree]) -> None:
     volume = image.volume
     first = Key(TreeId.EXTENT_CSUM, ItemType.EXTENT_CSUM, 0)
     for key, sums in log.items(first, first._replace(offset=U64_MAX)):
-        if TreeId.CSUM_TREE not in overlays:
-            overlays[TreeId.CSUM_TREE] = OverlayTree(image.tree(TreeId.CSUM_TREE))
-        put_csums(overlays[TreeId.CSUM_TREE], key.offset, sums, volume.csum.size, volume.sectorsize)
+        put_csums(overlay(TreeId.CSUM_TREE), key.offset, sums, volume.csum.size, volume.sectorsize)
 
 
 class _Replay:

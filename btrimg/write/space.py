@@ -80,6 +80,7 @@ class Space:
         self._data, self._metadata, self._system = self._pools = tuple(pools)
         self._dirty: dict[int, Group] = {}  # by logical address: changed since it was recorded
         self._released: dict[int, Group] = {}  # those in which something was released since the last commit
+        self._held: list[tuple[Group, int, int]] = []  # with logical address and length
         self.bytes_used: int = volume.superblock.bytes_used  #: logical, for the superblock
         self._size_change = 0
         #: Asked when there is no room for a chunk: whether the devices have been made larger.
@@ -140,6 +141,17 @@ class Space:
             blocks += self._take_blocks(pool, count - len(blocks))
         return blocks
 
+    def hold(self, logical: int, length: int) -> None:
+        """Give out none of these bytes before :meth:`committed`, though they are free in all that is recorded.
+
+        Raises CorruptError when they lie in no block group, or are not free.
+        """
+        group = self._group_at(logical, length)
+        if not self._ledger.load(group).take(logical, length):
+            raise CorruptError(f"the {length} bytes at logical {logical} are used twice")
+        self._held.append((group, logical, length))
+        self._forget()
+
     def give_back(self, logical: int, length: int) -> None:
         """Take back what was allocated by this transaction and for which nothing was done yet: it is free at once."""
         group = self._group_at(logical, length)
@@ -185,6 +197,9 @@ class Space:
         for group in self._released.values():
             group.committed()
         self._released.clear()
+        for group, logical, length in self._held:
+            self._ledger.load(group).add(logical, length)
+        self._held.clear()
         self._forget()
 
     def end_of(self, devid: int) -> int:

@@ -134,6 +134,13 @@ class Transaction:
         self._trees[tree_id] = OverlayTree(EmptyTree(self.blocks, tree_id))
         return self._trees[tree_id]
 
+    def delete_tree(self, tree_id: int) -> None:
+        """Delete the root item of a tree, and forget it; the caller has ended the uses of its blocks."""
+        key = self._root_key(tree_id)
+        if key is not None:
+            self.tree(TreeId.ROOT_TREE).delete(key)
+        self._trees.pop(tree_id, None)
+
     def _root_key(self, tree_id: int) -> Key | None:
         found = self.tree(TreeId.ROOT_TREE).floor(Key(tree_id, ItemType.ROOT_ITEM, U64_MAX))
         return found[0] if found and found[0][:2] == (tree_id, ItemType.ROOT_ITEM) else None
