@@ -187,7 +187,7 @@ def test_what_was_fsynced_is_shown_and_what_was_not_is_not(
 
 def log_blocks(image: Image) -> list[int]:
     """Return the physical addresses of all blocks of log trees, on the only device."""
-    logs = [image.tree(TreeId.TREE_LOG).root, *(log.root for _, log in logtree._logs(image))]
+    logs = [image.tree(TreeId.TREE_LOG).root, *(log.root for _, log in logtree.logs_of(image))]
     blocks = [at for root in logs for at, _ in walk(image.blocks, root)]
     return [image.volume.chunk_map.locate(at.logical).copies[0].physical for at in blocks]
 
