@@ -91,7 +91,7 @@ def dump_tree(targets: tuple[Target, ...], force: bool, **options: Any) -> int:
     with --backups then one per backup root, its "slot" and its fields.
     """
     paths = tuple(path for target in targets for path in target.devices)
-    with open_target(Target(paths, None), force=force) as image:
+    with open_target(Target(paths, None, targets[0].image), force=force) as image:
         form = _form(image, options)
         if not form.as_json:
             _version()

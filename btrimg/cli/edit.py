@@ -22,32 +22,32 @@ if TYPE_CHECKING:
     from btrimg.edit.session import Outcome, Session
 
 _NS = 10**9
+#: How an image is changed.
+CHANGING = (
+    Option("undo", ("--undo",), "Save what is overwritten here.  [default: IMAGE.undo]", str, "FILE", is_path=True),
+    Option("backup", ("--backup",), "Copy the image here first.", str, "FILE", is_path=True),
+    Option("now", ("--now",), "Time of the changes.  [default: SOURCE_DATE_EPOCH, or the clock]", parse_time, "TIME"),
+    Option("force", ("--force",), "Commit although btrimg check finds more faults than before."),
+    FURTHER_DEVICES,
+)
 
 
 @command(
     Argument("image", "IMAGE", str, is_path=True),
     Option("script", ("--script",), "Do what this recipe says, - for stdin, in one commit.", str, "FILE", is_path=True),
     Option("dry_run", ("--dry-run",), "Write nothing; show every write that would be made."),
-    Option("undo", ("--undo",), "Save what is overwritten here.  [default: IMAGE.undo]", str, "FILE", is_path=True),
-    Option("backup", ("--backup",), "Copy the image here first.", str, "FILE", is_path=True),
-    Option("now", ("--now",), "Time of the changes.  [default: SOURCE_DATE_EPOCH, or the clock]", parse_time, "TIME"),
-    Option("force", ("--force",), "Commit although btrimg check finds more faults than before."),
     JSON,
-    FURTHER_DEVICES,
+    *CHANGING,
     verbs=VERBS,
 )
 def edit(
     image: str,
     script: str | None,
     dry_run: bool,
-    undo: str | None,
-    backup: str | None,
-    now: Timespec | None,
-    force: bool,
     as_json: bool,
-    device: tuple[str, ...],
     verb: Command | None,
     given: dict[str, Any],
+    **changing: Any,
 ) -> int:
     """Change an image that is there, by one VERB, or by all that a script says, in one commit: it is done whole or not.
 
@@ -69,6 +69,31 @@ def edit(
     if (verb is None) == (script is None):
         raise BtrimgError("say what to do: either a VERB, or --script FILE; `btrimg edit --help` lists the verbs")
 
+    context = context_of(image, dry_run=dry_run, as_json=as_json, **changing)
+    try:
+        if verb is not None:
+            code = verb.run(context, **given)
+        else:
+            code = _do_script(context, str(script))
+        if context.is_open and not code:
+            show_outcome(context.commit(), as_json=as_json)
+    finally:
+        context.close()
+    return code
+
+
+def context_of(
+    image: str,
+    *,
+    undo: str | None,
+    backup: str | None,
+    now: Timespec | None,
+    force: bool,
+    device: tuple[str, ...],
+    dry_run: bool = False,
+    as_json: bool = False,
+) -> Context:
+    """Return what verbs work on; the image is opened when the first of them needs it."""
     paths, epoch = (*_devices(image), *device), source_date_epoch()
 
     def begin() -> Session:
@@ -86,16 +111,7 @@ def edit(
         )
 
     context = Context(begin, as_json=as_json)
-    try:
-        if verb is not None:
-            code = verb.run(context, **given)
-        else:
-            code = _do_script(context, str(script))
-        if context.is_open and not code:
-            _show(context.session.commit(), as_json=as_json)
-    finally:
-        context.close()
-    return code
+    return context
 
 
 def _devices(image: str) -> tuple[str, ...]:
@@ -139,5 +155,5 @@ def _do_script(context: Context, path: str) -> int:
     return 0
 
 
-def _show(outcome: Outcome | None, *, as_json: bool) -> None:
+def show_outcome(outcome: Outcome | None, *, as_json: bool) -> None:
     """Tell what was committed."""

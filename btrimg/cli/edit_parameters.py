@@ -13,12 +13,23 @@ from btrimg.errors import BtrimgError
 from btrimg.units import parse_size
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import BinaryIO
 
     from btrimg.build.values import Compression, Storage
     from btrimg.ondisk.inodes import Timespec
 
 _RANGE = re.compile(r"(?s)(.+)@([^@+/]+)(?:\+([^@+/]+))?")
+
+
+class Surroundings:
+    """What a shell changes of what its verbs find."""
+
+    absolute: Callable[[bytes], bytes] = staticmethod(lambda path: path)  #: makes paths in the image absolute
+    has_stdin = True  #: whether - is standard input
+
+
+surroundings = Surroundings()
 
 
 class FileRange(NamedTuple):
@@ -31,7 +42,7 @@ class FileRange(NamedTuple):
 
 def parse_path(text: str) -> bytes:
     """Return a path in the image."""
-    return image_path(os.fsencode(text))
+    return image_path(surroundings.absolute(os.fsencode(text)))
 
 
 def parse_host(text: str) -> bytes:
@@ -89,8 +100,10 @@ def storage_of(compress: Compression | None) -> Storage:
 def stdin() -> BinaryIO:
     """Return standard input.
 
-    Raises BtrimgError when it is closed.
+    Raises BtrimgError when it is closed, or a shell's.
     """
+    if not surroundings.has_stdin:
+        raise BtrimgError("-: standard input is what the shell reads its lines from; name a file")
     if sys.stdin is None:
         raise BtrimgError("-: standard input is closed")
     return sys.stdin.buffer

@@ -34,6 +34,7 @@ COMMANDS = {  # words: (module and attribute, one line of help)
     ("mkfs",): ("mkfs:mkfs", "Make an empty filesystem."),
     ("recipe",): ("recipe:recipe", "Write the recipe of an image that is there."),
     ("edit",): ("edit:edit", "Change an image that is there: files, subvolumes, fields; undo brings it back."),
+    ("shell",): ("shell:shell", "Look at an image and change it, line by line."),
     ("corrupt",): ("corrupt:corrupt", "Change any field of an image, for tests of what reads it."),
     ("locate",): ("locate:locate", "Show what stands at a byte of a device, and whose it is."),
     ("cache", "census"): ("cache_census:census", "Count which pages could be shared, and why others could not."),
@@ -75,6 +76,11 @@ def run(words: Sequence[str]) -> int:
     return run_with_click(words)
 
 
+def code_of(error: Exception) -> int:
+    """Return the exit code of an expected failure: 1 where something is not there or not right, else 2."""
+    return 1 if isinstance(error, NotFoundError | CorruptError) else 2
+
+
 def main() -> NoReturn:
     """Run the program; turn every expected failure into one sentence and an exit code."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's threads cost 50 ms on a busy machine, and are not used
@@ -93,6 +99,6 @@ def main() -> NoReturn:
         code = 130
     except (BtrimgError, OSError, MemoryError) as error:
         say("", "red", str(error) or "out of memory")
-        code = 1 if isinstance(error, NotFoundError | CorruptError) else 2
+        code = code_of(error)
     sys.stderr.flush()
     os._exit(code)  # all is written and closed; taking down the interpreter would cost 6 ms, half of a resolve

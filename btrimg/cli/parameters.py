@@ -24,6 +24,7 @@ class Target(NamedTuple):
 
     devices: tuple[str, ...]
     path: bytes | None
+    image: Image | None = None  #: that filesystem, where it is open already
 
 
 def parse_target(text: str) -> Target:
@@ -76,6 +77,10 @@ OPENING = (
 )
 
 
+#: The values of what says how an image is opened, for who has opened it.
+DEFAULTS_OF_OPENING = {"device": (), "force": False, "replay_log": False}
+
+
 def source_date_epoch() -> int | None:
     """Return the seconds since 1970 that SOURCE_DATE_EPOCH names: the clock of builds that are to be reproducible.
 
@@ -114,6 +119,8 @@ def open_target(
 
     Raises CannotOpenError when it is too damaged, other BtrimgErrors as ``open_image`` does.
     """
+    if target.image is not None:
+        return target.image
     paths = (*target.devices, *device)
     try:
         return open_image(paths, force=force, replay_log=replay_log, warn=warn)

@@ -12,7 +12,7 @@ from btrimg.cli.parameters import source_date_epoch, warn
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from btrimg.edit.session import Session
+    from btrimg.edit.session import Outcome, Session
     from btrimg.edit.verbs import FileEditor
 
 VERBS = {  # words: (module and attribute, one line of help)
@@ -36,6 +36,10 @@ VERBS = {  # words: (module and attribute, one line of help)
     ("xattr", "set"): ("edit_attributes:xattr_set", "Set an extended attribute."),
     ("xattr", "get"): ("edit_attributes:xattr_get", "Show the value of an extended attribute."),
     ("xattr", "remove"): ("edit_attributes:xattr_remove", "Remove an extended attribute."),
+    ("item", "get"): ("edit_items:get", "Show items, headers and superblocks, or fields of them."),
+    ("item", "set"): ("edit_items:set_", "Set fields of items, headers and superblocks."),
+    ("item", "insert"): ("edit_items:insert", "Insert an item."),
+    ("item", "delete"): ("edit_items:delete", "Delete an item."),
 }
 
 
@@ -69,6 +73,19 @@ class Context:
             latest = None if epoch is None else epoch * 10**9
             self._files = FileEditor(self.session, latest=latest, warn=warn)
         return self._files
+
+    def commit(self) -> Outcome | None:
+        """Commit what the verbs have done; raises what the session's commit does."""
+        outcome = self.session.commit()
+        if self._files is not None:
+            self._files.close()
+        return outcome
+
+    def abort(self) -> None:
+        """Forget what was not committed."""
+        if self._files is not None:
+            self._files.close()
+        self.session.abort()
 
     def close(self) -> None:
         """End the session; what was not committed is as if it had never been."""
