@@ -8,14 +8,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from btrimg.build import attributes, values
 from btrimg.build.content import Surroundings, reading
-from btrimg.build.directory import Selection, read_anything, read_directory
-from btrimg.build.entries import as_copied
 from btrimg.build.filedata import FileData
-from btrimg.build.layer import LayerWriter
 from btrimg.build.paths import Paths, Spot
 from btrimg.build.removal import remove, remove_tree
-from btrimg.build.tarball import read_tar
-from btrimg.build.tree import TreeWriter
 from btrimg.build.values import Attributes, Storage
 from btrimg.errors import BtrimgError, RecipeError, RefusedError
 from btrimg.filesystem.inode import quoted
@@ -30,6 +25,7 @@ if TYPE_CHECKING:
 
     from btrimg.build.entries import Entry
     from btrimg.build.recipe import Origin
+    from btrimg.build.tree import TreeWriter
     from btrimg.build.values import Compression, Operation
     from btrimg.ondisk.record import Value
     from btrimg.write.files import Files
@@ -330,12 +326,19 @@ class Builder:
         return {(found.st_dev, found.st_ino) for found in (os.stat(device.path) for device in devices)}
 
     def _from_directory(self, do: values.FromDirectory) -> None:
+        from btrimg.build.directory import Selection, read_directory
+        from btrimg.build.tree import TreeWriter
+
         selection = Selection(do.exclude, do.one_filesystem, do.owner, self._latest, self._written())
         host = os.path.join(self._directory, do.host)
         entries = read_directory(host, self.txn.volume.sectorsize, selection, self._warn)
         self._grow(TreeWriter, do.to, do.storage, entries)
 
     def _put(self, do: values.Put) -> None:
+        from btrimg.build.directory import Selection, read_anything
+        from btrimg.build.entries import as_copied
+        from btrimg.build.tree import TreeWriter
+
         (parent, name), now = self._place(do.path), self.txn.now
         host = os.path.join(self._directory, do.host)
         selection = Selection(owner=do.owner, latest=self._latest, without=self._written())
@@ -344,6 +347,10 @@ class Builder:
         writer.add_all(as_copied(entries, name, (*now, *now)))
 
     def _from_tar(self, do: values.FromTar) -> None:
+        from btrimg.build.layer import LayerWriter
+        from btrimg.build.tarball import read_tar
+        from btrimg.build.tree import TreeWriter
+
         host = os.path.join(self._directory, do.host)
         name = ascii(os.fsdecode(host))
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import contextmanager
-from hashlib import shake_128
 from typing import TYPE_CHECKING, NamedTuple
 
 from btrimg.errors import BtrimgError, RefusedError
@@ -48,6 +47,8 @@ def reading(content: Content, around: Surroundings, offset: int = 0) -> Iterator
     elif content.kind == "zeros":
         yield bytes, size
     elif content.kind == "random":
+        from hashlib import shake_128
+
         seed = content.data if content.own_seed else b"%b/%b%b" % (around.seed, around.label.encode(), content.data)
         yield (
             _in_pieces(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from btrimg.build.readers import read_name
 from btrimg.errors import NotFoundError
 from btrimg.filesystem.inode import quoted
 from btrimg.filesystem.namei import MAX_SYMLINKS
 from btrimg.ondisk.blocks import Key
-from btrimg.ondisk.constants import FileType, ItemType
+from btrimg.ondisk.constants import NAME_MAX, FileType, ItemType
 from btrimg.ondisk.extents import FileExtentInline
 
 if TYPE_CHECKING:
@@ -24,7 +23,11 @@ def image_path(path: bytes) -> bytes:
     """
     if not path.startswith(b"/"):
         raise ValueError(f"{quoted(path)} does not begin with /: paths start at the top-level subvolume")
-    return b"/" + b"/".join(read_name(name) for name in path.split(b"/") if name not in (b"", b"."))
+    names = [name for name in path.split(b"/") if name not in (b"", b".")]
+    for name in names:
+        if name == b".." or b"\0" in name or len(name) > NAME_MAX:
+            raise ValueError(f"{quoted(path)} is no path: a name has up to {NAME_MAX} bytes, and is not '..'")
+    return b"/" + b"/".join(names)
 
 
 class PathNames:

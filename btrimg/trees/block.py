@@ -57,10 +57,11 @@ def is_subvolume(tree_id: int) -> bool:
 class Block:
     """A verified tree block; slots are (objectid, type, offset, …) and sort as keys."""
 
-    __slots__ = ("data", "header", "slots")
+    __slots__ = ("_items", "data", "header", "slots")
 
     def __init__(self, header: Header, data: bytes) -> None:
         self.header, self.data = header, data
+        self._items: tuple[list[Key], list[bytes]] | None = None
         layout = _SLOTS[min(header.level, 1)]
         end = Header.SIZE + header.nritems * layout.size
         self.slots: list[tuple[int, ...]] = list(layout.iter_unpack(memoryview(data)[Header.SIZE : end]))
@@ -91,6 +92,18 @@ class Block:
             detail = f"its data [{offset}, +{size}) lies outside the data area"
             raise ItemError(self.header.bytenr, self.key(slot), detail, fault="layout")
         return self.data[start : start + size]
+
+    def items(self) -> tuple[list[Key], list[bytes]]:
+        """Return all keys and payloads of a leaf, made at once and kept; raise as :meth:`payload` does."""
+        if self._items is None:
+            slots, data, size = self.slots, self.data, len(self.data) - Header.SIZE
+            start, least = Header.SIZE, len(slots) * Item.SIZE
+            for number, (_, _, _, offset, length) in enumerate(slots):
+                if offset < least or offset + length > size:
+                    self.payload(number)
+            payloads = [data[start + offset : start + offset + length] for _, _, _, offset, length in slots]
+            self._items = [Key._make(slot[:3]) for slot in slots], payloads
+        return self._items
 
     def child(self, slot: int, parent: Pointer) -> Pointer:
         """Return what the node promises of the child in *slot*; *parent* is the promise this node was read by."""

@@ -9,7 +9,6 @@ from btrimg.errors import DeviceError
 from btrimg.ondisk.constants import STRIPE_LEN, SUPERBLOCK_OFFSETS, SUPERBLOCK_SIZE
 from btrimg.ondisk.seal import seal_superblock
 from btrimg.volume.chunkmap import Location
-from btrimg.volume.parityrows import parity_of_rows
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -108,6 +107,8 @@ class VolumeWriter:
             logical, data = logical + len(piece), data[len(piece) :]
 
     def _write_whole_rows(self, chunk: MappedChunk, logical: int, data: memoryview) -> None:
+        from btrimg.volume.parityrows import parity_of_rows
+
         columns = chunk.columns
         parity = parity_of_rows(data, columns, STRIPE_LEN, chunk.profile.parity)
         for row in range(len(data) // (columns * STRIPE_LEN)):
@@ -119,6 +120,8 @@ class VolumeWriter:
 
     def _write_in_row(self, chunk: MappedChunk, logical: int, data: memoryview) -> None:
         """Write part of one row, and its parity at those bytes of the elements that are touched in any of them."""
+        from btrimg.volume.parityrows import parity_of_rows
+
         columns = chunk.columns
         start = (logical - chunk.logical) % (columns * STRIPE_LEN)
         end = start + len(data)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from btrimg.units import MIB
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
+    from concurrent.futures import Future, ThreadPoolExecutor
 
     from btrimg.volume.volume import Volume
     from btrimg.volume.writer import VolumeWriter
@@ -23,7 +20,7 @@ _UNDER_WAY = 3  # such writes; the next one waits until the first is done
 
 
 class WriteBehind:
-    """A buffer of neighbouring data, and a thread that writes it once it is large enough.
+    """A buffer of neighbouring data, and a thread that writes it once it is large enough; little is written here.
 
     The thread writes in the order in which the data came, so that what is written does not depend on chance. What it
     raises is raised by the next call of any method.
@@ -31,7 +28,7 @@ class WriteBehind:
 
     def __init__(self, volume: Volume, writer: VolumeWriter, csums: PendingCsums) -> None:
         self._volume, self._writer, self._csums = volume, writer, csums
-        self._thread = ThreadPoolExecutor(1)
+        self._threads: ThreadPoolExecutor | None = None  # none before there is something to write beside other work
         self._under_way: deque[tuple[int, int, Future[bytes]]] = deque()
         self._parts: list[bytes | memoryview] = []
         self._start = self._end = 0
@@ -54,8 +51,13 @@ class WriteBehind:
 
     def flush(self) -> None:
         """Return when everything is with the writer, and the checksums are with the collector."""
-        self._send()
-        self._collect(0)
+        if self._threads:
+            self._send()
+            self._collect(0)
+        elif self._parts:
+            self._csums_of(self._start, self._write(self._start, self._parts, summed=self._summed))
+            self._parts = []
+            self._start = self._end
 
     def settle(self, logical: int, length: int) -> None:
         """Return when nothing is held back of *length* bytes at *logical*, so that they can be read."""
@@ -69,12 +71,17 @@ class WriteBehind:
         """Forget what is not yet written, and end the thread."""
         self._parts.clear()
         self._under_way.clear()
-        self._thread.shutdown(cancel_futures=True)
+        if self._threads:
+            self._threads.shutdown(cancel_futures=True)
 
     def _send(self) -> None:
         if self._parts:
+            if self._threads is None:
+                from concurrent.futures import ThreadPoolExecutor
+
+                self._threads = ThreadPoolExecutor(1)
             self._collect(_UNDER_WAY - 1)
-            job = self._thread.submit(self._write, self._start, self._parts, summed=self._summed)
+            job = self._threads.submit(self._write, self._start, self._parts, summed=self._summed)
             self._under_way.append((self._start, self._end, job))
             self._parts = []
         self._start = self._end
@@ -83,8 +90,11 @@ class WriteBehind:
         """Wait until at most *most* writes are under way."""
         while len(self._under_way) > most:
             logical, _, job = self._under_way.popleft()
-            if sums := job.result():
-                self._csums.put(logical, sums)
+            self._csums_of(logical, job.result())
+
+    def _csums_of(self, logical: int, sums: bytes) -> None:
+        if sums:
+            self._csums.put(logical, sums)
 
     def _write(self, logical: int, parts: list[bytes | memoryview], *, summed: bool) -> bytes:
         data = parts[0] if len(parts) == 1 else b"".join(parts)
@@ -94,4 +104,5 @@ class WriteBehind:
 
     def _sums(self, data: bytes | memoryview) -> bytes:
         """Return the checksums of the sectors of *data*, one after the other."""
-        return self._volume.csum.digests(np.frombuffer(data, np.uint8).reshape(-1, self._volume.sectorsize))
+        view, size = memoryview(data), self._volume.sectorsize
+        return self._volume.csum.digests([view[at : at + size] for at in range(0, len(view), size)])

@@ -14,7 +14,6 @@ from btrimg.ondisk.constants import Compression, FileExtentType, Incompat
 from btrimg.ondisk.extents import FileExtent, FileExtentInline
 from btrimg.units import MIB, round_up
 from btrimg.write.behind import WriteBehind
-from btrimg.write.dedupe import Dedupe
 from btrimg.write.encode import Encoder, Prepared, pays
 from btrimg.write.inline import MAX_INLINE, most_inline
 from btrimg.write.space import Run
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from btrimg.write.dedupe import Dedupe
     from btrimg.write.transaction import Transaction
 
     Extent: TypeAlias = FileExtent | FileExtentInline
@@ -251,6 +251,8 @@ class DataSink:
         if not self.sharing or nodatasum or at is not None or pieces > 1:
             return _Placing(self._txn, self._behind, at, summed=not nodatasum)
         if self._dedupe is None:
+            from btrimg.write.dedupe import Dedupe
+
             self._dedupe = Dedupe(self._txn, self._behind.settle)
         return _Placing(self._txn, self._behind, at, summed=True, dedupe=self._dedupe)
 

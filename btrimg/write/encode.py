@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 from btrimg.ondisk.compression import compress
@@ -12,7 +11,7 @@ from btrimg.units import KIB, round_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from concurrent.futures import Future
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 AT_ONCE = 256 * KIB  #: bytes that a thread compresses before it looks for more: for small files one by one is too often
 
@@ -44,7 +43,7 @@ class Encoder:
 
     def __init__(self, sectorsize: int) -> None:
         self._sectorsize = sectorsize
-        self._threads = ThreadPoolExecutor(os.cpu_count())
+        self._pool: ThreadPoolExecutor | None = None  # none before there is something to compress
         self._batch = _Batch(self)
 
     def prepare(self, data: bytes | memoryview, kind: int, level: int | None) -> Prepared:
@@ -61,7 +60,16 @@ class Encoder:
 
     def close(self) -> None:
         """End the threads."""
-        self._threads.shutdown(cancel_futures=True)
+        if self._pool:
+            self._pool.shutdown(cancel_futures=True)
+
+    @property
+    def _threads(self) -> ThreadPoolExecutor:
+        if self._pool is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            self._pool = ThreadPoolExecutor(os.cpu_count())
+        return self._pool
 
     def _add(self, chunk: memoryview, kind: int, level: int | None) -> Callable[[], bytes | None]:
         batch = self._batch

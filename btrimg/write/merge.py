@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     Changes = Sequence[tuple[Key, bytes | None]]
     Child: TypeAlias = "tuple[int, int] | Draft"  # an old block as (logical, generation), or a new one
 
+_EXTENT_DATA = int(ItemType.EXTENT_DATA)  # a number: it is compared with the key of every item
+
 
 class Replaced(NamedTuple):
     """An old block in whose place new ones stand; parents come before their children."""
@@ -181,7 +183,7 @@ class _Merge:
                 if payload is not None:
                     keys.append(key)
                     payloads.append(payload)
-                if self._files and key[1] == ItemType.EXTENT_DATA:
+                if self._files and key[1] == _EXTENT_DATA:
                     self._extents.append(ExtentChange(key, block.payload(stop), payload))
                 slot, at = stop + 1, at + 1
         _copy(block, slot, len(slots), keys, payloads)
@@ -192,9 +194,7 @@ class _Merge:
         keys += [key for key, _ in new]
         payloads += [payload for _, payload in new]
         if self._files:
-            self._extents += [
-                ExtentChange(key, None, payload) for key, payload in new if key[1] == ItemType.EXTENT_DATA
-            ]
+            self._extents += [ExtentChange(key, None, payload) for key, payload in new if key[1] == _EXTENT_DATA]
 
     @staticmethod
     def can_split(plan: Plan) -> bool:
@@ -277,8 +277,9 @@ def _runs(touched: Sequence[_Touched]) -> Iterator[list[_Touched]]:
 
 def _copy(block: Block, start: int, end: int, keys: list[Key], payloads: list[bytes]) -> None:
     """Append some items of a leaf to *keys* and *payloads*."""
-    keys += map(block.key, range(start, end))
-    payloads += map(block.payload, range(start, end))
+    block_keys, block_payloads = block.items()
+    keys += block_keys[start:end]
+    payloads += block_payloads[start:end]
 
 
 def _old_entries(block: Block, start: int, end: int) -> list[tuple[Key, Child]]:

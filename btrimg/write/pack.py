@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import struct
+from bisect import bisect_right
+from itertools import accumulate, chain
 from typing import TYPE_CHECKING, NamedTuple
-
-import numpy as np
 
 from btrimg.errors import UnsupportedError
 from btrimg.ondisk.blocks import Header, Item, KeyPtr
@@ -12,14 +13,11 @@ from btrimg.ondisk.constants import BACKREF_REV_SHIFT, HeaderFlag
 from btrimg.ondisk.seal import seal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
+    from collections.abc import Iterable, Sequence
 
     from btrimg.ondisk.blocks import Key
     from btrimg.ondisk.csum import CsumAlgorithm
 
-_KEY = np.dtype([("objectid", "<u8"), ("type", "u1"), ("offset", "<u8")])
 _MIXED_BACKREF = 1  # the backref revision of every block since 2009
 
 
@@ -49,36 +47,33 @@ def cut(sizes: Sequence[int], room: int) -> list[int]:
     Blocks are packed full, but where the last one would not be half full it shares evenly with the one before it, so
     that the next insertion there finds room. Raises UnsupportedError when one thing alone is too large.
     """
-    ends: NDArray[np.int64] = np.cumsum(np.asarray(sizes, dtype=np.int64))
-    if not len(ends):
+    ends = list(accumulate(sizes))
+    if not ends:
         return []
-    total, taken = int(ends[-1]), 0
+    total, taken = ends[-1], 0
     bounds: list[int] = []
     while taken + room < total:
-        end = int(np.searchsorted(ends, taken + room, side="right"))
+        end = bisect_right(ends, taken + room)
         if end == (bounds[-1] if bounds else 0):
             raise UnsupportedError(f"an item of {sizes[end]} bytes does not fit a tree block, which holds {room}")
         bounds.append(end)
-        taken = int(ends[end - 1])
+        taken = ends[end - 1]
     if bounds and total - taken < room // 2:
         first = bounds[-2] if len(bounds) > 1 else 0
-        start = int(ends[first - 1]) if first else 0
-        even = int(np.searchsorted(ends, start + (total - start) // 2, side="right"))
-        if even > first and total - int(ends[even - 1]) <= room:
+        start = ends[first - 1] if first else 0
+        even = bisect_right(ends, start + (total - start) // 2)
+        if even > first and total - ends[even - 1] <= room:
             bounds[-1] = even
     return [*bounds, len(ends)]
 
 
 def leaf(keys: Sequence[Key], payloads: Sequence[bytes], owner: int, logical: int, stamp: Stamp) -> bytes:
     """Return the leaf with these items, of the tree *owner*, for the address *logical*."""
-    slots = np.empty(len(keys), dtype=Item.dtype())
-    slots["key"] = np.array(keys, dtype=_KEY)
-    sizes = np.fromiter(map(len, payloads), dtype=np.int64, count=len(payloads))
-    slots["size"] = sizes
-    slots["offset"] = stamp.room - np.cumsum(sizes)  # the first item's payload stands last
-    gap = stamp.room - slots.nbytes - int(sizes.sum())
-    body = b"".join((slots.tobytes(), bytes(gap), *reversed(payloads)))
-    return _block(body, len(keys), 0, owner, logical, stamp)
+    sizes = [*map(len, payloads)]
+    offsets = [stamp.room - end for end in accumulate(sizes)]  # the first item's payload stands last
+    slots = _packed(Item.STRUCT.format, zip(*zip(*keys, strict=True), offsets, sizes, strict=True), len(keys))
+    gap = (offsets[-1] if offsets else stamp.room) - len(slots)
+    return _block(b"".join((slots, bytes(gap), *reversed(payloads))), len(keys), 0, owner, logical, stamp)
 
 
 def node(
@@ -90,11 +85,13 @@ def node(
     stamp: Stamp,
 ) -> bytes:
     """Return the node whose children have these first *keys*; *pointers* are their (logical, generation)."""
-    slots = np.empty(len(keys), dtype=KeyPtr.dtype())
-    slots["key"] = np.array(keys, dtype=_KEY)
-    slots["blockptr"], slots["generation"] = zip(*pointers, strict=True)
-    body = slots.tobytes() + bytes(stamp.room - slots.nbytes)
-    return _block(body, len(keys), level, owner, logical, stamp)
+    slots = _packed(KeyPtr.STRUCT.format, map(chain, keys, pointers), len(keys))
+    return _block(slots.ljust(stamp.room, b"\0"), len(keys), level, owner, logical, stamp)
+
+
+def _packed(layout: str, slots: Iterable[Iterable[int]], count: int) -> bytes:
+    """Return *count* slots as they are on the disk, of *layout* each."""
+    return struct.pack(layout[0] + layout[1:] * count, *chain.from_iterable(slots))
 
 
 def _block(body: bytes, count: int, level: int, owner: int, logical: int, stamp: Stamp) -> bytes:
