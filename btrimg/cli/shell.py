@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from btrimg.cli.command import Command
+    from btrimg.cli.shellwords import Meaning
     from btrimg.cli.verbs import Context
 
 # Errors after which a transaction may have half of a verb; others are found before anything is changed.
@@ -71,7 +71,8 @@ class Shell:
         by_hand = sys.stdin.isatty() and sys.stdout.isatty()
         first = 0
         for line in self._prompted() if by_hand else _plain_lines():
-            first = first or self._one(line)
+            code = self._one(line)
+            first = first or code
             if self._done:
                 break
         if self._context.session.pending:
@@ -119,17 +120,15 @@ class Shell:
             return self._own(*words)
         meaning = meaning_of(words, self._target)
         if not meaning.edits:
-            return run_command(meaning.command, meaning.words)
-        code = run_command(meaning.command, meaning.words, self._context)
+            return run_meaning(meaning)
+        code = run_meaning(meaning, self._context)
         if not self._around.collects:
             self._commit()
         return code
 
     def _target(self, path: bytes | None) -> Target:
-        from btrimg.edit.pending import LentImage
-
         absolute = None if path is None else self._around.absolute(path)
-        return Target(self._context.session.paths, absolute, LentImage(self._around.image))
+        return Target(self._context.session.paths, absolute, self._around.image)
 
     def _commit(self) -> None:
         if self._context.session.pending:
@@ -160,7 +159,7 @@ class Shell:
 
     def _help(self, words: tuple[str, ...]) -> int:
         if words and words[0] not in OWN:
-            return run_command(meaning_of(words, self._target).command, ["--help"], self._context)
+            return run_meaning(meaning_of(words, self._target)._replace(words=["--help"]), self._context)
         known = [(name, short) for name, short in commands() if not words or name == words[0]]
         width = max(len(name) for name, _ in known)
         for name, short in known:
@@ -173,12 +172,13 @@ def _plain_lines() -> Iterator[str]:
     yield from sys.stdin
 
 
-def run_command(command: Command, words: list[str], *first: Context) -> int:
-    """Run a command with its *words*, *first* before what they give; return the exit code.
+def run_meaning(meaning: Meaning, *first: Context) -> int:
+    """Run a command with its words, *first* before what they give; return the exit code.
 
     What is not plain goes to click: help, errors, clustered flags.
     """
-    values = command.parse(words)
+    command = meaning.command
+    values = command.parse(meaning.words)
     if values is not None:
         return command.run(*first, **values)
     import click
@@ -188,7 +188,7 @@ def run_command(command: Command, words: list[str], *first: Context) -> int:
     made = click_command(command._replace(run=lambda **given: command.run(*first, **given)))
     made.help = command.help
     try:
-        code = made.main(words, prog_name=command.name, standalone_mode=False)
+        code = made.main(meaning.words, prog_name=meaning.name, standalone_mode=False)
     except click.ClickException as error:
         error.show()
         return error.exit_code

@@ -52,7 +52,8 @@ class Meaning(NamedTuple):
     """What a line says."""
 
     command: Command
-    words: list[str]  #: behind the name of the command
+    name: str  #: of the command
+    words: list[str]  #: behind it
     edits: bool  #: whether it is a verb of ``btrimg edit``
 
 
@@ -63,12 +64,13 @@ def meaning_of(words: Sequence[str], target: Callable[[bytes | None], Target]) -
     """
     name, *rest = words
     if name in READING:
-        return Meaning(_of_shell(load_from(COMMANDS, READING[name]), name, target), rest, edits=False)
+        return Meaning(_of_shell(load_from(COMMANDS, READING[name]), name, target), name, rest, edits=False)
     if name == "item" and rest and rest[0] not in _ITEM_VERBS and not rest[0].startswith("-"):
         words = ["item", "get", *rest]
     for count in (1, 2):
         if tuple(words[:count]) in VERBS:
-            return Meaning(load_from(VERBS, tuple(words[:count])), list(words[count:]), edits=True)
+            verb = load_from(VERBS, tuple(words[:count]))
+            return Meaning(verb, " ".join(words[:count]), list(words[count:]), edits=True)
     below = [" ".join(known) for known in VERBS if known[0] == name]
     if below:
         raise BtrimgError(f"{name} takes a further word: {', '.join(below)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from btrimg.edit.pending import PendingImage
+from btrimg.edit.pending import LentImage, PendingImage
 from btrimg.errors import NotFoundError, RefusedError
 from btrimg.filesystem.inode import quoted
 
@@ -25,9 +25,9 @@ class Surroundings:
 
     @property
     def image(self) -> Image:
-        """Return the image as the edits so far have left it, also those that wait."""
+        """Return the image as the edits so far have left it, also those that wait; closing it leaves it open."""
         txn = self._session.pending
-        return PendingImage(self._session.image, txn) if txn else self._session.image
+        return PendingImage(self._session.image, txn) if txn else LentImage(self._session.image)
 
     def absolute(self, path: bytes) -> bytes:
         """Return *path* from the top directory; ``.`` and ``..`` are taken out by the words, as a shell does."""
