@@ -21,6 +21,22 @@ _STRING = re.compile(
 _SCALAR = re.compile(r"[^,\]}\n#]++")
 
 
+class Lines:
+    """The lines of a document, *text* that tomllib has parsed, found out when somebody asks for one."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._lines: dict[Path, int] | None = None
+
+    def __call__(self, path: Path) -> int:
+        """Return the line of what *path* leads to, or of the nearest around it that stands in the document."""
+        if self._lines is None:
+            self._lines = lines_of(self._text)
+        while path not in self._lines:
+            path = path[:-1]
+        return self._lines[path]
+
+
 def lines_of(text: str) -> dict[Path, int]:
     """Return the line, from 1, of every table, array and value of *text*, which tomllib has parsed.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,12 +17,12 @@ from btrimg.build.counters import COUNTER, fill, varies
 from btrimg.build.filesystem import read_filesystem
 from btrimg.build.grammar import VERBS, make
 from btrimg.build.keys import FaultError, read_key
-from btrimg.build.lines import lines_of
+from btrimg.build.lines import Lines
 from btrimg.build.readers import read_count, read_string
 from btrimg.errors import RecipeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from btrimg.build.lines import Path
     from btrimg.build.values import Filesystem, Operation
@@ -35,10 +36,15 @@ class Origin(NamedTuple):
     """One operation as the recipe has it: what its errors name, and on what its random bytes depend."""
 
     name: str  #: of the recipe, or the option that the operation comes from
-    line: int | None
+    find_line: Callable[[], int] | None
     label: str  #: ``3.1:n=7``, see docs/recipes.md
     verb: str  #: empty for an option
     subject: Any  #: of the verb, as TOML has it
+
+    @property
+    def line(self) -> int | None:
+        """Return the line, None for an option."""
+        return self.find_line() if self.find_line else None
 
     @property
     def text(self) -> str:
@@ -73,7 +79,7 @@ class Recipe(NamedTuple):
     directory: bytes  #: of the host, from which paths of the host go
     filesystem: Filesystem
     steps: tuple[_Step, ...]
-    lines: Mapping[Path, int]
+    lines: Lines
 
     def operations(self) -> Iterator[tuple[Origin, Operation]]:
         """Yield what is to be done, in order; raise RecipeError for a repetition that comes to nothing."""
@@ -110,7 +116,7 @@ def parse_recipe(data: bytes, name: str, directory: bytes = b"", *, is_edit: boo
         steps = _steps(document.get("do", []), ("do",), "", ())
         recipe = Recipe(name, about, directory, filesystem, steps, lines)
     except FaultError as fault:
-        raise RecipeError(name, _line(lines, fault.path), _entry_text(document, fault)) from None
+        raise RecipeError(name, lines(fault.path), _entry_text(document, fault)) from None
     except RecursionError:
         raise RecipeError(name, 1, "groups are nested too deep") from None
     for end in (0, -1):
@@ -119,14 +125,14 @@ def parse_recipe(data: bytes, name: str, directory: bytes = b"", *, is_edit: boo
     return recipe
 
 
-def _parse_toml(data: bytes, name: str) -> tuple[dict[str, Any], dict[Path, int]]:
+def _parse_toml(data: bytes, name: str) -> tuple[dict[str, Any], Lines]:
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise RecipeError(name, line, "is not UTF-8: write \\xNN for other bytes") from None
     try:
-        return tomllib.loads(text), lines_of(text)
+        return tomllib.loads(text), Lines(text)
     except RecursionError:
         raise RecipeError(name, 1, "arrays and tables are nested too deep") from None
     except ValueError as error:
@@ -137,13 +143,6 @@ def _parse_toml(data: bytes, name: str) -> tuple[dict[str, Any], dict[Path, int]
         line = int(found[1]) if found else text.count("\n", 0, start) + 1
         what = str(error)[: found.start()] if found else str(error).removesuffix(" (at end of document)")
         raise RecipeError(name, line, f"is no TOML: {what}") from None
-
-
-def _line(lines: Mapping[Path, int], path: Path) -> int:
-    """Return the line of what *path* leads to, or of the nearest around it that stands in the recipe."""
-    while path not in lines:
-        path = path[:-1]
-    return lines[path]
 
 
 def _entry_text(document: Any, fault: FaultError) -> str:
@@ -243,8 +242,10 @@ def _verb_of(entry: Mapping[str, Any]) -> str:
 def _operations(
     recipe: Recipe, steps: tuple[_Step, ...], counters: dict[str, int], *, only: int | None = None
 ) -> Iterator[tuple[Origin, Operation]]:
-    """Yield what *steps* say; with *only* (0 the first, -1 the last) one of each repetition."""
+    """Yield what *steps* say; with *only* (0 the first, -1 the last) one of each repetition, the last only of such."""
     for step in steps:
+        if only == -1 and step.times is None and step.verb and not counters:
+            continue
         numbers = range(step.times or 1)
         for number in numbers if only is None else (numbers[only],):
             inner = counters if step.times is None else {**counters, step.counter: number}
@@ -257,7 +258,7 @@ def _operations(
 def _operation(recipe: Recipe, step: _Step, counters: dict[str, int]) -> tuple[Origin, Operation]:
     counted = ",".join(f"{name}={number}" for name, number in counters.items())
     label = f"{step.label}:{counted}" if counted else step.label
-    line = _line(recipe.lines, step.path)
+    line = partial(recipe.lines, step.path)
     try:
         subject = fill(step.subject, counters) if counters else step.subject
         origin = Origin(recipe.name, line, label, step.verb, subject)
@@ -270,14 +271,15 @@ def _operation(recipe: Recipe, step: _Step, counters: dict[str, int]) -> tuple[O
             if not step.made:
                 step.made.append(make(step.verb, verb.subject(subject), step.fixed))
             made = step.made[0]
+            if not counters:
+                return origin, made
             return origin, type(made)(verb.subject(subject), *made[1:]) if made else made
         given = dict(step.fixed)
         for key, value in step.varying.items():
             given[key] = read_key(key, _filled(key, value, counters), verb.keys, step.verb)
         return origin, make(step.verb, verb.subject(subject), given)
     except FaultError as fault:
-        at = _line(recipe.lines, (*step.path, *fault.path))
-        raise origin._replace(line=at).error(fault.sentence) from None
+        raise origin._replace(find_line=partial(recipe.lines, (*step.path, *fault.path))).error(fault.sentence) from None
     except ValueError as error:
         raise origin.error(str(error)) from None
 
