@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from btrimg.build import attributes, values
@@ -23,7 +24,7 @@ from btrimg.write.data import DataSink
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from btrimg.build.entries import Entry
+    from btrimg.build.beside import Source
     from btrimg.build.recipe import Origin
     from btrimg.build.tree import TreeWriter
     from btrimg.build.values import Compression, Operation
@@ -331,8 +332,8 @@ class Builder:
 
         selection = Selection(do.exclude, do.one_filesystem, do.owner, self._latest, self._written())
         host = os.path.join(self._directory, do.host)
-        entries = read_directory(host, self.txn.volume.sectorsize, selection, self._warn)
-        self._grow(TreeWriter, do.to, do.storage, entries)
+        source = partial(read_directory, host, self.txn.volume.sectorsize, selection)
+        self._grow(TreeWriter, do.to, do.storage, source)
 
     def _put(self, do: values.Put) -> None:
         from btrimg.build.directory import Selection, read_anything
@@ -360,15 +361,18 @@ class Builder:
             raise BtrimgError(f"cannot read {name}: {error.strerror}") from None
         with stream:
             sectorsize = self.txn.volume.sectorsize
-            entries = read_tar(stream, name, sectorsize, owner=do.owner, latest=self._latest, warn=self._warn)
-            self._grow(LayerWriter if do.whiteouts else TreeWriter, do.to, do.storage, entries)
+            source = partial(read_tar, stream, name, sectorsize, owner=do.owner, latest=self._latest)
+            self._grow(LayerWriter if do.whiteouts else TreeWriter, do.to, do.storage, source)
 
-    def _grow(self, writer: type[TreeWriter], path: bytes, storage: Storage, entries: Iterable[Entry]) -> None:
-        """Put *entries* into the directory at *path*."""
+    def _grow(self, writer: type[TreeWriter], path: bytes, storage: Storage, source: Source) -> None:
+        """Put the entries of *source* into the directory at *path*."""
         spot = self._to_change(path)
         if not stat.S_ISDIR(inodes.read(*spot).mode):
             raise RefusedError(f"{quoted(path)} is not a directory")
-        writer(spot, self._paths, self._sink, self._data, storage, self._progress).add_all(entries)
+        from btrimg.build.beside import read_beside
+
+        with read_beside(source, self._warn) as entries:
+            writer(spot, self._paths, self._sink, self._data, storage, self._progress).add_all(entries)
 
     # The clock, and the end of transactions
 

@@ -101,7 +101,8 @@ class FileQueue:
         """Put the items of many small files with little more than is needed for each: most files are such."""
         small, limit = self._small, self._most_inline
         self._small = []
-        put, generation = self._files.tree.put, self._files.generation
+        items: list[tuple[Key, bytes]] = []
+        generation, flags = self._files.generation, self._flags
         placed_runs = iter(
             self._sink.store_all([data for *_, data in small if len(data) > limit], nodatasum=self._nodatasum)
         )
@@ -111,11 +112,15 @@ class FileQueue:
                 nbytes = 0
                 for logical, length in next(placed_runs):
                     item = _pack_extent(generation, length, 0, 0, 0, _REGULAR, logical, length, 0, length)
-                    put(Key(ino, _EXTENT_DATA, nbytes), item)
+                    items.append((Key(ino, _EXTENT_DATA, nbytes), item))
                     nbytes += length
             elif size:
-                put(Key(ino, _EXTENT_DATA, 0), _pack_inline(generation, size, 0, 0, 0, _INLINE) + data)
-            self._put_inode(ino, entry, size, nbytes)
+                items.append((Key(ino, _EXTENT_DATA, 0), _pack_inline(generation, size, 0, 0, 0, _INLINE) + data))
+            if entry.xattrs:
+                self._put_inode(ino, entry, size, nbytes)
+            else:
+                items.append((Key(ino, _INODE_ITEM, 0), inode_item(entry, generation, flags, size, nbytes)))
+        self._files.tree.put_all(items)
 
     def _put_inode(self, ino: int, entry: Entry, size: int, nbytes: int) -> None:
         files = self._files

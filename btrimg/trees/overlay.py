@@ -10,7 +10,7 @@ from btrimg.trees.block import Pointer
 from btrimg.trees.tree import Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from btrimg.trees.block import BlockReader
     from btrimg.trees.tree import Report
@@ -62,6 +62,12 @@ class OverlayTree(Tree):
         if key not in self._changes:
             self._unsorted.append(key)
         self._changes[key] = payload
+
+    def put_all(self, items: Sequence[tuple[Key, bytes]]) -> None:
+        """Put many *items*, of different keys."""
+        changes = self._changes
+        self._unsorted += [key for key, _ in items if key not in changes]
+        changes.update(items)
 
     def delete(self, key: Key) -> None:
         """Delete the item that has this key, if there is one."""

@@ -177,7 +177,8 @@ def fill(files: Files, directory: int, entries: Iterable[tuple[bytes, int, FileT
     with their link counts; the names are distinct and :func:`check_name` knows them. Raises RefusedError when too many
     names have one hash, or an inode too many names.
     """
-    put, generation = files.tree.put, files.generation
+    items: list[tuple[Key, bytes]] = []
+    generation = files.generation
     pack_entry, pack_ref = DirItem.STRUCT.pack, InodeRef.STRUCT.pack
     hashed: dict[int, bytes] = {}
     refs: dict[int, bytes] = {}
@@ -188,7 +189,7 @@ def fill(files: Files, directory: int, entries: Iterable[tuple[bytes, int, FileT
     for index, (name, ino, kind) in enumerate(entries, first):
         length = len(name)
         entry = pack_entry(ino, _INODE_ITEM, 0, generation, 0, length, kind) + name
-        put(Key(directory, _DIR_INDEX, index), entry)
+        items.append((Key(directory, _DIR_INDEX, index), entry))
         code = name_hash(name)
         hashed[code] = hashed[code] + entry if code in hashed else entry
         ref = pack_ref(index, length) + name
@@ -204,9 +205,9 @@ def fill(files: Files, directory: int, entries: Iterable[tuple[bytes, int, FileT
     for code, payload in hashed.items():
         if len(payload) > room:
             raise RefusedError(f"directory {directory} has too many names with the hash {code}: rename some")
-        put(Key(directory, _DIR_ITEM, code), payload)
-    for ino, payload in refs.items():
-        put(Key(ino, _INODE_REF, directory), payload)
+        items.append((Key(directory, _DIR_ITEM, code), payload))
+    items += [(Key(ino, _INODE_REF, directory), payload) for ino, payload in refs.items()]
+    files.tree.put_all(items)
     for ino, name_of in more:
         edit_names.add_ref(files.tree, ino, name_of)
     return size

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from btrimg.write.merge import ExtentChange, Replaced
 
 _EXTENT_DATA_REF = int(ItemType.EXTENT_DATA_REF)  # a number takes less time to compare and to hash
+_INLINE = int(FileExtentType.INLINE)
 _FILE_EXTENT = Struct("<20xBQQQ8x")  # type, disk_bytenr, disk_num_bytes, offset
 
 
@@ -205,4 +206,4 @@ def _used(payload: bytes) -> tuple[int, int, int] | None:
     if len(payload) < FileExtent.SIZE:
         return None
     kind, logical, length, offset = _FILE_EXTENT.unpack_from(payload)
-    return (logical, length, offset) if kind != FileExtentType.INLINE and logical else None
+    return (logical, length, offset) if kind != _INLINE and logical else None
