@@ -69,10 +69,10 @@ def cut(sizes: Sequence[int], room: int) -> list[int]:
 
 def leaf(keys: Sequence[Key], payloads: Sequence[bytes], owner: int, logical: int, stamp: Stamp) -> bytes:
     """Return the leaf with these items, of the tree *owner*, for the address *logical*."""
-    sizes = [*map(len, payloads)]
-    offsets = [stamp.room - end for end in accumulate(sizes)]  # the first item's payload stands last
+    sizes, room = [*map(len, payloads)], stamp.room
+    offsets = [room - end for end in accumulate(sizes)]  # the first item's payload stands last
     slots = _packed(Item.STRUCT.format, zip(*zip(*keys, strict=True), offsets, sizes, strict=True), len(keys))
-    gap = (offsets[-1] if offsets else stamp.room) - len(slots)
+    gap = (offsets[-1] if offsets else room) - len(slots)
     return _block(b"".join((slots, bytes(gap), *reversed(payloads))), len(keys), 0, owner, logical, stamp)
 
 
