@@ -8,7 +8,7 @@ over items, only over batches of leaves, subvolumes and levels of directories.
 from __future__ import annotations
 
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from btrimg.filesystem.image import Image
     from btrimg.filesystem.leafrows import Inodes
+    from btrimg.filesystem.strings import Strings
 
     Ints = NDArray[np.int64]
 
@@ -61,15 +62,16 @@ def extents_by_subvolume(image: Image, *, holes: bool = False, pieces: bool = Fa
 class Census:
     """The rows of all leaves, and how subvolumes are made up of them.
 
-    With *holes* the inodes of regular files are kept, too.
+    With *holes* the inodes of regular files are kept, too, and with *inline* what stands in their items.
     """
 
-    def __init__(self, image: Image, *, holes: bool, pieces: bool) -> None:
+    def __init__(self, image: Image, *, holes: bool, pieces: bool, inline: bool = False) -> None:
         self._image, self._holes = image, holes
         self._extents = LeafTable(lambda batch: leafrows.file_extents(batch, image.report))
         self._names = LeafTable(lambda batch: leafrows.names(batch, image.report))
         self._inodes = LeafTable(lambda batch: leafrows.inodes(batch, regular=holes))
         self._allocated = LeafTable(leafrows.data_extents)
+        self._inline = LeafTable(leafrows.inline_data)
         roots = []
         try:
             roots.append(image.tree(TreeId.EXTENT_TREE).root)
@@ -77,7 +79,8 @@ class Census:
             image.report(CorruptError(f"references of extents are not known: {error}"))
         self._trees = FileTrees(image, *roots)
         self.subvolumes = self._trees.subvolumes  #: in order of id
-        self._trees.fill(self._extents, self._names, self._inodes, self._allocated)
+        tables: list[LeafTable[Any]] = [self._extents, self._names, self._inodes, self._allocated]
+        self._trees.fill(*tables, *([self._inline] if inline else []))
         self._count_references(len(self.subvolumes) if roots else None)
         self._place(pieces)
 
@@ -120,6 +123,16 @@ class Census:
         """Return the regular files of one subvolume, in order of inode; only with holes are they kept."""
         numbers = self._trees.row_numbers(self._inodes, number)
         return self._inodes.rows.take(numbers[_regular(self._inodes.rows.mode[numbers])])
+
+    @property
+    def inline(self) -> Strings:
+        """Return inline data as they are stored; only those of a census that was to keep them."""
+        return self._inline.rows.data
+
+    def inline_of(self, number: int) -> tuple[NDArray[np.uint64], Ints]:
+        """Return inodes of one subvolume, in order, and the number of the inline data of each."""
+        numbers = self._trees.row_numbers(self._inline, number)
+        return self._inline.rows.inode[numbers], numbers
 
     def parents_of(self, number: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
         """Return inodes of one subvolume and the directory of each: all pairs for which there is a name."""

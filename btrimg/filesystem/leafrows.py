@@ -70,6 +70,13 @@ class Inodes(NamedTuple):
         return Inodes._make(column[kept] for column in self)
 
 
+class InlineData(NamedTuple):
+    """What stands in items of inline data, one per row, as it is stored."""
+
+    inode: Unsigned
+    data: Strings
+
+
 class Extents(NamedTuple):
     """Data extents as the extent tree knows them, one per row."""
 
@@ -239,6 +246,16 @@ def _rows(items: LeafBatch, record: NDArray[np.void], inline: NDArray[np.bool_])
         physical=np.zeros((0, count), np.int64),
         paths=strings.EMPTY,
     )
+
+
+def inline_data(batch: LeafBatch) -> tuple[LeafBatch, InlineData]:
+    """Return the items of *batch* that claim to be inline data, right or wrong, and what stands in them."""
+    items = batch.of_type(ItemType.EXTENT_DATA)
+    head = FileExtentInline.SIZE
+    whole = items.size >= head
+    items = items.take(whole & (items.data[np.where(whole, items.position + head - 1, 0)] == FileExtentType.INLINE))
+    items = items.take(items.offset == 0)
+    return items, InlineData(items.objectid, strings.cut(items.data, items.position + head, items.size - head))
 
 
 def names(batch: LeafBatch, bad: Report) -> tuple[LeafBatch, Names]:

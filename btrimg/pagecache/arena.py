@@ -8,6 +8,9 @@ from contextlib import suppress
 
 from btrimg.errors import UnsupportedError
 from btrimg.pagecache.pages import PAGE
+from btrimg.units import MIB
+
+_MANY = 64 * MIB  # bytes from which on huge pages are worth the part of one that is not used
 
 
 class Arena:
@@ -22,6 +25,9 @@ class Arena:
         except (OSError, OverflowError, ValueError) as error:
             os.close(self.fd)
             raise UnsupportedError(f"cannot reserve {self.length} bytes for pages: {error}") from None
+        if self.length >= _MANY:
+            with suppress(OSError):  # a kernel without such pages
+                self._map.madvise(mmap.MADV_HUGEPAGE)
         self.memory = memoryview(self._map)
 
     def frames(self, frames: range) -> memoryview:

@@ -81,6 +81,8 @@ class FileRows(NamedTuple):
     file: Ints  #: of each row of *extents*, the row of *files*
     runs: PageRuns
     complete: bool  #: False if something could not be read: what looks like a hole may be a lost item then
+    inline: Strings  #: inline data as they are stored, in no order; empty unless they were asked for
+    inline_of: Ints  #: of each file, the number of its inline data there; -1 where there are none
 
     def path_of(self, file: int) -> bytes | None:
         """Return the path of a file, None if it has none or names were not asked for."""
@@ -116,26 +118,29 @@ def of_inode(inode: Inode) -> FileRows:
         paths=strings.EMPTY,
     )
     extents = _columns_of(rows, inode)
-    return _rows_of(inode.image, files, extents, np.zeros(extents.rows, np.int64), complete=complete)
+    found = _rows_of(inode.image, files, extents, np.zeros(extents.rows, np.int64), complete=complete)
+    inline = [row.inline for row in rows if row.inline is not None]
+    return found._replace(inline=strings.of_list(inline), inline_of=found.inline_of + len(inline)) if inline else found
 
 
-def of_image(image: Image, tops: Sequence[Inode] = (), *, named: bool = False) -> FileRows:
+def of_image(image: Image, tops: Sequence[Inode] = (), *, named: bool = False, inline: bool = False) -> FileRows:
     """Return the rows of all regular files of all subvolumes, or of those below *tops*, in order of subvolume, inode.
 
     A top is a file or a directory of *image*; what hangs below a directory counts, subvolumes too. With *named* files
-    have paths. What cannot be read is reported to the image and skipped.
+    have paths, with *inline* their inline data are kept. What cannot be read is reported to the image and skipped.
     """
     # Imported here: one file is opened without it.
     from btrimg.filesystem.census import Census
     from btrimg.pagecache.below import Below
 
     faults = image.faults
-    census = Census(image, holes=True, pieces=False)
+    census = Census(image, holes=True, pieces=False, inline=inline)
     numbers = {subvolume.id: number for number, subvolume in enumerate(census.subvolumes)}
     below = Below(image, census)
     for each in tops:
         below.add(each)
     tables, parts, owners = [_table(0, census.no_files())], [census.no_rows()], [np.empty(0, np.int64)]
+    small = [np.empty(0, np.int64)]
     count = 0
     for subvolume in sorted(below.by_subvolume if tops else numbers):
         if subvolume >= SUBVOLUME_END:
@@ -151,10 +156,14 @@ def of_image(image: Image, tops: Sequence[Inode] = (), *, named: bool = False) -
         parts.append(rows)
         owners.append(file + count)
         count += len(inodes.inode)
+        if inline:
+            owner, data = census.inline_of(numbers[subvolume])
+            small.append(np.append(data, -1)[find(owner, inodes.inode)])
     extents, file = columns.concatenate(parts), np.concatenate(owners)
     files = FileTable._make([*map(np.concatenate, zip(*(table[:-1] for table in tables), strict=True)), extents.paths])
     files.path[file] = extents.path
-    return _rows_of(image, files, extents, file, complete=image.faults == faults)
+    found = _rows_of(image, files, extents, file, complete=image.faults == faults)
+    return found._replace(inline=census.inline, inline_of=np.concatenate(small)) if inline else found
 
 
 def _no_such_id(subvolume: int) -> CorruptError:
@@ -203,7 +212,8 @@ def _columns_of(rows: Sequence[FileExtentRow], inode: Inode) -> ExtentColumns:
 
 def _rows_of(image: Image, files: FileTable, extents: ExtentColumns, file: Ints, *, complete: bool) -> FileRows:
     runs = _page_runs(extents, file, files, image.volume.sectorsize)
-    return FileRows(image, files, extents, file, runs, complete)
+    none = np.full(files.rows, -1, np.int64)
+    return FileRows(image, files, extents, file, runs, complete, inline=strings.EMPTY, inline_of=none)
 
 
 def _page_runs(extents: ExtentColumns, file: Ints, files: FileTable, sectorsize: int) -> PageRuns:

@@ -247,6 +247,10 @@ class Filler:
         plain = decompress(where.compression, packed, where.ram_bytes, self._volume.sectorsize)
         return plain.ljust(round_up(len(plain), PAGE), b"\0")
 
+    def small(self, compression: int, data: bytes | memoryview, length: int) -> bytes:
+        """Return inline data that are compressed. Raises CorruptError for a broken stream."""
+        return decompress(compression, data, length, self._volume.sectorsize, inline=True)
+
     def odd(self, subvolume: int, inode: int, page: int, pages: int) -> bytes:
         """Return whole pages of a file that no extent makes up alone; zeros beyond its end."""
         with self._lock:

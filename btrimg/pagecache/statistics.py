@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from btrimg.pagecache.pages import PAGE, REFUSALS, Place
+from btrimg.trees.batches import ranges
 
 if TYPE_CHECKING:
     from btrimg.pagecache.dirty import PageRun
+    from btrimg.pagecache.pages import Codes, Ints
     from btrimg.pagecache.store import PageStore
 
 
@@ -84,6 +86,18 @@ class Account:
         """Note that *file* found one page; accounts by file are not kept."""
         self.shared_hits += self._first[frame] != file
         self.refused[refusal] += 1
+
+    def swept(self, frame: Ints, pages: Ints, file: Ints, refusal: Codes, missed: int) -> None:
+        """Note that files found runs of pages, of which so many had been brought in just now."""
+        with self._store.lock:
+            frames = ranges(frame, pages)
+            self.shared_hits += int(np.count_nonzero(self._first[frames] != np.repeat(file, pages)))
+            for why, count in enumerate(np.bincount(refusal, weights=pages, minlength=len(self.refused)).tolist()):
+                self.refused[why] += int(count)
+            self.lookups += len(frame)
+            self.reads += len(frame)
+            self._store.misses += missed
+            self._store.touch_many(frames, missed)
 
     def _left(self, frame: int) -> None:
         self._sharers_of_evicted += len(self._sharers.pop(frame, ()))

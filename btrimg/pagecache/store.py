@@ -17,6 +17,8 @@ from btrimg.pagecache.eviction import POLICIES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from btrimg.pagecache.pages import Ints
+
 
 class PageKey(NamedTuple):
     """The key of a page; those that follow it count up in *number*."""
@@ -117,6 +119,11 @@ class PageStore:
         self.hits += run.pages
         self._policy.touch(range(run.frame, run.frame + run.pages))
 
+    def touch_many(self, frames: Ints, missed: int) -> None:
+        """Count pages as hit, but for so many that were missed before, and tell the policy."""
+        self.hits += max(len(frames) - missed, 0)
+        self._policy.touch(frames)
+
     def runs_of(self, holder: tuple[int, int], start: int, end: int) -> list[PageRun]:
         """Return which of the pages number [start, end) of a *holder*, a space and unit, are here."""
         found = self._index.get(holder)
@@ -140,8 +147,8 @@ class PageStore:
             for start, stop in pages.without_frame(number, end):
                 mine = range(frames.start + start - number, frames.start + stop - number)
                 pages.put(PageRun(start, stop - start, mine.start))
-                for at, frame in enumerate(mine, start):
-                    self._holder[frame], self._number[frame] = key[:2], at
+                self._holder[mine.start : mine.stop] = [key[:2]] * len(mine)
+                self._number[mine.start : mine.stop] = array("q", range(start, stop))
                 keys = [(*key[:2], at) for at in range(start, stop)] if self._policy.remembers else None
                 self._policy.admit(mine, keys)
                 admitted += len(mine)

@@ -1,0 +1,320 @@
+"""Reading everything through the cache: the same bytes as file by file, each page once, at any budget."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support import kernel
+from support.images import copy_sparse
+from support.matrix import name_of, options_of, variants
+from support.program import btrimg
+
+from btrimg.errors import ChecksumError, DeviceError
+from btrimg.filesystem.image import open_image
+from btrimg.filesystem.inode import Inode
+from btrimg.pagecache.cache import PageCache
+from btrimg.pagecache.fill import Filler
+from btrimg.pagecache.pages import PAGE, Place
+from btrimg.pagecache.schemes import SCHEMES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from support.images import KernelImage
+
+    from btrimg.errors import BtrimgError
+    from btrimg.filesystem.image import Image
+
+RIGHT = sorted(SCHEMES.keys() - {"device-posted"})
+PICKED = (("raid10", "crc32c"), ("raid5", "blake2"), ("raid1c3", "xxhash"))
+CELLS = [next(cell for cell in variants() if cell[0] == profile and cell[2] == csum) for profile, csum in PICKED]
+RECIPE = """
+do = [
+    {file = "/big", random = "1500K"},
+    {reflink = "/copy", from = "/big"},
+    {reflink = "/middle", from = "/big", from-offset = "512K", length = "704K"},
+    {file = "/packed", pattern = "the very same 32 bytes as always", size = "768K", compress = "zstd"},
+    {reflink = "/part", from = "/packed", from-offset = "128K", length = "256K", offset = "64K"},
+    {reflink = "/part", from = "/big", from-offset = "512K", length = "64K", offset = "128K"},
+    {file = "/zlib", pattern = "another one", size = "300K", compress = "zlib"},
+    {file = "/lzo", pattern = "and one more", size = 130000, compress = "lzo"},
+    {file = "/tail", random = 100123},
+    {reflink = "/longer", from = "/tail"},
+    {truncate = "/longer", size = 110000},
+    {file = "/small", text = "a few bytes"},
+    {file = "/small-packed", pattern = "x", size = 2000, compress = "zlib"},
+    {file = "/empty", text = ""},
+    {file = "/sparse", text = ""},
+    {truncate = "/sparse", size = "1T"},
+    {file = "/unchecked", random = "100K", nodatasum = true},
+    {snapshot = "/again", of = "/"},
+]
+"""
+
+
+def build(directory: Any, *options: str) -> str:
+    (directory / "files.toml").write_text(RECIPE)
+    path = str(directory / "files.img")
+    done = btrimg("build", *options, directory / "files.toml", "-o", path)
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return build(tmp_path_factory.mktemp("sweep"))
+
+
+@pytest.fixture(scope="module")
+def image(path: str) -> Iterator[Image]:
+    with open_image(path) as image:
+        yield image
+
+
+def true_bytes(image: Image, place: Place, size: int, offset: int = 0) -> bytes:
+    return Inode(image, image.subvolume(place.subvolume), place.inode).read(offset, size)
+
+
+Swept = dict[Place, tuple[bytearray, dict[int, "BtrimgError"]]]
+
+
+def swept(cache: PageCache) -> Swept:
+    """Return the bytes of every file, put together of pieces, but for huge ones; and errors by offset."""
+    files: Swept = {}
+    last = None
+    for place, size, offset, data, error in cache.read_all():
+        assert place not in files or place == last, "the pieces of a file come together"
+        last = place
+        room, errors = files.setdefault(place, (bytearray(min(size, 1 << 24)), {}))
+        if offset < len(room):
+            room[offset : offset + len(data)] = data
+        else:
+            assert data == true_bytes(cache.image, place, len(data), offset), "far away in a sparse file"
+        assert offset + len(data) <= size
+        if error:
+            errors[offset] = error
+            assert not data
+    return files
+
+
+@pytest.mark.parametrize("scheme", RIGHT)
+def test_every_byte_of_every_file(image: Image, scheme: str) -> None:
+    for pages in (*([1] if scheme == "extent" else []), 70, 333, 4096):
+        with PageCache(image, budget=pages * PAGE, scheme=scheme) as cache:
+            found = swept(cache)
+            assert found.keys() == {file.place for file in cache.open_all()}
+            for place, (data, errors) in found.items():
+                assert data == true_bytes(image, place, len(data)), place
+                assert not errors
+            assert cache.store.resident <= pages
+
+
+def test_each_page_comes_in_once(image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    plain = Filler._device_into
+
+    def counted(self: Filler, devid: int, room: memoryview, physical: int) -> None:
+        read.extend(range(physical, physical + len(room), PAGE))
+        plain(self, devid, room, physical)
+
+    monkeypatch.setattr(Filler, "_device_into", counted)
+    with PageCache(image, budget=4096 * PAGE) as cache:
+        first = swept(cache)
+        found = cache.statistics()
+        assert len(read) == len(set(read)) > 375  # of /big
+        assert found.duplicates == 0
+        again = swept(cache)
+        assert first == again
+        after = cache.statistics()
+        assert (after.misses, after.resident) == (found.misses, found.resident)
+        assert len(read) == len(set(read))
+        # And what is here is what handles find.
+        for file in cache.open_all():
+            if file.size < 1 << 24:
+                assert file.read(0, file.size) == first[file.place][0]
+        assert cache.store.misses - after.misses <= 6  # inline data are kept by handles only
+
+
+def test_threads_sweep_side_by_side_and_with_others(image: Image) -> None:
+    for pages in (300, 4096):
+        with PageCache(image, budget=pages * PAGE, policy="s3-fifo") as cache:
+            files = [file for file in cache.open_all() if file.size < 1 << 24]
+            known = {file.place: true_bytes(image, file.place, file.size) for file in files}
+
+            def sweep(_: int, cache: PageCache = cache, known: dict[Place, bytes] = known) -> bool:
+                return all(known.get(place, data) == data for place, (data, _) in swept(cache).items())
+
+            def read(seed: int, files: Any = files, known: dict[Place, bytes] = known) -> bool:
+                draw = random.Random(seed)
+                for _ in range(60):
+                    file = draw.choice(files)
+                    at = draw.randrange(file.size + 1)
+                    if file.read(at, 50_000) != known[file.place][at : at + 50_000]:
+                        return False
+                return True
+
+            with ThreadPoolExecutor(6) as pool:
+                assert all([*pool.map(sweep, range(3)), *pool.map(read, range(3))])
+            assert cache.store.resident <= pages
+
+
+def place_of(image: Image, name: bytes, page: int, copy: int = 0) -> int:
+    """Return where on its device a page of a file is, or a page of the extent that the page is packed in."""
+    row = next(row for row in image.open(name).extents() if row.offset <= page * PAGE < row.end)
+    assert row.logical is not None
+    inside = page * PAGE - row.offset if row.kind == "regular" else 0
+    return image.volume.chunk_map.locate(row.logical + inside).copies[copy].physical
+
+
+def damage(path: str, at: int) -> None:
+    with open(path, "r+b") as file:
+        file.seek(at)
+        file.write(b"\xde\xad" * 8)
+
+
+def test_what_is_bad_is_told_and_not_kept(path: str, tmp_path: Any) -> None:
+    (broken,) = copy_sparse([path], str(tmp_path / "broken"))
+    with open_image(broken, warn=lambda _: None) as image:
+        known = {file.place: true_bytes(image, file.place, min(file.size, 1 << 22)) for file in all_files(image)}
+        for name, page in ((b"/big", 100), (b"/tail", 0), (b"/zlib", 40)):
+            damage(broken, place_of(image, name, page))
+        packed = dict.fromkeys(range(128 << 10, 256 << 10, PAGE), ChecksumError)
+        expected = {
+            **{name: {100 * PAGE: ChecksumError} for name in (b"/big", b"/copy", b"/again/big", b"/again/copy")},
+            **{name: {0: ChecksumError} for name in (b"/tail", b"/longer", b"/again/tail", b"/again/longer")},
+            b"/zlib": packed,
+            b"/again/zlib": packed,
+        }
+        bad = {image.open(name).ino: errors for name, errors in expected.items()}
+        for pages in (333, 4096):
+            with PageCache(image, budget=pages * PAGE) as cache:
+                for place, (data, errors) in swept(cache).items():
+                    assert {at: type(error) for at, error in errors.items()} == bad.get(place.inode, {}), place
+                    for at in range(0, len(known[place]), PAGE):
+                        if at not in errors:
+                            assert data[at : at + PAGE] == known[place][at : at + PAGE]
+                held = [bytes(cache.store.memory[at * PAGE : at * PAGE + PAGE]) for at in cache.store.frames_in_use()]
+                sound = {data[at : at + PAGE].ljust(PAGE, b"\0") for data in known.values() for at in pages_of(data)}
+                assert not [page for page in held if page not in sound]
+
+
+def all_files(image: Image) -> list[Any]:
+    with PageCache(image, budget=PAGE) as cache:
+        return list(cache.open_all())
+
+
+def pages_of(data: bytes) -> range:
+    return range(0, len(data), PAGE)
+
+
+def test_another_copy_is_used(tmp_path: Any) -> None:
+    broken = build(tmp_path, "--data", "dup")
+    heard: list[str] = []
+    with open_image(broken, warn=heard.append) as image:
+        known = {file.place: true_bytes(image, file.place, min(file.size, 1 << 22)) for file in all_files(image)}
+        damage(broken, place_of(image, b"/big", 7))
+        damage(broken, place_of(image, b"/zlib", 7))
+        damage(broken, place_of(image, b"/lzo", 7, 1))
+        with PageCache(image, budget=4096 * PAGE) as cache:
+            for place, (data, errors) in swept(cache).items():
+                assert not errors
+                assert data.startswith(known[place])
+    assert len(heard) == 2
+
+
+def test_an_error_in_the_middle_of_a_run(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk fails at one sector, as disks do: whatever read has that sector in it."""
+    heard: list[str] = []
+    with open_image(path, warn=heard.append) as image:
+        fail_in_the_middle(image, monkeypatch)
+    assert all(message.endswith("Input/output error") for message in heard)
+    assert heard
+
+
+def fail_in_the_middle(image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = place_of(image, b"/big", 100)
+    plain = os.preadv
+    failing = True
+
+    def preadv(fd: int, buffers: Any, offset: int) -> int:
+        length = sum(map(len, buffers))
+        if failing and offset <= at < offset + length:
+            if offset < at:
+                return plain(fd, [buffers[0][: at - offset]], offset)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return plain(fd, buffers, offset)
+
+    plain_pread = os.pread
+
+    def pread(fd: int, length: int, offset: int) -> bytes:
+        if failing and offset <= at < offset + length:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return plain_pread(fd, length, offset)
+
+    big = image.open(b"/big")
+    known = big.read(0, big.item.size)
+    monkeypatch.setattr(os, "preadv", preadv)
+    monkeypatch.setattr(os, "pread", pread)
+    with PageCache(image, budget=4096 * PAGE) as cache:
+        sweeps = {place.inode: each for place, each in swept(cache).items() if place.subvolume == 5}
+        data, errors = sweeps[big.ino]
+        assert {offset: str(error) for offset, error in errors.items()} == {
+            100 * PAGE: f"no copy of the 4096 bytes at logical {logical_of(big, 100)} can be read"
+        }
+        assert data[: 100 * PAGE] == known[: 100 * PAGE]
+        assert data[101 * PAGE :] == known[101 * PAGE :]
+        file = cache.open(image.open(b"/copy"))
+        assert file.read(0, 100 * PAGE) == known[: 100 * PAGE]
+        for _ in range(2):
+            with pytest.raises(DeviceError, match="no copy of the .* bytes at logical .* can be read"):
+                file.read(99 * PAGE, 2 * PAGE)
+        assert file.read(101 * PAGE, 1 << 21) == known[101 * PAGE :]
+        failing = False
+        assert file.read(0, 1 << 21) == known
+        assert not next(iter(swept(cache).values()))[1]
+
+
+def logical_of(inode: Inode, page: int) -> int:
+    row = next(iter(inode.extents()))
+    assert row.logical is not None
+    return row.logical + page * PAGE
+
+
+def test_large_sectors_and_accounts_go_file_by_file(tmp_path: Any) -> None:
+    with open_image(build(tmp_path, "--sectorsize", "16K")) as image:
+        for account in (False, True):
+            with PageCache(image, budget=4096 * PAGE, account=account) as cache:
+                for place, (data, errors) in swept(cache).items():
+                    assert not errors
+                    assert data == true_bytes(image, place, len(data))
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("cell", CELLS, ids=name_of)
+def test_the_kernel_reads_the_same(cell: Any, kernel_image: Callable[..., KernelImage]) -> None:
+    made = kernel_image(**options_of(cell))
+    with (
+        kernel.alone(made.devices),
+        open_image(made.devices) as image,
+        kernel.mount(made.devices, read_only=True) as mount,
+        PageCache(image, budget=2048 * PAGE) as cache,
+    ):
+        found = swept(cache)
+        count = 0
+        for directory, _, names in os.walk(os.fsencode(mount)):
+            for name in names:
+                where = os.path.join(directory, name)
+                if not os.path.isfile(where) or os.path.islink(where):
+                    continue
+                inode = image.open(b"/" + os.path.relpath(where, os.fsencode(mount)))
+                data, errors = found[Place(inode.subvolume.id, inode.ino)]
+                with open(where, "rb") as file:
+                    assert data == file.read(len(data)), where
+                assert not errors
+                count += 1
+        assert count > 10
