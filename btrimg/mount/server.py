@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from btrimg.errors import NotFoundError
 from btrimg.mount.channel import RefusedRequest
+from btrimg.mount.listing import NAME_MAX
 from btrimg.mount.statistics import STATISTICS_XATTR
 from btrimg.mount.wire import (
     FOREVER,
@@ -16,7 +17,6 @@ from btrimg.mount.wire import (
     Attr,
     AttrOut,
     Dirent,
-    DirentPlus,
     EntryOut,
     GetxattrIn,
     GetxattrOut,
@@ -28,23 +28,19 @@ from btrimg.mount.wire import (
     StatfsOut,
     StatxOut,
 )
-from btrimg.units import round_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from btrimg.mount.channel import Channel, Handler
+    from btrimg.mount.listing import Listing
     from btrimg.mount.sharing import Sharing
-    from btrimg.mount.tree import Entry, Files
+    from btrimg.mount.tree import Files
 
 _NO_ENTRY = EntryOut(0, 0, FOREVER, 0, 0, 0, Attr(*(0,) * 16)).pack()
 _NOT_LOOKED_UP = bytes(EntryOut.SIZE)
-_PADDING = [bytes(-length % 8) for length in range(8)]  #: behind a name, by its length modulo 8
-_UNKNOWN_INO = 0xFFFF_FFFF  #: of ``..``, as libfuse says it
-_NAME_MAX = 255
 _MODE = Attr.names().index("mode")
 _EAGER, _LISTED = 1024, 256
-_DOTS = (b".", b"..")
 
 
 class Server:
@@ -75,7 +71,7 @@ class Server:
 
     def _lookup(self, parent: int, body: bytes, _unique: int) -> bytes:
         name = body[:-1]
-        if len(name) > _NAME_MAX:
+        if len(name) > NAME_MAX:
             raise RefusedRequest(errno.ENAMETOOLONG)
         try:
             number = self._files.child(parent, name)
@@ -112,40 +108,36 @@ class Server:
 
     def _readdir(self, number: int, body: bytes, _unique: int) -> bytes:
         asked = ReadIn.unpack(body)
-        return self._names(number, asked.offset, asked.size, b"")
+        listing, stop = self._fitting(number, asked.offset, asked.size, 0)
+        return b"".join(listing.dirents[asked.offset : stop])
 
-    def _names(self, number: int, offset: int, room: int, head: bytes) -> bytes:
-        """Return entries without attributes, each after *head*."""
-        parts: list[bytes] = []
-        pack, size = Dirent.STRUCT.pack, Dirent.SIZE + len(head)
-        for off, (name, node, kind) in self._entries_from(number, offset, room // size):
-            length = len(name)
-            room -= size + length + 7 & ~7
+    def _fitting(self, number: int, offset: int, room: int, more: int) -> tuple[Listing, int]:
+        """Return the listing of a directory, and up to where its entries from *offset* on fit, each with *more* bytes.
+
+        After the last one of a directory that could not be read whole comes an error, so that nobody takes the
+        listing for complete.
+        """
+        listing = self._files.listing(number)
+        if offset >= len(listing) and not listing.complete:
+            raise RefusedRequest(errno.EIO)
+        at = offset
+        for dirent in listing.dirents[offset : offset + room // (Dirent.SIZE + more)]:
+            room -= len(dirent) + more
             if room < 0:
                 break
-            parts += (head, pack(node or _UNKNOWN_INO, off, length, kind), name, _PADDING[length & 7])
-        return b"".join(parts)
+            at += 1
+        return listing, at
 
     def _readdirplus(self, number: int, body: bytes, _unique: int) -> bytes:
         asked = ReadIn.unpack(body)
+        listing, stop = self._fitting(number, asked.offset, asked.size, EntryOut.SIZE)
+        dirents, numbers = listing.dirents[asked.offset : stop], listing.numbers[asked.offset : stop]
         if not self._looks_up(number, asked.offset):
-            return self._names(number, asked.offset, asked.size, _NOT_LOOKED_UP)
-        chosen: list[tuple[int, Entry]] = []
-        room = asked.size
-        for off, entry in self._entries_from(number, asked.offset, room // DirentPlus.SIZE):
-            room -= DirentPlus.SIZE + round_up(len(entry.name), 8)
-            if room < 0:
-                break
-            chosen.append((off, entry))
+            return _NOT_LOOKED_UP.join((b"", *dirents))
         parts: list[bytes] = []
-        pack, pack_name = DirentPlus.STRUCT.pack, Dirent.STRUCT.pack
-        known = self._files.several([0 if entry.name in _DOTS else entry.number for _, entry in chosen])
-        for (off, (name, node, kind)), attr in zip(chosen, known, strict=True):
-            if attr:
-                parts.append(pack(node, 0, FOREVER, FOREVER, 0, 0, *attr, node, off, len(name), kind))
-            else:
-                parts += (_NOT_LOOKED_UP, pack_name(node or _UNKNOWN_INO, off, len(name), kind))
-            parts += (name, _PADDING[len(name) & 7])
+        pack = EntryOut.STRUCT.pack
+        for dirent, node, attr in zip(dirents, numbers, self._files.several(numbers), strict=True):
+            parts += pack(node, 0, FOREVER, FOREVER, 0, 0, *attr) if attr else _NOT_LOOKED_UP, dirent
         return b"".join(parts)
 
     def _looks_up(self, number: int, offset: int) -> bool:
@@ -161,17 +153,6 @@ class Server:
         if len(self._listed) > _LISTED:
             self._listed.popitem(last=False)
         return False
-
-    def _entries_from(self, number: int, offset: int, most: int) -> list[tuple[int, Entry]]:
-        """Return up to *most* entries from *offset* on, each with the offset behind it.
-
-        After the last one of a directory that could not be read whole comes an error, so that nobody takes the
-        listing for complete.
-        """
-        listing = self._files.listing(number)
-        if offset >= len(listing.entries) and not listing.complete:
-            raise RefusedRequest(errno.EIO)
-        return list(enumerate(listing.entries[offset : offset + most], offset + 1))
 
     def _getxattr(self, number: int, body: bytes, _unique: int) -> bytes:
         name = body[GetxattrIn.SIZE : -1]
@@ -197,7 +178,7 @@ class Server:
         superblock = self._files.image.superblock
         size = superblock.sectorsize
         blocks, free = superblock.total_bytes // size, max(superblock.total_bytes - superblock.bytes_used, 0) // size
-        return StatfsOut(blocks, free, 0, 0, 0, size, _NAME_MAX, size, 0, (0,) * 6).pack()
+        return StatfsOut(blocks, free, 0, 0, 0, size, NAME_MAX, size, 0, (0,) * 6).pack()
 
 
 def _as_much(value: bytes, size: int) -> bytes:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from collections import OrderedDict
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.errors import CorruptError, NotFoundError
 from btrimg.filesystem import namei
 from btrimg.filesystem.extents import file_extents
 from btrimg.filesystem.inode import Inode
 from btrimg.mount.channel import RefusedRequest
-from btrimg.mount.names import Name, names_in, names_of
+from btrimg.mount.listing import Listing, names_in
 from btrimg.mount.numbers import Numbers
 from btrimg.mount.wire import STATX_BASIC_STATS, STATX_BTIME, Attr, Statx, SxTime
 from btrimg.ondisk.blocks import Key
-from btrimg.ondisk.constants import EMPTY_SUBVOL_DIR_OBJECTID, FileType, InodeFlag, ItemType
+from btrimg.ondisk.constants import EMPTY_SUBVOL_DIR_OBJECTID, InodeFlag, ItemType
 from btrimg.ondisk.csum import name_hash
 from btrimg.ondisk.inodes import InodeItem
 from btrimg.trees.near import NearTree, near
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from btrimg.filesystem.image import Image, Subvolume
+    from btrimg.mount.listing import Name
     from btrimg.mount.numbers import File
     from btrimg.mount.reading import Run
     from btrimg.ondisk.inodes import DirItem, Timespec
@@ -37,25 +37,6 @@ _INODES, _ENTRIES, _SUBVOLUMES = 4096, 65536, 64  #: how many are kept for the n
 _U64 = (1 << 64) - 1
 _SIZE, _FLAGS = (InodeItem.places()[name].start for name in ("size", "flags"))
 _TIMES = slice(InodeItem.places()["atime"].start, InodeItem.places()["mtime"].stop)
-_DIRECTORY = stat.S_IFDIR >> 12
-#: From the type in an entry to d_type, which is that of st_mode.
-_D_TYPES: dict[int, int] = {
-    FileType.REG_FILE: stat.S_IFREG >> 12,
-    FileType.DIR: _DIRECTORY,
-    FileType.CHRDEV: stat.S_IFCHR >> 12,
-    FileType.BLKDEV: stat.S_IFBLK >> 12,
-    FileType.FIFO: stat.S_IFIFO >> 12,
-    FileType.SOCK: stat.S_IFSOCK >> 12,
-    FileType.SYMLINK: stat.S_IFLNK >> 12,
-}
-
-
-class Entry(NamedTuple):
-    """A name in a directory."""
-
-    name: bytes
-    number: int  #: 0 where it leads nowhere
-    type: int  #: DT_*, as d_type
 
 
 class FileData:
@@ -67,13 +48,6 @@ class FileData:
         self.tree, self.subvolume, self.ino = tree, subvolume, ino
         self.size, self.checksummed = size, checksummed
         self.run: Run | None = None  #: where its reader is expected to go on
-
-
-class Listing(NamedTuple):
-    """All names of a directory, ``.`` and ``..`` first."""
-
-    entries: list[Entry]
-    complete: bool  #: False when some could not be read
 
 
 class Files:
@@ -149,13 +123,17 @@ class Files:
     def child(self, parent: int, name: bytes) -> int:
         """Return the number of the entry *name* of the directory *parent*; raises NotFoundError."""
         with self.lock:
+            listing = self._listings.get(parent)
+            number = listing.find(name) if listing else 0
+            if number:
+                return number
             directory = self.inode(parent)
             if directory.is_placeholder:
                 raise RefusedRequest(errno.ENOENT)
             payload = directory.subvolume.tree.find(Key(directory.ino, ItemType.DIR_ITEM, name_hash(name)))
-            for entry in names_in(payload or b""):
-                if entry.name == name and entry.kind == ItemType.INODE_ITEM:
-                    return self.numbers.number(directory.subvolume.id, entry.objectid)
+            for entry, objectid, kind, _ in names_in(payload or b""):
+                if entry == name and kind == ItemType.INODE_ITEM:
+                    return self.numbers.number(directory.subvolume.id, objectid)
             return self.number_of(namei.child_of(directory, name), parent, name)
 
     def attributes(self, number: int) -> tuple[int, ...]:
@@ -278,34 +256,30 @@ class Files:
             if listing is None:
                 listing = self._list(number)
                 self._listings[number] = listing
-                self._listed += len(listing.entries)
+                self._listed += len(listing)
                 while self._listed > _ENTRIES and len(self._listings) > 1:
-                    self._listed -= len(self._listings.popitem(last=False)[1].entries)
+                    self._listed -= len(self._listings.popitem(last=False)[1])
         return listing
 
     def _list(self, number: int) -> Listing:
         directory = self.inode(number)
-        entries = [Entry(b".", self.numbers.shown(number), _DIRECTORY), Entry(b"..", 0, _DIRECTORY)]
+        base, plain = self.numbers.plain(directory.subvolume.id)
+
+        def number_of(name: bytes, objectid: int, kind: int) -> int:
+            if kind == ItemType.INODE_ITEM:
+                return self.numbers.number(directory.subvolume.id, objectid)
+            return self._subvolume_entry(directory, name, number)
+
+        listing = Listing(self.numbers.shown(number), plain, base, number_of)
         if directory.is_placeholder:
-            return Listing(entries, complete=True)
+            return listing
         try:
-            names = names_of(directory)
-            faulty = False
+            listing.add_all(directory)
         except CorruptError:
             faults = self.image.faults
-            names = [_name_of(entry) for entry in namei.entries(directory)]  # which reports, and skips what is bad
-            faulty = self.image.faults != faults
-        subvolume = directory.subvolume.id
-        (base, plain), inode_item = self.numbers.plain(subvolume), int(ItemType.INODE_ITEM)
-        for name, objectid, kind, file_type in names:
-            if kind != inode_item:
-                found = self._subvolume_entry(directory, name, number)
-            elif objectid in plain:
-                found = base + objectid
-            else:
-                found = self.numbers.number(subvolume, objectid)
-            entries.append(Entry(name, found, _D_TYPES.get(file_type, 0)))
-        return Listing(entries, complete=not faulty)
+            listing.add(_name_of(entry) for entry in namei.entries(directory))  # which reports, and skips what is bad
+            listing.complete &= self.image.faults == faults
+        return listing
 
     def _subvolume_entry(self, directory: Inode, name: bytes, number: int) -> int:
         try:
@@ -338,7 +312,7 @@ def attributes_of(data: bytes, ino: int, sectorsize: int, at: int = 0) -> tuple[
 
 
 def _name_of(entry: DirItem) -> Name:
-    return Name(entry.name, entry.location.objectid, entry.location.type, entry.type)
+    return entry.name, entry.location.objectid, entry.location.type, entry.type
 
 
 def _time(time: Timespec) -> SxTime:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _SPANS = 6  #: leaves that are remembered: a directory's, its files', and what somebody else asks for meanwhile
 _TOP = (1 << 64,)  #: above every key
+_STRIDE, _AHEAD = 4, 32  #: leaves by which a walk moves on, and that it is expected to need next
+_WALKS = 8  #: that are remembered
 
 
 class _Span(NamedTuple):
@@ -37,6 +39,8 @@ class NearTree(Tree):
     def __init__(self, blocks: BlockReader, root: Pointer) -> None:
         super().__init__(blocks, root)
         self._spans: list[_Span] = []  # the youngest first
+        # Of the nodes above leaves that were gone through last: the slot there, and up to which leaves are expected.
+        self._walks: dict[int, tuple[int, int]] = {}
 
     def forget(self) -> None:
         """Give back the memory of what was found."""
@@ -59,7 +63,19 @@ class NearTree(Tree):
             slot = bisect_left(block.slots, (key[0], key[1], key[2] + 1)) - 1
             if slot > 0:
                 first = block.slots[slot][:3]
+            if block.header.level == 1:
+                self._walk_on(at.logical, block, slot)
             at = block.child(max(slot, 0), at)
+
+    def _walk_on(self, logical: int, node: Block, slot: int) -> None:
+        """Expect the next leaves of *node*, which stands at *logical*, if the one in *slot* follows on the last."""
+        before, expected = self._walks.pop(logical, (slot, 0))
+        if before < slot <= before + _STRIDE and slot + _AHEAD // 2 >= expected:
+            first, expected = max(slot + 1, expected), slot + 1 + _AHEAD
+            self.blocks.volume.expect(pointer[3] for pointer in node.slots[first:expected])
+        self._walks[logical] = slot, expected
+        if len(self._walks) > _WALKS:
+            del self._walks[next(iter(self._walks))]
 
     def find(self, key: Key) -> bytes | None:
         """Return the payload at exactly *key*, None if there is none."""

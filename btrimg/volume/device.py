@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from typing import Self
 
 from btrimg.errors import DeviceError
@@ -56,6 +57,12 @@ class Device:
     def fileno(self) -> int:
         """Return the descriptor, for mmap and for reads of many blocks; its position means nothing."""
         return self._fd
+
+    def expect(self, length: int, offset: int) -> None:
+        """Let the kernel begin to read what will be asked for soon; nobody waits, and nothing is said of errors."""
+        if offset + length <= self.size:
+            with suppress(OSError):
+                os.posix_fadvise(self._fd, offset, length, os.POSIX_FADV_WILLNEED)
 
     def pread(self, length: int, offset: int) -> bytes:
         """Return exactly *length* bytes from physical *offset*.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import combinations, zip_longest
 from typing import TYPE_CHECKING, Self
 
-from btrimg.errors import DeviceError
+from btrimg.errors import CorruptError, DeviceError
 from btrimg.ondisk.chunks import sys_chunks
 from btrimg.ondisk.constants import SuperFlag
 from btrimg.ondisk.csum import algorithm
+from btrimg.units import KIB
 from btrimg.volume.chunkmap import ChunkMap
 from btrimg.volume.members import assign_devids, drop_doubles, newest_of_each, open_members, top_of
 from btrimg.volume.parity import rebuild
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from btrimg.volume.members import Member
 
 _MAX_WARNINGS = 100
+_GAP = 256 * KIB  #: between two blocks that are read in one go: it costs less than a second request
 
 
 class Volume:
@@ -134,6 +137,22 @@ class Volume:
             for chunk, logical, piece in self._pieces(logical, length)
         )
 
+    def expect(self, blocks: Iterable[int]) -> None:
+        """Let the kernel begin to read the tree blocks at these logical addresses, from the first copy of each."""
+        runs: list[tuple[int, int]] = []  # from first to end
+        for logical in sorted(blocks):
+            if runs and logical - runs[-1][1] <= _GAP:
+                runs[-1] = runs[-1][0], logical + self.nodesize
+            else:
+                runs.append((logical, logical + self.nodesize))
+        for first, end in runs:
+            with suppress(CorruptError):  # who asks for it will hear of that
+                for chunk, logical, length in self._pieces(first, end - first):
+                    for place in chunk.locate(logical).copies:
+                        if place.devid in self.devices and not self.lag.get(place.devid):
+                            self.devices[place.devid].expect(length, place.physical)
+                            break
+
     def candidates(self, logical: int, length: int) -> Iterator[bytes]:
         """Yield every distinct way to obtain *length* bytes from *logical*, cheapest first; the caller verifies.
 
@@ -143,20 +162,28 @@ class Volume:
         candidate joins the k-th of every piece. Raises CorruptError where no chunk is, DeviceError when there is
         no candidate at all.
         """
-        pieces = list(self._pieces(logical, length))
-        if len(pieces) == 1:
-            chunk, start, piece = pieces[0]
-            found = self._piece_candidates(chunk, start, piece)
-            yield self._first(start, piece, next(found, None))
+        chunk = self.chunk_map.find(logical)
+        mapping = chunk.locate(logical)
+        if mapping.length >= length:
+            first = mapping.copies[0]
+            if not self.lag.get(first.devid):  # the usual case, quicker than to think of all others
+                data = self._pread(first, length)
+                if data is not None:
+                    yield data
+                    yield from (other for other in self._piece_candidates(chunk, logical, length) if other != data)
+                    return
+            found = self._piece_candidates(chunk, logical, length)
+            yield self._first(logical, length, next(found, None))
             yield from found
             return
+        pieces = list(self._pieces(logical, length))
         ways = [self._piece_candidates(*piece) for piece in pieces]
-        first = [
+        firsts = [
             self._first(start, piece, next(way, None)) for (_, start, piece), way in zip(pieces, ways, strict=True)
         ]
-        yield b"".join(first)
+        yield b"".join(firsts)
         for others in zip_longest(*ways):
-            yield b"".join(other or known for other, known in zip(others, first, strict=True))
+            yield b"".join(other or known for other, known in zip(others, firsts, strict=True))
 
     def _pieces(self, logical: int, length: int) -> Iterator[tuple[MappedChunk, int, int]]:
         """Yield (chunk, logical, length) of every part of a range that is contiguous on each device."""

@@ -6,15 +6,19 @@ import random
 from typing import TYPE_CHECKING
 
 import pytest
+from support.program import btrimg
 
 from btrimg.errors import BlockError
 from btrimg.filesystem.image import open_image
-from btrimg.ondisk.blocks import Key
+from btrimg.ondisk.blocks import KEY_MAX, KEY_MIN, Key
 from btrimg.trees.near import NearTree, near
 from btrimg.trees.overlay import OverlayTree
+from btrimg.volume.device import Device
+from btrimg.volume.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from btrimg.trees.tree import Tree
 
@@ -63,3 +67,33 @@ def test_changes_that_lie_over_a_tree_stay_in_sight(trees: list[Tree]) -> None:
     overlay = OverlayTree(trees[-1])
     assert near(overlay) is overlay
     assert isinstance(near(trees[-1]), NearTree)
+
+
+def test_a_walk_expects_the_leaves_that_follow_each_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, path = tmp_path / "recipe.toml", str(tmp_path / "image")
+    recipe.write_text("".join(f'[[do]]\nfile = "/{"long-name-" * 20}{i}"\ntext = "1"\n' for i in range(1200)))
+    done = btrimg("build", recipe, "-o", path, "--nodesize", "4K")
+    assert done.returncode == 0, done.stderr
+    with open_image(path) as image:
+        tree = image.subvolume(5).tree
+        leaves = [leaf.header.bytenr for leaf, _ in NearTree(tree.blocks, tree.root).leaves(KEY_MIN, KEY_MAX)]
+        expected: list[int] = []
+        monkeypatch.setattr(Volume, "expect", lambda _, blocks: expected.extend(blocks))
+        assert len(list(NearTree(tree.blocks, tree.root).items())) > 1200 * 4
+    # Below each of the nodes, all but the first leaf and the second, which shows that it goes on.
+    assert len(leaves) > 200
+    assert len(expected) == len(set(expected)) > 0.9 * len(leaves)
+    assert {*expected} < {*leaves}
+
+
+def test_expected_blocks_are_asked_for_in_few_pieces_and_bad_ones_are_not(
+    demo_image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(Device, "expect", lambda _, length, offset: asked.append((length, offset)))
+    with open_image(demo_image) as image:
+        volume, size = image.volume, image.volume.nodesize
+        first = image.root_tree.root.logical
+        (place, *_) = volume.chunk_map.locate(first).copies
+        volume.expect([first + 2 * size, first, 1 << 60, first + size])
+    assert asked == [(3 * size, place.physical)]
