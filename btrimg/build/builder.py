@@ -22,9 +22,10 @@ from btrimg.write.collector import uncollected
 from btrimg.write.data import DataSink
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from btrimg.build.beside import Source
+    from btrimg.build.entries import Entry
     from btrimg.build.recipe import Origin
     from btrimg.build.tree import TreeWriter
     from btrimg.build.values import Compression, Operation
@@ -54,16 +55,18 @@ class Builder:
         compress: Compression = values.Compression(0),  # noqa: B008 (it is frozen)
         dedupe: bool = False,
         latest: int | None = None,
+        whole: bool = False,
         progress: Callable[[int, int], None] = lambda _things, _bytes: None,
         warn: Callable[[str], None] = lambda _text: None,
     ) -> None:
         """Do things relative to the *directory* of the host; *progress* is told of things and bytes done.
 
-        Times of files from the host that are after *latest*, in ns since 1970, become that.
+        Times of files from the host that are after *latest*, in ns since 1970, become that. Where much is done, there
+        are commits in between, unless it shall be done as a *whole*.
         """
         self.txn = txn
         self._directory, self._seed, self._progress = directory, seed, progress
-        self._latest, self._warn = latest, warn
+        self._latest, self._warn, self._whole = latest, warn, whole
         self._around = Surroundings(directory, seed, "")
         self._origin: Origin
         self._readonly: dict[int, bool] = {}  # subvolumes, as far as somebody asked
@@ -90,30 +93,50 @@ class Builder:
 
     def run(self, operations: Iterable[tuple[Origin, Operation]]) -> None:
         """Do all *operations*, in order; raise RecipeError for the first one that cannot be done."""
+        from btrimg.build.puts import batches
+
         with uncollected():
-            for number, (origin, operation) in enumerate(operations, 1):
-                self._do(origin, operation)
+            count = 0
+            for batch in batches(operations):
+                self._do(batch)
                 self._progress(1, 0)
-                if number % _LOOK == 0 and self._pending() > _AT_ONCE:
-                    self.txn.commit()
+                count += len(batch)
+                if count >= _LOOK:
+                    count = 0
+                    self._relieve()
         self._data.refuse_unused()
 
-    def _do(self, origin: Origin, operation: Operation) -> None:
+    def _do(self, batch: Sequence[tuple[Origin, Operation]]) -> None:
+        origin, operation = batch[0]
         self._origin, self._around = origin, Surroundings(self._directory, self._seed, origin.label)
         try:
-            _DO[type(operation)](self, operation)
+            if isinstance(operation, values.Put):
+                self._put([do for _, do in batch if isinstance(do, values.Put)], [each for each, _ in batch])
+            else:
+                _DO[type(operation)](self, operation)
         except RecipeError:
             raise
         except BtrimgError as error:
-            raise origin.error(str(error)) from None
+            raise self._origin.error(str(error)) from None
 
     def do(self, operation: Operation) -> None:
         """Do a single operation that stands in no recipe; what goes wrong is raised as it is."""
         self._around = Surroundings(self._directory, self._seed, "")
-        _DO[type(operation)](self, operation)
+        if isinstance(operation, values.Put):
+            self._put([operation])
+        else:
+            _DO[type(operation)](self, operation)
 
-    def _pending(self) -> int:
-        return sum(self.txn.tree(tree_id).pending for tree_id in self.txn.changed_trees())
+    def _relieve(self) -> None:
+        """Give memory back when much is pending."""
+        changed = self.txn.changed_trees()
+        if sum(self.txn.tree(tree_id).pending for tree_id in changed) <= _AT_ONCE:
+            return
+        if not self._whole:
+            self.txn.commit()
+            return
+        for tree_id in changed:
+            self.txn.flush(tree_id)
 
     # Names
 
@@ -335,17 +358,32 @@ class Builder:
         source = partial(read_directory, host, self.txn.volume.sectorsize, selection)
         self._grow(TreeWriter, do.to, do.storage, source)
 
-    def _put(self, do: values.Put) -> None:
-        from btrimg.build.directory import Selection, read_anything
-        from btrimg.build.entries import as_copied
+    def _put(self, puts: Sequence[values.Put], origins: Sequence[Origin] = ()) -> None:
+        """Copy what goes to one directory, kept in one way."""
+        from btrimg.build.beside import read_beside
+        from btrimg.build.directory import Selection
+        from btrimg.build.puts import MANY, read_puts
         from btrimg.build.tree import TreeWriter
 
-        (parent, name), now = self._place(do.path), self.txn.now
-        host = os.path.join(self._directory, do.host)
-        selection = Selection(owner=do.owner, latest=self._latest, without=self._written())
-        entries = read_anything(host, self.txn.volume.sectorsize, selection, self._warn)
-        writer = TreeWriter(parent, self._paths, self._sink, self._data, do.storage, self._progress)
-        writer.add_all(as_copied(entries, name, (*now, *now)))
+        parent, _ = self._place(puts[0].path)
+        given = {do.path.rpartition(b"/")[2]: origin for do, origin in zip(puts, origins, strict=False)}
+        selection = Selection(latest=self._latest, without=self._written())
+        sectorsize, now = self.txn.volume.sectorsize, self.txn.now
+        source = partial(read_puts, puts, self._directory, sectorsize, selection, now)
+
+        def told(entries: Iterable[Entry]) -> Iterator[Entry]:
+            for entry in entries:
+                if entry.path in given:
+                    self._origin = given[entry.path]
+                yield entry
+
+        writer = self._writer(TreeWriter, parent, puts[0].storage)
+        if len(puts) < MANY:
+            writer.add_all(told(source(warn=self._warn)))
+        else:
+            with read_beside(source, self._warn) as entries:
+                writer.add_all(told(entries))
+        self._touched(parent)
 
     def _from_tar(self, do: values.FromTar) -> None:
         from btrimg.build.layer import LayerWriter
@@ -372,7 +410,10 @@ class Builder:
         from btrimg.build.beside import read_beside
 
         with read_beside(source, self._warn) as entries:
-            writer(spot, self._paths, self._sink, self._data, storage, self._progress).add_all(entries)
+            self._writer(writer, spot, storage).add_all(entries)
+
+    def _writer(self, kind: type[TreeWriter], spot: Spot, storage: Storage) -> TreeWriter:
+        return kind(spot, self._paths, self._sink, self._data, storage, self._progress, whole=self._whole)
 
     # The clock, and the end of transactions
 
@@ -380,6 +421,8 @@ class Builder:
         self.txn.now = do.time
 
     def _commit(self, _: values.Commit) -> None:
+        if self._whole:
+            raise RefusedError("all of this is one commit: leave that out")
         self.txn.commit()
 
 
@@ -403,7 +446,6 @@ _DO: dict[type, Callable[[Builder, Any], None]] = {
     values.DefineExtent: Builder._define_extent,
     values.FromDirectory: Builder._from_directory,
     values.FromTar: Builder._from_tar,
-    values.Put: Builder._put,
     values.SetClock: Builder._set_clock,
     values.Commit: Builder._commit,
 }

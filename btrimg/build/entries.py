@@ -57,16 +57,6 @@ class Entry(NamedTuple):
     same_as: bytes | None = None  #: a further name, a hard link, of the file that came at this path
 
 
-def as_copied(entries: Iterable[Entry], name: bytes, now: tuple[int, int, int, int]) -> Iterator[Entry]:
-    """Yield *entries* with all paths below *name*; what cp -a cannot keep, times of change and creation, are *now*."""
-    for entry in entries:
-        path = name + b"/" + entry.path if entry.path else name
-        same_as = None if entry.same_as is None else name + b"/" + entry.same_as
-        access, modification = entry.times[0:2], entry.times[4:6]
-        times = (*access, *now[:2], *modification, *now[2:])
-        yield entry._replace(path=path, times=times, same_as=same_as)
-
-
 def aligned(pieces: Iterable[tuple[int, bytes]], sectorsize: int, size: int) -> Iterator[tuple[int, bytes]]:
     """Yield content as `Entry.pieces` has it, of *pieces* in rising order that begin and end anywhere.
 

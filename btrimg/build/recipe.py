@@ -279,7 +279,9 @@ def _operation(recipe: Recipe, step: _Step, counters: dict[str, int]) -> tuple[O
             given[key] = read_key(key, _filled(key, value, counters), verb.keys, step.verb)
         return origin, make(step.verb, verb.subject(subject), given)
     except FaultError as fault:
-        raise origin._replace(find_line=partial(recipe.lines, (*step.path, *fault.path))).error(fault.sentence) from None
+        raise origin._replace(find_line=partial(recipe.lines, (*step.path, *fault.path))).error(
+            fault.sentence
+        ) from None
     except ValueError as error:
         raise origin.error(str(error)) from None
 

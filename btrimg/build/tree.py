@@ -68,9 +68,12 @@ class TreeWriter:
         data: FileData,
         storage: Storage,
         progress: Callable[[int, int], None] = lambda _things, _bytes: None,
+        *,
+        whole: bool = False,
     ) -> None:
+        """Begin; where much is made there are commits in between, unless it is to be done as a *whole*."""
         self._top, self._files, self._paths = top, top.files, paths
-        self._data, self._storage, self._progress = data, storage, progress
+        self._data, self._storage, self._progress, self._whole = data, storage, progress, whole
         flags = inodes.read(*top).flags
         self._directory_flags = inodes.inherited_flags(flags, stat.S_IFDIR)
         self._file_flags = inodes.inherited_flags(flags, stat.S_IFREG) | _own_flags(storage)
@@ -311,7 +314,7 @@ class TreeWriter:
         if self._files.tree.pending + 3 * self._names_held > _MOST_PENDING:
             self._settle()
             txn.flush(self._files.id)
-        if len(txn.refs.data) > _MOST_EXTENTS:
+        if len(txn.refs.data) > _MOST_EXTENTS and not self._whole:
             self._settle()
             txn.commit()
 

@@ -1,0 +1,68 @@
+"""Files and directories of the host, each on its way to a path: those that go to one directory are made together."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from btrimg.build.directory import Selection, read_anything
+from btrimg.build.values import Put
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from btrimg.build.entries import Entry
+    from btrimg.build.recipe import Origin
+    from btrimg.build.values import Operation
+    from btrimg.ondisk.inodes import Timespec
+
+    Said = tuple[Origin, Operation]  # one operation, and where it comes from
+
+MANY = 64  #: puts for which it pays to read ahead in a process of its own
+_MOST = 20_000  # puts that are made together
+
+
+def batches(operations: Iterable[Said]) -> Iterator[list[Said]]:
+    """Yield all *operations* in order, one by one but for puts that follow each other into the same directory."""
+    batch: list[Said] = []
+    key: Any = None
+    for each in operations:
+        operation = each[1]
+        if not isinstance(operation, Put):
+            if batch:
+                yield batch
+                batch = []
+            yield [each]
+            continue
+        this = operation.path.rpartition(b"/")[0], operation.storage
+        if batch and (this != key or len(batch) >= _MOST):
+            yield batch
+            batch = []
+        batch.append(each)
+        key = this
+    if batch:
+        yield batch
+
+
+def read_puts(
+    puts: Sequence[Put],
+    directory: bytes,
+    sectorsize: int,
+    selection: Selection,
+    now: Timespec,
+    warn: Callable[[str], None] = lambda _text: None,
+) -> Iterator[Entry]:
+    """Yield the entries of *puts*, with paths from the directory that they go to.
+
+    Paths of the host go from *directory*. As cp -a cannot keep the times of change and of creation, they are *now*.
+    """
+    for put in puts:
+        name = put.path.rpartition(b"/")[2]
+        chosen = selection if put.owner is None else selection._replace(owner=put.owner)
+        for entry in read_anything(os.path.join(directory, put.host), sectorsize, chosen, warn):
+            path, times, same_as = entry.path, entry.times, entry.same_as
+            yield entry._replace(
+                path=name + b"/" + path if path else name,
+                times=(*times[:2], *now, *times[4:6], *now),
+                same_as=None if same_as is None else name + b"/" + same_as,
+            )
