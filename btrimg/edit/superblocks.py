@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from btrimg.errors import CorruptError, DeviceError
 from btrimg.filesystem.image import device_items
-from btrimg.ondisk.constants import SUPERBLOCK_OFFSETS, SUPERBLOCK_SIZE, TreeId
+from btrimg.ondisk.constants import SUPERBLOCK_OFFSETS, SUPERBLOCK_SIZE, SuperFlag, TreeId
 from btrimg.ondisk.seal import seal_superblock
 from btrimg.volume.draft import Piece
 from btrimg.volume.superblocks import choose, metadata_fsid
@@ -35,9 +35,10 @@ def standing(image: Image) -> list[Standing]:
     Raises DeviceError when a device is missing: it would come back as one of another filesystem, or of an older state.
     """
     found = []
+    changing = image.superblock.flags & SuperFlag.CHANGING_FSID  # then some have another
     for devid, device in sorted(image.volume.devices.items()):
         superblock = choose(device, image.volume.warn)
-        if metadata_fsid(superblock) == image.volume.metadata_fsid:
+        if changing or metadata_fsid(superblock) == image.volume.metadata_fsid:
             found.append(Standing(devid, device, superblock))
     theirs = (item for _, item in device_items(image.tree(TreeId.CHUNK_TREE)))
     missing = [item.devid for item in theirs if item.devid not in image.volume.devices]

@@ -20,6 +20,7 @@ class Member(NamedTuple):
 
     device: Device
     superblock: Superblock
+    new_fsid: bytes | None = None  #: that a change which was cut off gives to the filesystem
 
     @property
     def devid(self) -> int:
@@ -36,7 +37,12 @@ class Member(NamedTuple):
     @property
     def fsid(self) -> bytes:
         """Return what is common to all devices of one filesystem, also while its fsid is being changed."""
-        return metadata_fsid(self.superblock)
+        return self.new_fsid or metadata_fsid(self.superblock)
+
+    @property
+    def is_changing(self) -> bool:
+        """Return whether a new fsid is being written into the filesystem."""
+        return bool(self.superblock.flags & SuperFlag.CHANGING_FSID)
 
     @property
     def generation(self) -> int:
@@ -45,8 +51,10 @@ class Member(NamedTuple):
         return generation
 
 
-def open_members(paths: Sequence[str], warn: Callable[[str], None]) -> list[Member]:
-    """Open every path; the caller closes the devices.
+def open_members(
+    paths: Sequence[str], warn: Callable[[str], None], opener: Callable[[str], Device] = Device
+) -> list[Member]:
+    """Open every path by *opener*; the caller closes the devices.
 
     A device without a sound superblock is left out and told to *warn* as long as there is another one: to a RAID it is
     only missing. Raises DeviceError when one cannot be opened or is there twice, CorruptError when none has a sound
@@ -57,7 +65,7 @@ def open_members(paths: Sequence[str], warn: Callable[[str], None]) -> list[Memb
     unsound: list[CorruptError] = []
     try:
         for path in paths:
-            devices.append(Device(path))
+            devices.append(opener(path))
             _refuse_same_file(devices)
         for device in devices:
             try:
@@ -73,7 +81,19 @@ def open_members(paths: Sequence[str], warn: Callable[[str], None]) -> list[Memb
         raise
     for reason in unsound:
         warn(f"{reason}: it is left out")
-    return members
+    return _one_while_changing(members)
+
+
+def _one_while_changing(members: Sequence[Member]) -> list[Member]:
+    """Return *members* with one fsid for all devices of a filesystem of which some have the new one, some the old.
+
+    While it is written, a superblock has the new fsid, and its device item still the old one.
+    """
+    changing = {member.superblock.dev_item.fsid: member.superblock.fsid for member in members if member.is_changing}
+    return [
+        member._replace(new_fsid=changing.get(member.fsid, member.superblock.fsid if member.is_changing else None))
+        for member in members
+    ]
 
 
 def _refuse_same_file(devices: Sequence[Device]) -> None:
@@ -115,8 +135,10 @@ def drop_doubles(members: Sequence[Member], warn: Callable[[str], None]) -> list
 
 
 def newest_of_each(members: Sequence[Member]) -> dict[bytes, Member]:
-    """Return the newest member of every filesystem, by fsid."""
-    return {member.fsid: member for member in sorted(members, key=lambda member: member.generation)}
+    """Return the newest member of every filesystem, by fsid; of these one that tells of an unfinished change."""
+    return {
+        member.fsid: member for member in sorted(members, key=lambda member: (member.generation, member.is_changing))
+    }
 
 
 def top_of(members: Sequence[Member]) -> Member:

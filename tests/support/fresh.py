@@ -17,16 +17,21 @@ from btrimg.write.options import new_options
 from btrimg.write.uuids import seeded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 SECONDS = 1_800_000_000  # since 1970, of the first commit
 
 
 def make_empty(path: str, size: int, **choices: Any) -> None:
     """Make an empty filesystem of *size* bytes, with the *choices* of ``new_options``."""
-    uuids = seeded(b"empty")
-    options = new_options([size], uuids, **choices)
-    with fresh_devices([path], [size]) as fresh:
+    make_empty_on([path], size, **choices)
+
+
+def make_empty_on(paths: Sequence[str], size: int, **choices: Any) -> None:
+    """Make an empty filesystem on several devices of *size* bytes, with the *choices* of ``new_options``."""
+    uuids, sizes = seeded(b"empty"), [size] * len(paths)
+    options = new_options(sizes, uuids, **choices)
+    with fresh_devices(paths, sizes) as fresh:
         made = make_filesystem(
             options, fresh.devices, fresh.sink, now=Timespec(SECONDS, 0), uuids=uuids, warn=no_warning
         )

@@ -65,6 +65,18 @@ def record(top: str) -> Truth:
     return truth
 
 
+def lasting(truth: Truth) -> dict[bytes, Entry]:
+    """Return the entries as every mount shows them: without what it makes up itself.
+
+    That is the number of the device, and all but the name of a placeholder.
+    """
+    found = {}
+    for path, entry in truth.entries.items():
+        shown = truth.entries[b"/"].stat if entry.is_placeholder else entry.stat
+        found[path] = entry._replace(stat=shown._replace(dev_major=0, dev_minor=0))
+    return found
+
+
 def _entry(path: bytes, host: bytes, subvolume: int, found: kernel.Stat) -> Entry:
     xattrs = {
         os.fsencode(name): os.getxattr(host, name, follow_symlinks=False)
