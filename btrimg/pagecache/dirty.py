@@ -88,6 +88,10 @@ class PageMap:
             found[-1] = found[-1].part(start, end)
         return found
 
+    def run_with(self, page: int) -> PageRun:
+        """Return the run that has a page, which is here."""
+        return self._runs[bisect_right(self._starts, page) - 1]
+
     def bookkeeping(self) -> int:
         """Return about how many bytes this takes."""
         lists = sys.getsizeof(self._starts) + sys.getsizeof(self._runs)

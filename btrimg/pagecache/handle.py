@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from threading import Event
 from time import perf_counter_ns
@@ -32,7 +33,12 @@ _ZEROS = frozenset(map(REFUSALS.index, ("hole", "prealloc")))
 _NOTHING = memoryview(bytes(MIB))
 _AT_ONCE = 4 * MIB // PAGE  # pages that are brought in at once, at most
 _AHEAD = range(128 * KIB // PAGE, MIB // PAGE)  # pages that are read ahead: at first, and at most
-_NEAR = 1 << 16  # pages of which a file remembers the frame
+_INSIDE = PAGE - 1
+_BLOCK_SHIFT = 9  # pages of which the frames are remembered together
+_BLOCK = (1 << _BLOCK_SHIFT) - 1
+_BYTES_SHIFT = PAGE_SHIFT + _BLOCK_SHIFT
+_NEAR = 1 << 10  # blocks of a file, at most: of 4 KiB each
+_NOTED = 4096  # numbers that are noted before they are counted
 #: kinds of keys that count the pages of a decompressed extent
 _PACKED = frozenset((SAME_OFFSET, *range(PACKED, 2 * PACKED)))
 
@@ -40,14 +46,23 @@ _PACKED = frozenset((SAME_OFFSET, *range(PACKED, 2 * PACKED)))
 class CachedFile:
     """A regular file; made by :class:`~btrimg.pagecache.cache.PageCache`. Several threads may read it at once."""
 
-    __slots__ = ("_ahead", "_cache", "_near", "_next", "_rows", "_runs", "_starts", "number", "place", "size")
+    __slots__ = (
+        *("_ahead", "_cache", "_near", "_next", "_quick", "_rows", "_runs", "_sort", "_starts"),
+        *("number", "place", "size"),
+    )
+    _remembers = True  # in which frames pages are, and looks there first
 
     def __init__(self, cache: PageCache, place: Place, size: int, runs: list[Run], rows: tuple[FileRows, int]) -> None:
         self._cache, self._runs, self._rows = cache, runs, rows
         self.place, self.size = place, size
         self.number = cache.account.number_of(place)
         self._starts = [run[0] for run in runs]
-        self._near: dict[int, int] = {}  # by page: the frame that had it last
+        # By block of pages, of each page the stamp of the frame that had it last, or 0. Only of runs that are refused
+        # for the same reason, or none, as most are: so that a hit needs to know no more than the stamp.
+        self._near: dict[int, array[int]] = {}
+        self._sort = next((run[4] for run in runs if run[4] not in _ZEROS), 0)
+        store = cache.store
+        self._quick = store.memory, store.stamps, store.frame_mask, store.noted, cache.account.tag(place, self._sort)
         self._next = self._ahead = 0  # page that follows what was read last; pages that are read ahead
 
     def keys(self) -> list[tuple[PageKey, int]]:
@@ -82,6 +97,30 @@ class CachedFile:
         Raises ChecksumError or DeviceError when they cannot be had from any copy, CorruptError for extents that make
         no sense: nothing of it is kept, and what was sound before it is.
         """
+        block = self._near.get(offset >> _BYTES_SHIFT)
+        if block is not None:
+            memory, stamps, mask, noted, tag = self._quick
+            try:
+                inside, length = offset & _INSIDE, len(buffer)  # type: ignore[arg-type]
+                stamp = block[offset >> PAGE_SHIFT & _BLOCK]
+                frame = stamp & mask
+                if 0 < length <= PAGE - inside and offset + length <= self.size and stamps[frame] == stamp:
+                    at = (frame << PAGE_SHIFT) + inside
+                    room = memoryview(buffer)
+                    room[:] = memory[at : at + length]
+                    # Nobody was kept from giving up the frame meanwhile: then these may be bytes of another page.
+                    if stamps[frame] == stamp:
+                        self._next = (offset >> PAGE_SHIFT) + 1
+                        noted += stamp, tag
+                        if len(noted) > _NOTED:
+                            self._cache.store.settle()
+                        return length
+                    room[:] = bytes(length)
+            except (IndexError, NotImplementedError, TypeError, ValueError):
+                pass  # another kind of buffer, or no buffer, or a cache that is closed: told below
+        return self._readinto(buffer, offset)
+
+    def _readinto(self, buffer: Buffer, offset: int) -> int:
         if offset < 0:
             raise ValueError(f"no file has an offset of {offset}")
         room = memoryview(buffer)
@@ -91,36 +130,12 @@ class CachedFile:
         if length <= 0:
             return 0
         account = self._cache.account
-        if account.by_file:
-            start = perf_counter_ns()
-            try:
-                self._read(room[:length], offset)
-            finally:
-                account.nanoseconds += perf_counter_ns() - start
-        elif not self._near or not self._read_near(room, offset, length):
+        start = perf_counter_ns() if account.by_file else 0
+        try:
             self._read(room[:length], offset)
-        account.reads += 1
+        finally:
+            account.read_took(perf_counter_ns() - start if account.by_file else 0)
         return length
-
-    def _read_near(self, room: memoryview, offset: int, length: int) -> bool:
-        """Copy bytes of one page whose frame is known, and still has it; return whether it was so."""
-        page = offset >> PAGE_SHIFT
-        frame = self._near.get(page)
-        inside = offset & PAGE - 1
-        if frame is None or inside + length > PAGE:
-            return False
-        first, _, holder, number, refusal, _ = self._runs[bisect_right(self._starts, page) - 1]
-        cache = self._cache
-        store, account = cache.store, cache.account
-        with store.lock:
-            if not store.holds(frame, holder, number + page - first):
-                return False
-            at = (frame << PAGE_SHIFT) + inside
-            room[:length] = store.memory[at : at + length]
-            store.touch_one(frame)
-            account.hit_one(frame, self.number, refusal)
-        self._next = page + 1
-        return True
 
     def _read(self, room: memoryview, offset: int) -> None:
         end = offset + len(room)
@@ -185,10 +200,27 @@ class CachedFile:
             )
             store.touch(found)
             account.hit(found, self.number)
-            if found.pages == 1 and len(self._near) < _NEAR:
-                self._near[first] = found.frame
+            if last - first == 1:
+                self._remember(run, first)
             first += found.pages
         return first
+
+    def _remember(self, run: Run, page: int) -> None:
+        """Remember the frame that has a page, which is one of *run*, and frames beside it that have pages beside it."""
+        if not self._remembers or run[4] != self._sort or self._cache.account.by_file:
+            return
+        store, base, number = self._cache.store, run[3] - run[0], page >> _BLOCK_SHIFT
+        start = number << _BLOCK_SHIFT
+        block = self._near.get(number)
+        if block is None:
+            if len(self._near) >= _NEAR:
+                self._near.clear()
+            pages = min(-(-self.size >> PAGE_SHIFT) - start, _BLOCK + 1)
+            block = self._near[number] = array("q", bytes(8 * pages))
+        found = store.run_with(run[2], base + page)
+        first, end = max(found.page - base, run[0], start), min(found.end - base, run[1], start + len(block))
+        frame = found.frame + base + first - found.page
+        block[first - start : end - start] = store.stamps[frame : frame + end - first]
 
     def _window(self, run: Run, where: Stored | None, first: int, last: int, most: int) -> tuple[int, int]:
         """Return which pages to bring in for [first, last), none of which is here; some may be before it."""
@@ -267,6 +299,8 @@ class CachedFile:
                 with store.lock:
                     account.came(frames, self.number, origin + at - start if origin else 0)
                     store.admit(PageKey(space, unit, base + at), frames)
+                    if misses == 1 and at <= wanted[0] < stop:
+                        self._remember(run, wanted[0])
             at = stop
 
 

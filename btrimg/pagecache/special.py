@@ -40,6 +40,7 @@ class PostedFile(CachedFile):
     """A file that is read as the patches posted in 2021 would; pages that are not the file's bytes are counted."""
 
     __slots__ = ()
+    _remembers = False  # every read is looked at
 
     def _read(self, room: memoryview, offset: int) -> None:
         super()._read(room, offset)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from btrimg.pagecache.pages import Codes, Ints
     from btrimg.pagecache.store import PageStore
 
+_REFUSAL_BITS = (len(REFUSALS) - 1).bit_length()
+
 
 class Use(NamedTuple):
     """Bytes in memory that a file uses."""
@@ -59,6 +61,7 @@ class Account:
         self._sharers: dict[int, set[int]] = {}  # by frame
         self._sharers_of_evicted = 0
         store.leaving = self._left if by_file else None
+        store.counting = self._noted
 
     def number_of(self, place: Place) -> int:
         """Return the number of a file, the same for all its readers."""
@@ -75,17 +78,37 @@ class Account:
             for frame in frames:
                 self._sharers[frame] = {file}
 
+    def came_many(self, frames: range, file: Ints, origin: Ints) -> None:
+        """Note for each of *frames* which file brought it in, and from where; accounts by file are not kept."""
+        self._first[frames.start : frames.stop] = file
+        self._origin[frames.start : frames.stop] = origin
+
     def hit(self, run: PageRun, file: int) -> None:
         """Note that *file* found pages."""
-        self.shared_hits += int(np.count_nonzero(self._first[run.frame : run.frame + run.pages] != file))
+        if run.pages == 1:
+            self.shared_hits += bool(self._first[run.frame] != file)
+        else:
+            self.shared_hits += int(np.count_nonzero(self._first[run.frame : run.frame + run.pages] != file))
         if self.by_file:
             for frame in range(run.frame, run.frame + run.pages):
                 self._sharers.setdefault(frame, set()).add(file)
 
-    def hit_one(self, frame: int, file: int, refusal: int) -> None:
-        """Note that *file* found one page; accounts by file are not kept."""
-        self.shared_hits += self._first[frame] != file
-        self.refused[refusal] += 1
+    def tag(self, place: Place, refusal: int) -> int:
+        """Return what hits of a file are noted with in the store: whose they are, and why they were refused."""
+        return self.number_of(place) << _REFUSAL_BITS | refusal
+
+    def _noted(self, frames: Ints, tags: Ints) -> None:
+        """Note that files found one page each, each in a read of its own; accounts by file are not kept."""
+        self.reads += len(frames)
+        self.shared_hits += int(np.count_nonzero(self._first[frames] != tags >> _REFUSAL_BITS))
+        for refusal, pages in enumerate(np.bincount(tags & (1 << _REFUSAL_BITS) - 1).tolist()):
+            self.refused[refusal] += pages
+
+    def read_took(self, nanoseconds: int) -> None:
+        """Note that a read took so long."""
+        with self._store.lock:
+            self.reads += 1
+            self.nanoseconds += nanoseconds
 
     def swept(self, frame: Ints, pages: Ints, file: Ints, refusal: Codes, missed: int) -> None:
         """Note that files found runs of pages, of which so many had been brought in just now."""
@@ -106,6 +129,7 @@ class Account:
         """Return everything as it is now."""
         store = self._store
         with store.lock:
+            store.settle()
             here = store.frames_in_use()
             origin = self._origin[here]
             origin = origin[origin != 0]

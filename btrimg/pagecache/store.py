@@ -10,6 +10,8 @@ from array import array
 from threading import RLock
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from btrimg.pagecache.arena import Arena
 from btrimg.pagecache.dirty import HOLE, PageMap, PageRun
 from btrimg.pagecache.eviction import POLICIES
@@ -56,6 +58,16 @@ class PageStore:
         self._index: dict[tuple[int, int], PageMap] = {}
         self._holder: list[tuple[int, int] | None] = [None] * pages  # of each frame, space and unit of its key
         self._number = array("q", bytes(8 * pages))  # and the number
+        #: Of each frame a number that no frame has twice: for as long as it stays, the frame has the same page, and
+        #: without lock, who finds it so before and after copying has copied that. -1: has none. The number of the
+        #: frame is in it, by *frame_mask*.
+        self.stamps = array("q", [-1]) * pages
+        self._frame_bits = pages.bit_length()
+        self.frame_mask = (1 << self._frame_bits) - 1
+        self._stamped = 0
+        #: Hits of single pages that nobody has been told of: stamp, tag, stamp, tag, … Appended to without lock.
+        self.noted: list[int] = []
+        self.counting: Callable[[Ints, Ints], None] | None = None  #: is told frames and tags of what was noted
         self._alike: dict[PageKey, set[PageKey]] = {}  # by key: other keys, of pages that are known to be the same
 
     def close(self) -> None:
@@ -68,6 +80,7 @@ class PageStore:
         """Return runs of frames for *pages* pages, or for as many as there can be; other pages go for them."""
         with self.lock:
             pages = min(pages, self.pages)
+            self.settle()
             while self.pages - self.resident < pages:
                 try:
                     frame = self._policy.evict()
@@ -102,6 +115,7 @@ class PageStore:
             if not pages:
                 del self._index[holder]
             self._holder[frame] = None
+            self.stamps[frame] = -1
             self._alike.pop(PageKey(*holder, number), None)
         self.give_frames(range(frame, frame + 1))
 
@@ -129,14 +143,24 @@ class PageStore:
         found = self._index.get(holder)
         return found.among(start, end) if found else []
 
-    def touch_one(self, frame: int) -> None:
-        """Count one page as hit, and tell the policy."""
-        self.hits += 1
-        self._policy.touch((frame,))
+    def run_with(self, holder: tuple[int, int], number: int) -> PageRun:
+        """Return the run of pages side by side with the page *number* of a *holder*, which is here."""
+        return self._index[holder].run_with(number)
 
-    def holds(self, frame: int, holder: tuple[int, int], number: int) -> bool:
-        """Return whether *frame* has the page *number* of a *holder*, a space and unit."""
-        return self._number[frame] == number and self._holder[frame] == holder
+    def settle(self) -> None:
+        """Count the hits that were noted, and tell the policy of those whose page is still here."""
+        if not self.noted:
+            return
+        with self.lock:
+            noted = self.noted[:]
+            del self.noted[: len(noted)]  # others may have appended more meanwhile
+            pairs = np.array(noted, np.int64).reshape(-1, 2)
+            frames = pairs[:, 0] & self.frame_mask
+            self.hits += len(frames)
+            if self.counting is not None:
+                self.counting(frames, pairs[:, 1])
+            stay = np.frombuffer(self.stamps, np.int64)[frames] == pairs[:, 0]
+            self._policy.touch(frames[stay])
 
     def admit(self, key: PageKey, frames: range) -> int:
         """Let the pages in *frames*, which were taken, be found from *key* on; return how many were not here yet."""
@@ -149,6 +173,9 @@ class PageStore:
                 pages.put(PageRun(start, stop - start, mine.start))
                 self._holder[mine.start : mine.stop] = [key[:2]] * len(mine)
                 self._number[mine.start : mine.stop] = array("q", range(start, stop))
+                self._stamped += 1
+                stamp = self._stamped << self._frame_bits
+                self.stamps[mine.start : mine.stop] = array("q", range(stamp + mine.start, stamp + mine.stop))
                 keys = [(*key[:2], at) for at in range(start, stop)] if self._policy.remembers else None
                 self._policy.admit(mine, keys)
                 admitted += len(mine)
@@ -194,6 +221,7 @@ class PageStore:
         for run in runs:
             frames = range(run.frame, run.frame + run.pages)
             self._holder[run.frame : run.frame + run.pages] = [None] * run.pages
+            self.stamps[run.frame : run.frame + run.pages] = array("q", [-1]) * run.pages
             self._policy.forget(frames)
             self.give_frames(frames)
             count += run.pages
