@@ -142,7 +142,9 @@ class Completer:
             yield from (known for known, _ in commands() if known.startswith(typed))
         elif name == "cd":
             yield from self._paths(typed, directories=True)
-        elif name in OWN or (len(before) == 1 and seconds and name != "item"):
+        elif before == ["item"]:
+            yield from self._of_item([], typed, sets=False)
+        elif name in OWN or (len(before) == 1 and seconds):
             return
         else:
             yield from self._of_command(before, typed)

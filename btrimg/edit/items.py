@@ -21,6 +21,7 @@ from btrimg.edit.itemwords import Manner, parse_place
 from btrimg.edit.newitems import new_payload
 from btrimg.errors import BtrimgError, UnsupportedError
 from btrimg.ondisk.constants import ItemType, TreeId
+from btrimg.ondisk.keynames import key_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -216,7 +217,7 @@ def _try_read(finder: Finder, edit: Edit) -> int | bytes | None:
 
 def _require_one(keys: Sequence[Key]) -> None:
     if len(keys) > 1:
-        several = ", ".join(".".join(map(str, key)) for key in keys[: _FEW - 1])
+        several = ", ".join(map(key_words, keys[: _FEW - 1]))
         raise BtrimgError(f"several items fit: {several}{' …' * (len(keys) == _FEW)}; name one of them, or KEY[0]")
 
 

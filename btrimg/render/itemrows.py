@@ -9,6 +9,7 @@ from btrimg.ondisk.blocks import DiskKey
 from btrimg.ondisk.keynames import key_words
 from btrimg.ondisk.record import Record
 from btrimg.render.answers import json_line
+from btrimg.render.answers import name as text_of
 from btrimg.render.dump_json import key_object, record_object
 from btrimg.volume.superblocks import uuid_text
 
@@ -125,6 +126,8 @@ def _json_value(row: Row) -> Any:
     if isinstance(row.value, DiskKey):
         return key_object(row.value)
     if isinstance(row.value, bytes):
+        if row.path.rpartition(".")[2] == "name":
+            return text_of(row.value)
         return uuid_text(row.value) if row.code == _UUID else row.value.hex()
     return row.value
 
