@@ -65,13 +65,6 @@ class CopiedItems:
             raise NotFoundError("there is no such item")
         return CopiedItem(tree, Key(*(part or 0 for part in pattern)), None)
 
-    def try_read(self, edit: Edit) -> int | bytes | None:
-        """Return what stands where *edit* is for; None where that is nowhere, before it or behind it."""
-        try:
-            return self.read(edit.target, edit.marks)
-        except BtrimgError:
-            return None
-
     def _pattern(self, target: Target) -> tuple[int, tuple[int | None, int | None, int | None], int | None]:
         tree = self._finder.tree_of(target)
         if tree is None:
@@ -82,10 +75,17 @@ class CopiedItems:
         """Return what *target* holds, as it is pending; what is no item of a tree, as it stands on the disk."""
         if target.kind != "item" or self._finder.tree_of(target) is None or marks.mirror is not None:
             return self._finder.read(target, marks)
-        return self.value(self.one(target), target.steps)
+        return self._value(self.one(target), target.steps)
 
-    def value(self, item: CopiedItem, steps: Sequence[Step]) -> int | bytes:
-        """Return a field of an item, or its payload; raise NotFoundError where there is none."""
+    def value_of(self, item: CopiedItem, edit: Edit) -> int | bytes | None:
+        """Return what stands where *edit* is for; None where that is nowhere, before it or behind it."""
+        try:
+            return self._value(item, edit.target.steps)
+        except BtrimgError:
+            return None
+
+    @staticmethod
+    def _value(item: CopiedItem, steps: Sequence[Step]) -> int | bytes:
         if item.payload is None:
             raise NotFoundError("there is no such item")
         if steps and steps[0].name == "slot":
@@ -95,33 +95,30 @@ class CopiedItems:
             return len(item.payload)
         return read_span(item.payload, in_payload(item.key, item.payload, steps))
 
-    def put(self, item: CopiedItem) -> None:
-        """Let the item be as it is given; without a payload it is deleted."""
-        tree = self._txn.tree(item.tree)
-        if item.payload is None:
-            tree.delete(item.key)
-        else:
-            tree.put(item.key, item.payload)
+    def put(self, old: CopiedItem, new: CopiedItem) -> None:
+        """Let *new* be in the place of *old*, which may have another key; without a payload there is none."""
+        tree = self._txn.tree(old.tree)
+        if old.payload is not None and old.key != new.key:
+            tree.delete(old.key)
+        if new.payload is not None:
+            tree.put(new.key, new.payload)
+        elif old.payload is not None:
+            tree.delete(new.key)
 
-    def apply(self, edit: Edit) -> None:
-        """Apply one edit of an item; raises NotFoundError, CorruptError, and ValueError with a sentence."""
-        item, assignment = self.one(edit.target), Assignment(edit, self.values)
-        steps = edit.target.steps
+    def changed(self, item: CopiedItem, edit: Edit) -> CopiedItem:
+        """Return *item* as one edit leaves it; raises NotFoundError, CorruptError, and ValueError with a sentence."""
+        assignment, steps = Assignment(edit, self.values), edit.target.steps
         is_whole = not steps or (edit.target.names == ("payload",) and len(steps) == 1)
-        if is_whole and assignment.is_none:
-            if item.payload is None:
-                raise NotFoundError("there is no such item")
-            self.put(item._replace(payload=None))
-        elif item.payload is None and is_whole:
-            self.put(item._replace(payload=assignment.as_bytes(b"", None)))
-        elif item.payload is None:
+        if item.payload is None and (not is_whole or assignment.is_none):
             raise NotFoundError("there is no such item")
-        elif edit.target.names[:1] == ("slot",):
+        if item.payload is None:
+            return item._replace(payload=assignment.as_bytes(b"", None))
+        if is_whole and assignment.is_none:
+            return item._replace(payload=None)
+        if edit.target.names[:1] == ("slot",):
             slot, span = _in_slot(item, steps)
-            self.put(item._replace(payload=None))
-            self.put(item._replace(key=Key(*DiskKey.unpack(assignment.into(slot, span)))))
-        else:
-            self.put(item._replace(payload=changed_payload(item.key, item.payload, edit, assignment)))
+            return item._replace(key=Key(*DiskKey.unpack(assignment.into(slot, span))))
+        return item._replace(payload=changed_payload(item.key, item.payload, edit, assignment))
 
 
 def _in_slot(item: CopiedItem, steps: Sequence[Step]) -> tuple[bytes, Span]:

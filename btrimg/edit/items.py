@@ -156,17 +156,15 @@ class ItemEditor:
             if item.payload is not None:
                 raise BtrimgError(_THERE)
             payload = new_payload(item.key, edits, copies.values)
-            copies.put(item._replace(payload=payload))
+            copies.put(item, item._replace(payload=payload))
             return (Change(place.text, None, payload),)
-        before = [copies.try_read(edit) for edit in edits]
-        try:
-            for edit in edits:
-                copies.apply(edit)
-        except (BtrimgError, ValueError):
-            copies.put(item)
-            raise
-        after = [copies.try_read(edit) for edit in edits]
-        return tuple(Change(_name(place, edit), *values) for edit, *values in zip(edits, before, after, strict=True))
+        changed = item
+        for edit in edits:
+            changed = copies.changed(changed, edit)
+        copies.put(item, changed)
+        return tuple(
+            Change(_name(place, edit), copies.value_of(item, edit), copies.value_of(changed, edit)) for edit in edits
+        )
 
     # In place
 
