@@ -55,18 +55,19 @@ class Builder:
         compress: Compression = values.Compression(0),  # noqa: B008 (it is frozen)
         dedupe: bool = False,
         latest: int | None = None,
-        whole: bool = False,
+        edit: bool = False,
         progress: Callable[[int, int], None] = lambda _things, _bytes: None,
         warn: Callable[[str], None] = lambda _text: None,
     ) -> None:
         """Do things relative to the *directory* of the host; *progress* is told of things and bytes done.
 
-        Times of files from the host that are after *latest*, in ns since 1970, become that. Where much is done, there
-        are commits in between, unless it shall be done as a *whole*.
+        Times of files from the host that are after *latest*, in ns since 1970, become that. An *edit* is done as on a
+        mounted filesystem, where what is new inherits from its directory, and is one commit; else, where much is done,
+        there are commits in between.
         """
         self.txn = txn
         self._directory, self._seed, self._progress = directory, seed, progress
-        self._latest, self._warn, self._whole = latest, warn, whole
+        self._latest, self._warn, self._edit = latest, warn, edit
         self._around = Surroundings(directory, seed, "")
         self._origin: Origin
         self._readonly: dict[int, bool] = {}  # subvolumes, as far as somebody asked
@@ -113,7 +114,7 @@ class Builder:
             if isinstance(operation, values.Put):
                 self._put([do for _, do in batch if isinstance(do, values.Put)], [each for each, _ in batch])
             else:
-                _DO[type(operation)](self, operation)
+                self._do_one(operation)
         except RecipeError:
             raise
         except BtrimgError as error:
@@ -125,14 +126,21 @@ class Builder:
         if isinstance(operation, values.Put):
             self._put([operation])
         else:
-            _DO[type(operation)](self, operation)
+            self._do_one(operation)
+
+    def _do_one(self, operation: Operation) -> None:
+        if self._edit:
+            from btrimg.build.inherit import inherited
+
+            operation = inherited(operation, self._paths)
+        _DO[type(operation)](self, operation)
 
     def _relieve(self) -> None:
         """Give memory back when much is pending."""
         changed = self.txn.changed_trees()
         if sum(self.txn.tree(tree_id).pending for tree_id in changed) <= _AT_ONCE:
             return
-        if not self._whole:
+        if not self._edit:
             self.txn.commit()
             return
         for tree_id in changed:
@@ -362,10 +370,12 @@ class Builder:
         """Copy what goes to one directory, kept in one way."""
         from btrimg.build.beside import read_beside
         from btrimg.build.directory import Selection
+        from btrimg.build.inherit import property_of, stored, with_property
         from btrimg.build.puts import MANY, read_puts
         from btrimg.build.tree import TreeWriter
 
         parent, _ = self._place(puts[0].path)
+        value = property_of(parent) if self._edit else None
         given = {do.path.rpartition(b"/")[2]: origin for do, origin in zip(puts, origins, strict=False)}
         selection = Selection(latest=self._latest, without=self._written())
         sectorsize, now = self.txn.volume.sectorsize, self.txn.now
@@ -375,9 +385,9 @@ class Builder:
             for entry in entries:
                 if entry.path in given:
                     self._origin = given[entry.path]
-                yield entry
+                yield with_property(entry, value) if value else entry
 
-        writer = self._writer(TreeWriter, parent, puts[0].storage)
+        writer = self._writer(TreeWriter, parent, stored(puts[0].storage, value))
         if len(puts) < MANY:
             writer.add_all(told(source(warn=self._warn)))
         else:
@@ -413,7 +423,7 @@ class Builder:
             self._writer(writer, spot, storage).add_all(entries)
 
     def _writer(self, kind: type[TreeWriter], spot: Spot, storage: Storage) -> TreeWriter:
-        return kind(spot, self._paths, self._sink, self._data, storage, self._progress, whole=self._whole)
+        return kind(spot, self._paths, self._sink, self._data, storage, self._progress, whole=self._edit)
 
     # The clock, and the end of transactions
 
@@ -421,7 +431,7 @@ class Builder:
         self.txn.now = do.time
 
     def _commit(self, _: values.Commit) -> None:
-        if self._whole:
+        if self._edit:
             raise RefusedError("all of this is one commit: leave that out")
         self.txn.commit()
 

@@ -72,7 +72,7 @@ class FileEditor:
     @property
     def _builder(self) -> Builder:
         if self._built is None:
-            self._built = Builder(self._session.transaction(), whole=True, latest=self._latest, warn=self._warn)
+            self._built = Builder(self._session.transaction(), edit=True, latest=self._latest, warn=self._warn)
         return self._built
 
     @property
@@ -94,7 +94,7 @@ class FileEditor:
             self._session.transaction(),
             directory=recipe.directory,
             seed=recipe.filesystem.seed,
-            whole=True,
+            edit=True,
             latest=self._latest,
             progress=progress,
             warn=self._warn,

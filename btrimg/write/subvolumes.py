@@ -113,6 +113,7 @@ def snapshot(
     txn = source.txn
     subvolume = new_id(txn)
     uuid = uuid or txn.uuids()
+    txn.flush(source.id)  # so that its root item says when it was changed: the snapshot's will say the same
     origin = txn.root_item(source.id)
     if origin.generation_v2 != origin.generation:  # its uuids and times are an old kernel's leavings
         origin = origin.replace(uuid=_NOBODY, ctransid=0, ctime=_NEVER, **_FRESH)

@@ -1,0 +1,97 @@
+"""What is new in a directory of a mounted filesystem inherits from it: its group by setgid, and how it is compressed.
+
+fs/inode.c ``inode_init_owner``, fs/btrfs/props.c ``inode_inherit_props``. ACLs are not inherited.
+"""
+
+from __future__ import annotations
+
+import stat
+from typing import TYPE_CHECKING, TypeVar
+
+from btrimg.build import values
+from btrimg.build.values import Compression, Content, Storage
+from btrimg.ondisk.constants import Compression as Algorithm
+from btrimg.ondisk.constants import InodeFlag
+from btrimg.write import inodes, xattrs
+
+if TYPE_CHECKING:
+    from btrimg.build.entries import Entry
+    from btrimg.build.paths import Paths, Spot
+    from btrimg.build.values import Operation
+
+    Made = TypeVar("Made", values.MakeDirectory, values.MakeFile, values.MakeSymlink, values.MakeNode)
+
+_KINDS = {values.MakeDirectory: stat.S_IFDIR, values.MakeFile: stat.S_IFREG, values.MakeSymlink: stat.S_IFLNK}
+_COMPRESSED = int(InodeFlag.COMPRESS | InodeFlag.NOCOMPRESS)
+_NO_SUMS = int(InodeFlag.NODATACOW | InodeFlag.NODATASUM)
+
+
+def inherited(operation: Operation, paths: Paths) -> Operation:
+    """Return *operation* with what it does not say said as the kernel would have it.
+
+    Raises NotFoundError when the directory of what is new, or what is written to, is not there.
+    """
+    if isinstance(operation, values.MakeFile):
+        return _file(_made(operation, paths), paths)
+    if isinstance(operation, values.MakeSymlink):
+        return _made(operation, paths)
+    if isinstance(operation, values.MakeNode):
+        return _made(operation, paths)
+    if isinstance(operation, values.MakeDirectory):
+        missing = paths.missing(operation.path)
+        return _made(operation, paths) if missing == [operation.path] else operation
+    if isinstance(operation, values.Write):
+        return operation._replace(storage=stored(operation.storage, property_of(paths.find(operation.path))))
+    return operation
+
+
+def property_of(spot: Spot) -> bytes | None:
+    """Return the property that says how an inode, or what is new in a directory, is compressed."""
+    return xattrs.read(*spot, xattrs.COMPRESSION) if inodes.read(*spot).flags & _COMPRESSED else None
+
+
+def stored(storage: Storage, value: bytes | None) -> Storage:
+    """Return *storage* compressed as the property *value* says, unless it says itself how."""
+    if storage.compress is not None or not value:
+        return storage
+    name, _, level = value.partition(b":")
+    kinds = {kind.name.lower().encode(): kind for kind in Algorithm}
+    kind = kinds.get(name, Algorithm.NONE)
+    return storage._replace(compress=Compression(kind, int(level) if kind and level.isdigit() else None))
+
+
+def with_property(entry: Entry, value: bytes) -> Entry:
+    """Return a file or directory of the host with the property *value* that it inherits, unless it has its own."""
+    is_compressed = stat.S_ISREG(entry.mode) or stat.S_ISDIR(entry.mode)
+    if not is_compressed or any(name == xattrs.COMPRESSION for name, _ in entry.xattrs):
+        return entry
+    return entry._replace(xattrs=tuple(sorted((*entry.xattrs, (xattrs.COMPRESSION, value)))))
+
+
+def _made(do: Made, paths: Paths) -> Made:
+    parent, _ = paths.parent(do.path)
+    above, kind = inodes.read(*parent), _KINDS.get(type(do), 0)
+    said: values.Attributes = do.attributes
+    if above.mode & stat.S_ISGID:
+        if said.gid is None:
+            said = said._replace(gid=above.gid)
+        if kind == stat.S_IFDIR:
+            said = said._replace(mode=(0o755 if said.mode is None else said.mode) | stat.S_ISGID)
+    value = property_of(parent) if kind in (stat.S_IFDIR, stat.S_IFREG) else None
+    plain = isinstance(do, values.MakeFile) and (inodes.inherited_flags(above.flags, kind) | _flags(do)) & _NO_SUMS
+    if value and not plain and all(name != xattrs.COMPRESSION for name, _ in said.xattrs):
+        given = (*said.xattrs, (xattrs.COMPRESSION, Content("bytes", value, len(value))))
+        said = said._replace(xattrs=tuple(sorted(given)))
+    return do._replace(attributes=said)
+
+
+def _flags(do: values.MakeFile) -> int:
+    flags = int(do.attributes.flags or 0)
+    return flags | (_NO_SUMS if do.storage.nodatacow or do.storage.nodatasum else 0)
+
+
+def _file(do: values.MakeFile, paths: Paths) -> values.MakeFile:
+    content = dict(do.attributes.xattrs).get(xattrs.COMPRESSION)
+    value = content.data if content and content.kind == "bytes" else None
+    parts = tuple(part._replace(storage=stored(part.storage, value)) for part in do.parts)
+    return do._replace(parts=parts, storage=stored(do.storage, value))
