@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import struct
 import threading
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 _REQUEST_SIZE = 8 * 1024  #: of the buffer; longer requests only writers send (FUSE_MIN_READ_BUFFER)
 _HEAD = struct.Struct("<4xIQQ")  #: opcode, unique and nodeid of an InHeader: what is looked at for every request
 _MAX_WRITE = 4096
+_LOOKS = 10  #: for a next request, some 2 µs each
 _MAX_READ = MIB  #: the most that the kernel asks for at once, fs.fuse.max_pages_limit
 #: What reading or answering says when nobody waits for this one request any more.
 _GONE = frozenset((errno.EINTR, errno.ENOENT, errno.EAGAIN))
@@ -58,10 +60,14 @@ class Channel:
 
     One thread takes all requests, until one comes that takes long; then another does. If they took turns, each request
     would wake a thread that has slept, and two threads would wait for one interpreter.
+
+    An *eager* channel, if there are several processors, looks a few more times for a request before it sleeps: who
+    opens and closes small files asks again at once, and to be woken takes longer than to answer.
     """
 
-    def __init__(self, fd: int, tell: Callable[[str], None]) -> None:
+    def __init__(self, fd: int, tell: Callable[[str], None], *, eager: bool = False) -> None:
         self.fd, self.tell = fd, tell
+        self._looks = _LOOKS if eager and len(os.sched_getaffinity(0)) > 1 else 0
         self._running: set[int] = set()
         self._interrupted: set[int] = set()
         self._lead = threading.Lock()
@@ -110,6 +116,10 @@ class Channel:
         find, failure_of = {Opcode.INTERRUPT: self._interrupt, **handlers}.get, self._failure_of
         pack, head_size = OutHeader.STRUCT.pack, OutHeader.SIZE
         me = threading.get_ident()
+        looks = left = self._looks
+        poller = select.poll()
+        poller.register(fd, select.POLLIN)
+        os.set_blocking(fd, not looks)
         while True:
             if self._leader != me:
                 self._lead.acquire()
@@ -117,6 +127,12 @@ class Channel:
             try:
                 request = read(fd, _REQUEST_SIZE)
             except OSError as error:
+                if error.errno == errno.EAGAIN and looks:
+                    left -= 1
+                    if not left:
+                        poller.poll()
+                        left = looks
+                    continue
                 if error.errno in _GONE:
                     continue
                 if error.errno != errno.ENODEV:  # which says: unmounted
@@ -126,6 +142,7 @@ class Channel:
             if not request:  # a socket instead of /dev/fuse, whose other side has closed
                 self.step_back()
                 return
+            left = looks
             opcode, unique, nodeid = unpack(request)
             try:
                 answer = find(opcode, _refuse)(nodeid, request[start:], unique)

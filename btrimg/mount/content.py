@@ -167,7 +167,7 @@ class Backings:
         return content
 
     def _open(self, content: Content) -> int:
-        fd = os.open(name_of(content.number), os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._hidden)
+        fd = os.open(name_of(content.number, content.size), os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._hidden)
         try:
             number: int = fcntl.ioctl(self._visible.fd, BACKING_OPEN, bytearray(BackingMap(fd, 0, 0).pack()))
             return number
@@ -178,7 +178,7 @@ class Backings:
         """Yield every content with what the kernel holds of it."""
         for content in self._contents.all():
             with suppress(OSError):
-                fd = os.open(name_of(content.number), os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._hidden)
+                fd = os.open(name_of(content.number, content.size), os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._hidden)
                 try:
                     yield Use(content.size, cached_bytes(fd), frozenset(content.sharers))
                 finally:

@@ -12,7 +12,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from btrimg.mount.channel import RefusedRequest
-from btrimg.mount.wire import FOREVER, ROOT, Attr, AttrOut, EntryOut, Opcode, ReadIn
+from btrimg.mount.wire import FOREVER, ROOT, AttrOut, EntryOut, Opcode, ReadIn
 
 if TYPE_CHECKING:
     from btrimg.mount.channel import Handler
@@ -37,31 +37,35 @@ class HiddenFiles:
         }
 
     def _lookup(self, _parent: int, body: bytes, _unique: int) -> bytes:
-        number = _number_of(body[:-1])
-        return EntryOut(number, 0, FOREVER, FOREVER, 0, 0, self._attributes(number)).pack()
+        number, size = _number_and_size_of(body[:-1])
+        return EntryOut.STRUCT.pack(number, 0, FOREVER, FOREVER, 0, 0, *self._attributes(number, size))
 
     def _getattr(self, number: int, _body: bytes, _unique: int) -> bytes:
-        return AttrOut(FOREVER, 0, 0, self._attributes(number)).pack()
+        size = 0 if number == ROOT else self._files.data(number).size
+        return AttrOut.STRUCT.pack(FOREVER, 0, 0, *self._attributes(number, size))
 
-    def _attributes(self, number: int) -> Attr:
-        mode, size = stat.S_IFDIR | 0o500, 0
-        if number != ROOT:
-            mode, size = stat.S_IFREG | 0o400, self._files.data(number).size
-        return Attr(number, size, (size + 511) >> 9, *(0,) * 6, mode, 1, *self._owner, 0, _BLOCK, 0)
+    def _attributes(self, number: int, size: int) -> tuple[int, ...]:
+        """Return the fields of an Attr."""
+        mode = stat.S_IFDIR | 0o500 if number == ROOT else stat.S_IFREG | 0o400
+        return (number, size, (size + 511) >> 9, *(0,) * 6, mode, 1, *self._owner, 0, _BLOCK, 0)
 
     def _read(self, number: int, body: bytes, _unique: int) -> memoryview:
         _, offset, size, *_ = ReadIn.STRUCT.unpack_from(body)
         return self._reader.read(self._files.data(number), offset, size)
 
 
-def name_of(number: int) -> bytes:
-    """Return the name that the content of the visible file *number* has in the hidden mount."""
-    return b"%x" % number
+def name_of(number: int, size: int) -> bytes:
+    """Return the name that the content of the visible file *number*, of *size* bytes, has in the hidden mount.
+
+    The size is there so that whoever is asked for the name need not look for the inode: another may have to read it.
+    """
+    return b"%x-%x" % (number, size)
 
 
-def _number_of(name: bytes) -> int:
+def _number_and_size_of(name: bytes) -> tuple[int, int]:
+    number, _, size = name.partition(b"-")
     try:
-        return int(name, 16)
+        return int(number, 16), int(size, 16)
     except ValueError:
         raise RefusedRequest(errno.ENOENT) from None
 

@@ -101,7 +101,7 @@ class Session:
             fd = system.attach_by_helper(self.point, source, allow_other=allow_other)
             self._descriptors.append(fd)
         self._mounted = system.top_mount(self.point)
-        self._channel = Channel(fd, self.messages.append)
+        self._channel = Channel(fd, self.messages.append, eager=True)
         wanted = COMMON | (InitFlag.POSIX_ACL if allow_other else InitFlag(0))
         if hidden is not None:
             wanted |= InitFlag.PASSTHROUGH

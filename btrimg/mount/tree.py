@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from btrimg.trees.tree import Tree
 
 _INODES, _ENTRIES, _SUBVOLUMES = 4096, 65536, 64  #: how many are kept for the next question
+_LOOKED, _LONG_NAME = 64, 16  #: directories; and bytes of size that a name takes
 _U64 = (1 << 64) - 1
 _SIZE, _FLAGS = (InodeItem.places()[name].start for name in ("size", "flags"))
 _TIMES = slice(InodeItem.places()["atime"].start, InodeItem.places()["mtime"].stop)
@@ -65,6 +66,7 @@ class Files:
         self._data: OrderedDict[int, FileData] = OrderedDict()
         self._listings: OrderedDict[int, Listing] = OrderedDict()
         self._listed = 0  # names in all of them
+        self._looked: OrderedDict[int, int] = OrderedDict()  # how often in which directory
 
     def inode(self, number: int) -> Inode:
         """Return the inode that has *number*; the lock is held."""
@@ -123,11 +125,13 @@ class Files:
     def child(self, parent: int, name: bytes) -> int:
         """Return the number of the entry *name* of the directory *parent*; raises NotFoundError."""
         with self.lock:
+            directory = self.inode(parent)
             listing = self._listings.get(parent)
+            if listing is None and self._often(directory, parent):
+                listing = self.listing(parent)
             number = listing.find(name) if listing else 0
             if number:
                 return number
-            directory = self.inode(parent)
             if directory.is_placeholder:
                 raise RefusedRequest(errno.ENOENT)
             payload = directory.subvolume.tree.find(Key(directory.ino, ItemType.DIR_ITEM, name_hash(name)))
@@ -135,6 +139,16 @@ class Files:
                 if entry == name and kind == ItemType.INODE_ITEM:
                     return self.numbers.number(directory.subvolume.id, objectid)
             return self.number_of(namei.child_of(directory, name), parent, name)
+
+    def _often(self, directory: Inode, number: int) -> bool:
+        """Return whether names were looked for so often in a directory that it is quicker to list it."""
+        count = self._looked.pop(number, 0) + 1
+        # The size of a directory is twice that of its names, and to list one takes a tenth of looking for it.
+        often = not directory.is_placeholder and count > 16 + directory.item.size // _LONG_NAME // 10
+        self._looked[number] = 0 if often else count
+        if len(self._looked) > _LOOKED:
+            self._looked.popitem(last=False)
+        return often
 
     def attributes(self, number: int) -> tuple[int, ...]:
         """Return the fields of an Attr; raises CorruptError when the inode item cannot be read."""

@@ -25,11 +25,11 @@ SLOW, QUICK, SILENT = 100, 101, 102  # opcodes of our own
 class Kernel:
     """The other side of a connection: sends requests and gets answers, whole ones, as /dev/fuse has them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, eager: bool) -> None:
         self._ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._ours.settimeout(5)
         self.said: list[str] = []
-        self.channel = Channel(self.theirs.fileno(), self.said.append)
+        self.channel = Channel(self.theirs.fileno(), self.said.append, eager=eager)
 
         self._threads: list[threading.Thread] = []
 
@@ -56,9 +56,9 @@ class Kernel:
         return header.unique, header.error, raw[OutHeader.SIZE :]
 
 
-@pytest.fixture
-def kernel() -> Iterator[Kernel]:
-    made = Kernel()
+@pytest.fixture(params=[False, True], ids=["patient", "eager"])
+def kernel(request: pytest.FixtureRequest) -> Iterator[Kernel]:
+    made = Kernel(eager=request.param)
     yield made
     made.close()
 
