@@ -22,6 +22,7 @@ from btrimg.ondisk.items import records_of
 from btrimg.ondisk.roots import RootItem, RootRef
 from btrimg.trees.block import BlockReader, Pointer, is_subvolume
 from btrimg.trees.tree import Tree
+from btrimg.volume.device import Device
 from btrimg.volume.volume import open_volume
 
 if TYPE_CHECKING:
@@ -320,16 +321,17 @@ def open_image(
     force: bool = False,
     replay_log: bool | None = False,
     warn: Callable[[str], None] | None = None,
+    opener: Callable[[str], Device] = Device,
 ) -> Image:
     """Open the filesystem on *paths*: an image file or block device, or all or some of its devices in any order.
 
     *force* opens in spite of unknown incompat bits. *replay_log* shows the files as the kernel would after replaying
     the log tree; False tells *warn* that there is one, None (for who looks at the disk as it is) does not. *warn* hears
-    one sentence for each thing that was bad and could be got by, by default as a BtrimgWarning.
+    one sentence for each thing that was bad and could be got by, by default as a BtrimgWarning. *opener* opens each device.
     Raises DeviceError, UnsupportedError or CorruptError when it cannot be opened.
     """
     several = [paths] if isinstance(paths, str | os.PathLike) else paths
-    volume = open_volume([os.fspath(path) for path in several], force=force, warn=warn or _warn)
+    volume = open_volume([os.fspath(path) for path in several], force=force, warn=warn or _warn, opener=opener)
     try:
         image = Image(volume)
         if image.superblock.log_root:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from btrimg.errors import DeviceError
 from btrimg.units import round_up
-from btrimg.volume.mapping import GRAIN, punch
+from btrimg.volume.holes import punch
+from btrimg.volume.mapping import GRAIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable

@@ -7,6 +7,8 @@ import os
 from fcntl import ioctl
 from typing import TYPE_CHECKING
 
+from btrimg.volume.holes import end_of_data, next_data
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -27,27 +29,10 @@ def copy_image(source: str, target: str, progress: Callable[[int], None]) -> Non
         except OSError:  # another filesystem, or one without reflinks
             os.ftruncate(new.fileno(), size)
             at = 0
-            while (start := _next_data(old.fileno(), at, size)) < size:
-                at = _end_of_data(old.fileno(), start, size)
+            while (start := next_data(old.fileno(), at, size)) < size:
+                at = end_of_data(old.fileno(), start, min(start + _STEP, size))
                 _copy_range(old.fileno(), new.fileno(), start, at)
                 progress(at - start)
-
-
-def _next_data(fd: int, at: int, size: int) -> int:
-    try:
-        return os.lseek(fd, at, os.SEEK_DATA)
-    except OSError as error:
-        if error.errno == errno.ENXIO:  # none is left
-            return size
-        return at  # a block device knows no holes
-
-
-def _end_of_data(fd: int, start: int, size: int) -> int:
-    try:
-        end = os.lseek(fd, start, os.SEEK_HOLE)
-    except OSError:
-        end = size
-    return min(end, start + _STEP)
 
 
 def _copy_range(source: int, target: int, start: int, end: int) -> None:

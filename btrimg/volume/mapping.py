@@ -22,12 +22,10 @@ GRAIN = PAGESIZE  #: bytes; all addresses and offsets of mappings are multiples 
 AREA_MAX = 1 << 45  #: bytes of one area, a quarter of a process's addresses on x86-64
 
 _MAP_FIXED = 0x10  # include/uapi/asm-generic/mman-common.h; not in module mmap
-_KEEP_SIZE, _PUNCH_HOLE = 1, 2  # include/uapi/linux/falloc.h
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap64.restype = ctypes.c_void_p
 _libc.mmap64.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_int64]
-_libc.fallocate64.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 _FAILED = ctypes.c_void_p(-1).value
 
 
@@ -98,9 +96,3 @@ def most_mappings() -> int:
     """Return how many mappings a process may have."""
     with open("/proc/sys/vm/max_map_count", encoding="ascii") as file:
         return int(file.read())
-
-
-def punch(fd: int, offset: int, length: int) -> None:
-    """Give back the memory of a range of a memory file; it reads as zeros from now on. Raises OSError."""
-    if _libc.fallocate64(fd, _KEEP_SIZE | _PUNCH_HOLE, offset, length):
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

@@ -7,7 +7,9 @@ import os
 from typing import TYPE_CHECKING, Self
 
 from btrimg.errors import DeviceError
+from btrimg.units import MIB
 from btrimg.volume.device import identity_of
+from btrimg.volume.holes import punch
 from btrimg.volume.mounted import refuse_if_in_use
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from btrimg.volume.device import Device
+
+_AT_ONCE = 4 * MIB  # bytes of zeros
 
 
 class DeviceSink:
@@ -63,6 +67,25 @@ class DeviceSink:
             raise DeviceError(
                 f"cannot write {len(left)} bytes at {physical} of {device.path}: {error.strerror}"
             ) from None
+
+    def punch(self, devid: int, physical: int, length: int) -> None:
+        """Make a hole, on a host that cannot zeros; raise DeviceError when that cannot be."""
+        self._unsynced.add(devid)
+        try:
+            punch(self._fds[devid], physical, length)
+        except OSError:
+            for at in range(physical, physical + length, _AT_ONCE):
+                self.pwrite(devid, at, bytes(min(_AT_ONCE, physical + length - at)))
+
+    def resize(self, devid: int, size: int) -> None:
+        """Let an image file be *size* bytes long; raise DeviceError when it cannot."""
+        device = self._devices[devid]
+        self._unsynced.add(devid)
+        try:
+            os.ftruncate(self._fds[devid], size)
+        except OSError as error:
+            raise DeviceError(f"cannot make {device.path} {size} bytes long: {error.strerror}") from None
+        device.size = size
 
     def sync(self) -> None:
         """Return when all that was written is durable; raise DeviceError when it cannot be made so."""

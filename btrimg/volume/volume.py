@@ -12,6 +12,7 @@ from btrimg.ondisk.constants import SuperFlag
 from btrimg.ondisk.csum import algorithm
 from btrimg.units import KIB
 from btrimg.volume.chunkmap import ChunkMap
+from btrimg.volume.device import Device
 from btrimg.volume.members import assign_devids, drop_doubles, newest_of_each, open_members, top_of
 from btrimg.volume.parity import rebuild
 from btrimg.volume.superblocks import check_features, metadata_fsid, uuid_text
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from btrimg.ondisk.chunks import Chunk, DevItem
     from btrimg.ondisk.superblock import Superblock
     from btrimg.volume.chunkmap import ChunkSource, Location, MappedChunk
-    from btrimg.volume.device import Device
     from btrimg.volume.members import Member
 
 _MAX_WARNINGS = 100
@@ -258,13 +258,19 @@ def _system_chunks(superblock: Superblock) -> dict[int, Chunk]:
     return {key.offset: chunk for key, chunk in sys_chunks(array)}
 
 
-def open_volume(paths: Sequence[str], *, force: bool = False, warn: Callable[[str], None]) -> Volume:
-    """Open the devices at *paths*, in any order and not all of them, as one filesystem.
+def open_volume(
+    paths: Sequence[str],
+    *,
+    force: bool = False,
+    warn: Callable[[str], None],
+    opener: Callable[[str], Device] = Device,
+) -> Volume:
+    """Open the devices at *paths*, each by *opener*, in any order and not all of them, as one filesystem.
 
     A seed may be given with its sprout. *force* opens in spite of unknown incompat bits. *warn* hears one
     sentence for each thing that was bad and could be got by. Raises DeviceError, UnsupportedError or CorruptError.
     """
-    members = open_members(paths, warn)
+    members = open_members(paths, warn, opener)
     try:
         members = drop_doubles(members, warn)
         top = top_of(members)

@@ -59,8 +59,10 @@ def _commit(txn: Transaction) -> None:
     if txn.tree(TreeId.EXTENT_TREE).pending > _MANY:
         txn.flush(TreeId.EXTENT_TREE)  # so that the rounds deal with few
     _merge_accounts(txn)
-    txn.writer.barrier()
     superblock = _new_superblock(txn)
+    for judge in txn.before_superblocks:
+        judge(superblock)
+    txn.writer.barrier()
     for devid, item in sorted(txn.space.device_items().items()):
         if devid not in txn.volume.seeds:
             txn.writer.write_superblock(devid, superblock.replace(dev_item=item))

@@ -71,6 +71,8 @@ class Transaction:
         self.refs = References(self.tree(TreeId.EXTENT_TREE), volume.nodesize)
         self.csums = PendingCsums(volume.csum.size, volume.sectorsize, volume.nodesize)
         self.before_commit: list[Callable[[], None]] = []  #: called first by a commit: who holds back data, writes it
+        #: Called by a commit when all but the superblocks is with the writer; what it raises ends the commit.
+        self.before_superblocks: list[Callable[[Superblock], None]] = []
         #: Called by a commit with the logical address and length of each extent of data that nobody uses any more.
         self.data_freed: list[Callable[[int, int], None]] = []
         for tree_id, key, payload in items:

@@ -1,0 +1,224 @@
+"""A session of edits on an image: what is overwritten is saved first, what is changed is judged before it counts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from btrimg.errors import BtrimgError, CorruptError, DeviceError
+from btrimg.filesystem.image import open_image
+from btrimg.ondisk.constants import SUPERBLOCK_OFFSETS, SUPERBLOCK_SIZE
+from btrimg.volume.draft import Piece
+from btrimg.volume.mounted import refuse_if_in_use
+from btrimg.volume.saving import SavingSink, StagedSink
+from btrimg.volume.staged import Stage, pieces_of
+from btrimg.volume.superblocks import read_copies
+from btrimg.write.begin import begin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from btrimg.filesystem.image import Image
+    from btrimg.ondisk.inodes import Timespec
+    from btrimg.volume.device import Device
+    from btrimg.volume.staged import StagedDevice
+    from btrimg.write.transaction import Transaction
+
+
+class Outcome(NamedTuple):
+    """What became of an edit."""
+
+    generation: int  #: of the image now
+    undo: str | None  #: path of the file that takes it back; None for a dry run
+    backup: str | None  #: path of the copy that was made before
+
+
+class Session:
+    """Edits of the image on the devices at *paths* (context manager).
+
+    The image is opened when it is first asked for, the devices are locked by the first edit: DeviceError is raised for
+    those that are mounted, or that others write to. *undo* is the path of the undo file, by default beside the first
+    device; *backup* that of a copy (a directory, where there are several devices), made before anything is written.
+    With *dry_run* nothing is written at all: :meth:`writes` gives what would have been. *force* lets edits pass that
+    make the image worse. *now* is the clock, *uuids* gives new uuids; *report* hears of what was bad and got by.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str],
+        *,
+        undo: str | None = None,
+        dry_run: bool = False,
+        backup: str | None = None,
+        force: bool = False,
+        now: Timespec,
+        uuids: Callable[[], bytes],
+        report: Callable[[str], None] | None = None,
+    ) -> None:
+        self.paths, self.dry_run, self.force = tuple(paths), dry_run, force
+        self.uuids = uuids
+        self._undo, self._backup, self._now, self._report = undo, backup, now, report
+        self._stage = Stage()
+        self._image: Image | None = None
+        self._sink: StagedSink | None = None
+        self._txn: Transaction | None = None
+        self._seen: dict[int, list[bytes]] = {}  # superblocks of the devices when the image was opened
+        self._committed = False  # anything, so that an undo file is needed for it
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End; what was not committed is as if it had never been."""
+        try:
+            self.abort()
+        finally:
+            try:
+                if self._sink is not None:
+                    self._sink.close()
+            finally:
+                self._sink = self._image = None
+                self._stage.close()
+
+    @property
+    def image(self) -> Image:
+        """Return the image as the last commit left it; raises what opening it does."""
+        if self._image is None:
+            self._image = open_image(self.paths, replay_log=None, warn=self._report, opener=self._stage.open)
+            self._seen = _superblocks_of(self._image.volume.devices)
+        return self._image
+
+    @property
+    def pending(self) -> Transaction | None:
+        """Return the transaction under way, if there is one."""
+        return self._txn
+
+    @property
+    def sink(self) -> StagedSink:
+        """Return where bytes go; raises DeviceError when they cannot, because others use a device."""
+        if self._sink is None:
+            self._sink = self._locked()
+        return self._sink
+
+    def _locked(self) -> StagedSink:
+        devices = self._devices()
+        if self.dry_run:
+            for device in devices.values():
+                refuse_if_in_use(device.path)
+            return StagedSink(self._stage, devices)
+        sink = SavingSink(self._stage, devices, self._undo)
+        try:
+            if self._seen not in ({}, _superblocks_of(devices)):
+                raise DeviceError(f"{self.paths[0]} was changed by another program just now; start again")
+            if self._backup is not None:
+                from btrimg.edit.backup import back_up
+
+                back_up([device.path for device in devices.values()], self._backup)
+        except BaseException:
+            sink.close()
+            raise
+        return sink
+
+    def _devices(self) -> dict[int, StagedDevice]:
+        """Return the devices by devid: as the image knows them, or where it cannot be opened as they say themselves."""
+        try:
+            known = self.image.volume.devices
+        except CorruptError:
+            return _by_own_claim([self._stage.open(path) for path in self.paths])
+        return {devid: self._stage.open(device.path) for devid, device in known.items()}
+
+    # Copy-on-write
+
+    def transaction(self) -> Transaction:
+        """Return the transaction under way, begun now if there is none; raises what beginning one does."""
+        if self._txn is None:
+            txn = begin(self.image, self.sink, now=self._now, uuids=self.uuids)
+            self._txn = txn
+        return self._txn
+
+    def commit(self) -> Outcome | None:
+        """Make the transaction under way the new state, durable when this returns; None when there is none.
+
+        Raises WorseError when what it changed is not sound (unless forced), and what the commit raises: then all of it
+        is forgotten.
+        """
+        if self._txn is None:
+            return None
+        txn = self._txn
+        try:
+            txn.commit()
+        except BaseException:
+            self.abort()
+            raise
+        self._txn = None
+        self._committed = True
+        self.image.follow(txn.superblock)
+        return self._outcome()
+
+    def abort(self) -> None:
+        """Forget the transaction under way; what it wrote to free space is taken back if nothing is committed yet."""
+        under_way, self._txn = self._txn, None
+        if self._sink is not None:
+            self._sink.forget()
+            if isinstance(self._sink, SavingSink) and self._sink.has_written and not self._committed:
+                self._sink.roll_back()
+        if under_way is not None and self._image is not None:
+            self._image.follow(self._image.volume.superblock)
+
+    # In place
+
+    def write_pieces(self, pieces: Iterable[Piece]) -> Outcome | None:
+        """Write bytes where they stand, durable when this returns; None when there are none.
+
+        Raises WorseError when that makes the image worse (unless forced): then nothing is written.
+        """
+        if self._txn is not None:
+            raise BtrimgError("a transaction is under way: commit or abort it before anything is written in place")
+        sink, some = self.sink, False
+        for piece in pieces:
+            sink.pwrite(piece.devid, piece.physical, piece.after)
+            some = True
+        if not some:
+            return None
+        sink.sync()
+        self._committed = True
+        self._image = None
+        return self._outcome()
+
+    def _outcome(self) -> Outcome:
+        try:
+            generation = self.image.superblock.generation
+        except BtrimgError:  # that may be what was asked for
+            self._image, generation = None, 0
+        return Outcome(generation, self.sink.undo_path, self._backup)
+
+    def writes(self) -> Iterator[Piece]:
+        """Yield what a dry run would have written, in order."""
+        for devid, device in self.sink.devices.items():
+            for physical, before, after in pieces_of(device):
+                yield Piece(devid, physical, before, after)
+
+
+def _superblocks_of(devices: Mapping[int, Device]) -> dict[int, list[bytes]]:
+    return {
+        devid: [
+            device.pread(SUPERBLOCK_SIZE, offset)
+            for offset in SUPERBLOCK_OFFSETS
+            if offset + SUPERBLOCK_SIZE <= device.size
+        ]
+        for devid, device in devices.items()
+    }
+
+
+def _by_own_claim(devices: Sequence[StagedDevice]) -> dict[int, StagedDevice]:
+    """Return *devices* by the devid that the first sound superblock of each names; without one, by a free number."""
+    claimed: dict[int, StagedDevice] = {}
+    for device in devices:
+        claims = (copy.superblock.dev_item.devid for copy in read_copies(device) if copy.superblock and not copy.fault)
+        devid = next(claims, None)
+        if devid is None or devid in claimed:
+            devid = max((*claimed, len(devices))) + 1
+        claimed[devid] = device
+    return claimed

@@ -1,0 +1,261 @@
+"""A sink that saves what it overwrites before it does, so that all of it can be undone."""
+
+from __future__ import annotations
+
+import errno
+import os
+from itertools import count
+from typing import TYPE_CHECKING
+
+from btrimg.errors import DeviceError
+from btrimg.ondisk.constants import SUPERBLOCK_OFFSETS, SUPERBLOCK_SIZE
+from btrimg.ondisk.csum import crc32c
+from btrimg.units import MIB
+from btrimg.volume.holes import end_of_data, next_data
+from btrimg.volume.ranges import Ranges
+from btrimg.volume.sink import DeviceSink
+from btrimg.volume.undofile import MOST, SPAN, SUM, SUPERS, Kind, UndoRecord, UndoWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from typing_extensions import Buffer
+
+    from btrimg.volume.staged import Stage, StagedDevice
+
+_HELD = 32 * MIB  #: bytes that wait until what they overwrite is saved, all of it in one go
+_ZEROS = bytes(MOST)
+_SPANS = MOST // SPAN.size
+
+
+class StagedSink:
+    """Where bytes go that only wait: nothing is written. Also what :class:`SavingSink` has in common with it."""
+
+    def __init__(self, stage: Stage, devices: Mapping[int, StagedDevice]) -> None:
+        self._stage, self.devices = stage, devices
+
+    def __enter__(self) -> StagedSink:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def pwrite(self, devid: int, physical: int, data: Buffer) -> None:
+        """Write *data* at *physical* of a device; raise DeviceError when they do not fit there."""
+        self._stage.put(self._device(devid), physical, data)
+
+    def _device(self, devid: int) -> StagedDevice:
+        if devid not in self.devices:
+            raise DeviceError(f"device {devid} is missing; if you have it, give it too (-d)")
+        return self.devices[devid]
+
+    def sync(self) -> None:
+        """Return when all that was written is durable."""
+
+    def resize(self, devid: int, size: int) -> None:
+        """Let the file of a device be *size* bytes long; a block device must have as many."""
+        device = self._device(devid)
+        if device.is_block:
+            if size > device.size:
+                raise DeviceError(f"{device.path} has {device.size} bytes, no {size}")
+            return
+        with self._stage.lock:
+            device.layer.cut(size)
+            device.size = size
+
+    def forget(self) -> None:
+        """Forget what waits to be written."""
+        self._stage.clear()
+        for device in self.devices.values():
+            device.size = device.file_size
+
+    def close(self) -> None:
+        """End."""
+
+    @property
+    def has_written(self) -> bool:
+        """Return whether anything has reached the devices."""
+        return False
+
+    @property
+    def undo_path(self) -> str | None:
+        """Return where the undo file is, if there is one."""
+        return None
+
+
+class SavingSink(StagedSink):
+    """A sink of the devices by devid, locked; *undo* is the path of the undo file, made when it is first needed.
+
+    Writes wait in *stage* until there are many, or a sync asks for them; then what stands there is saved and made
+    durable, and they are made. Nothing is saved twice, and holes are saved as such. Several threads may write. Without
+    *undo*, one beside the first device is taken whose name is free.
+    """
+
+    def __init__(self, stage: Stage, devices: Mapping[int, StagedDevice], undo: str | None) -> None:
+        super().__init__(stage, devices)
+        self._target = DeviceSink(devices)
+        self._path = undo
+        self._undo: UndoWriter | None = None
+        self._saved = {devid: Ranges() for devid in devices}
+        self._written = {devid: Ranges() for devid in devices}
+        self._found_sizes = {devid: device.file_size for devid, device in devices.items()}
+
+    @property
+    def has_written(self) -> bool:
+        """Return whether anything has reached the devices."""
+        return self._undo is not None
+
+    @property
+    def undo_path(self) -> str | None:
+        """Return where the undo file is, if there is one."""
+        return self._undo.path if self._undo else None
+
+    def pwrite(self, devid: int, physical: int, data: Buffer) -> None:
+        """Write *data* at *physical* of a device; raise DeviceError when that cannot be."""
+        super().pwrite(devid, physical, data)
+        if self._stage.held >= _HELD:
+            self.flush()
+
+    def sync(self) -> None:
+        """Return when all that was written is durable; raise DeviceError when it cannot be made so."""
+        self.flush()
+        self._target.sync()
+
+    def flush(self) -> None:
+        """Save what is overwritten by what waits, have that durable, and write."""
+        with self._stage.lock:
+            if not self._stage.waits():
+                self._stage.clear()
+                return
+            undo = self._opened()
+            for devid, device in self.devices.items():
+                for start, end in device.layer.ranges():
+                    undo.append(self._records(devid, start, end))
+                    self._written[devid].add(start, end)
+                undo.append(self._superblocks_after(devid))
+            undo.sync()
+            for devid, device in self.devices.items():
+                for start, data in device.layer.runs(4 * MIB):
+                    self._target.pwrite(devid, start, data[0] if len(data) == 1 else b"".join(data))
+            self._stage.clear()
+
+    def resize(self, devid: int, size: int) -> None:
+        """Let the file of a device be *size* bytes long; what is cut off is saved. A block device must have as many."""
+        self.flush()
+        device = self._device(devid)
+        if not device.is_block and size != device.file_size:
+            undo = self._opened()
+            undo.append(self._records(devid, size, device.file_size))
+            undo.append([UndoRecord(Kind.SIZE, devid, 0, self._found_sizes[devid])])
+            undo.sync()
+            self._target.resize(devid, size)
+            device.file_size = size
+        super().resize(devid, size)
+
+    def close(self) -> None:
+        """Write down what state the devices are left in, and give up the locks. What waits is forgotten."""
+        self.forget()
+        undo, self._undo = self._undo, None
+        try:
+            if undo is not None:
+                self._target.sync()
+                undo.append(self._state())
+                undo.append([UndoRecord(Kind.END)])
+                undo.sync()
+        finally:
+            if undo is not None:
+                undo.close()
+            self._target.close()
+
+    def roll_back(self) -> None:
+        """Undo all that was written, and remove the undo file."""
+        from btrimg.volume.restore import restore
+
+        self.forget()
+        undo, self._undo = self._undo, None
+        if undo is None:
+            return
+        undo.sync()
+        restore(undo.path, self._target)
+        undo.remove()
+        for devid, device in self.devices.items():
+            device.size = device.file_size = self._found_sizes[devid]
+        self._saved = {devid: Ranges() for devid in self.devices}
+        self._written = {devid: Ranges() for devid in self.devices}
+
+    # What is saved
+
+    def _opened(self) -> UndoWriter:
+        if self._undo is None:
+            self._undo = _new_file(self._path, next(iter(self.devices.values())))
+            self._undo.append(_as_found(devid, device) for devid, device in self.devices.items())
+        return self._undo
+
+    def _records(self, devid: int, start: int, end: int) -> Iterator[UndoRecord]:
+        """Yield what has to be saved before [start, end) is overwritten."""
+        device, saved = self.devices[devid], self._saved[devid]
+        size = self._found_sizes[devid]  # what was written behind that goes when the file is cut again
+        for first, last in list(saved.missing(start, min(end, size))):
+            at = first
+            while at < last:
+                data_at = at if device.is_block else next_data(device.fileno(), at, device.file_size)
+                if data_at > at:  # all of the hole: what is written there next needs nothing more
+                    data_at = min(data_at, size)
+                    for hole, hole_end in list(saved.missing(at, data_at)):
+                        yield UndoRecord(Kind.HOLE, devid, hole, hole_end - hole)
+                    saved.add(at, data_at)
+                    at = data_at
+                    continue
+                stop = min(last, at + MOST)
+                if not device.is_block:
+                    stop = end_of_data(device.fileno(), at, stop)
+                data = device.pread_below(stop - at, at)
+                if data == _ZEROS[: len(data)]:
+                    yield UndoRecord(Kind.ZEROS, devid, at, len(data))
+                else:
+                    yield UndoRecord(Kind.DATA, devid, at, len(data), data)
+                saved.add(at, stop)
+                at = stop
+
+    def _superblocks_after(self, devid: int) -> Iterator[UndoRecord]:
+        device = self.devices[devid]
+        for offset in SUPERBLOCK_OFFSETS:
+            end = offset + SUPERBLOCK_SIZE
+            if end <= device.size and device.layer.covers(offset, end):
+                crc = crc32c(device.pread(SUPERBLOCK_SIZE, offset))
+                yield UndoRecord(Kind.AFTER, devid, offset, SUPERBLOCK_SIZE, SUM.pack(crc))
+
+    def _state(self) -> Iterator[UndoRecord]:
+        spans: list[bytes] = []
+        for devid, device in self.devices.items():
+            for start, end in self._written[devid]:
+                for at in range(start, min(end, device.file_size), MOST):
+                    length = min(MOST, end - at, device.file_size - at)
+                    spans.append(SPAN.pack(devid, at, length, crc32c(device.pread(length, at))))
+        for first in range(0, len(spans), _SPANS):
+            yield UndoRecord(Kind.STATE, payload=b"".join(spans[first : first + _SPANS]))
+
+
+def _as_found(devid: int, device: StagedDevice) -> UndoRecord:
+    sums = [
+        crc32c(device.pread_below(SUPERBLOCK_SIZE, offset)) if offset + SUPERBLOCK_SIZE <= device.file_size else 0
+        for offset in SUPERBLOCK_OFFSETS
+    ]
+    payload = SUPERS.pack(device.is_block, *sums) + os.fsencode(os.path.abspath(device.path))
+    return UndoRecord(Kind.DEVICE, devid, 0, device.file_size, payload)
+
+
+def _new_file(path: str | None, device: StagedDevice) -> UndoWriter:
+    """Make an undo file: without *path* under a free name beside an image file, or for a block device here."""
+    base = (os.path.basename(device.path) if device.is_block else device.path) + ".undo"
+    for number in count(1):
+        name = path or (base if number == 1 else f"{base}.{number}")
+        try:
+            return UndoWriter(name)
+        except FileExistsError:
+            if path:
+                raise DeviceError(f"{path} exists; name a new file for what is to be undone (--undo)") from None
+        except OSError as error:
+            hint = "" if error.errno != errno.EROFS and path else "; name another file (--undo)"
+            raise DeviceError(f"cannot make {name}: {error.strerror}{hint}") from None
+    raise AssertionError("names do not end")
