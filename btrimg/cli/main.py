@@ -34,6 +34,7 @@ COMMANDS = {  # words: (module and attribute, one line of help)
     ("mkfs",): ("mkfs:mkfs", "Make an empty filesystem."),
     ("recipe",): ("recipe:recipe", "Write the recipe of an image that is there."),
     ("edit",): ("edit:edit", "Change an image that is there: files, subvolumes, fields; undo brings it back."),
+    ("undo",): ("undo:undo", "Bring back what an edit has overwritten, byte for byte."),
     ("shell",): ("shell:shell", "Look at an image and change it, line by line."),
     ("corrupt",): ("corrupt:corrupt", "Change any field of an image, for tests of what reads it."),
     ("locate",): ("locate:locate", "Show what stands at a byte of a device, and whose it is."),
