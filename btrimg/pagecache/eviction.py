@@ -244,9 +244,7 @@ class S3Fifo:
 
     def __init__(self, capacity: int, numbers: int | None = None) -> None:
         numbers = capacity if numbers is None else numbers
-        small = int(capacity * 0.1)
-        self._small_size, self._main_size = max(small, 1), capacity - small
-        self._ghost_size = int(capacity * 0.9)
+        self._small_size, self._main_size, self._ghost_size = s3_sizes(capacity)
         self._small, self._main = Order(numbers), Order(numbers)
         self._uses = bytearray(numbers)  # at most 3
         self._counts = np.frombuffer(self._uses, np.uint8)
@@ -322,6 +320,12 @@ class S3Fifo:
                 self._keys.pop(page, None)
 
 
+def s3_sizes(capacity: int) -> tuple[int, int, int]:
+    """Return how many pages S3-FIFO's small, main and ghost queues are for."""
+    small = int(capacity * 0.1)
+    return max(small, 1), capacity - small, int(capacity * 0.9)
+
+
 class TwoList:
     """Linux's lists of file pages, active and inactive, with refaults; as ``read()`` uses them.
 
@@ -340,7 +344,7 @@ class TwoList:
     def __init__(self, capacity: int, numbers: int | None = None) -> None:
         numbers = capacity if numbers is None else numbers
         self._capacity = capacity
-        self._ratio = _inactive_ratio(capacity)
+        self._ratio = inactive_ratio(capacity)
         self._inactive, self._active = Order(numbers), Order(numbers)
         self._referenced = bytearray(numbers)
         self._keys: dict[int, Hashable] = {}  # of the pages here, where they are not the page number
@@ -398,7 +402,7 @@ class TwoList:
                 self._keys.pop(page, None)
 
 
-def _inactive_ratio(capacity: int) -> int:
+def inactive_ratio(capacity: int) -> int:
     """Return how many times as long as the inactive list the active one may be (mm/vmscan.c inactive_is_low)."""
     gib = capacity * PAGE >> 30
     return isqrt(10 * gib) if gib else 1

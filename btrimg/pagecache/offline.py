@@ -6,7 +6,7 @@ Accesses are numbers of pages, in order. :func:`reuse_distances` answers for LRU
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
+from heapq import heappop, heappush, heapreplace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -110,29 +110,37 @@ def lru(pages: Ints, distances: Ints, capacity: int, numbers: int) -> Outcome:
     return Outcome((distances >= 0) & (distances < capacity), held)
 
 
-def belady(pages: Ints, capacity: int, numbers: int) -> Outcome:
+def belady(pages: Ints, capacity: int, numbers: int, order: Ints | None = None) -> Outcome:
     """Return what the best possible policy makes of it: the page that is needed latest goes (Belady's MIN).
 
-    It knows the future, but must take in what is asked for, as a cache must.
+    It knows the future, but must take in what is asked for, as a cache must. *order* is that of :func:`previous`.
     """
     count = len(pages)
-    last = previous(pages)
-    following = np.arange(count, 2 * count)  # never again: later than anything, and each another time
+    last = previous(pages, order)
+    following = np.zeros(count, np.int64)  # negative, so that the latest is the least; 0: never again
     again = np.flatnonzero(last >= 0)
-    following[last[again]] = again
-    here = bytearray(numbers)
-    hits = bytearray()
+    following[last[again]] = -again
+    state = bytearray(numbers)
+    hits = bytearray(b"\1") * count
     listed = pages.tolist()
-    latest: list[int] = []  # negative times at which the pages here are needed; those of pages hit since lie behind
+    latest: list[int] = []  # when the pages here are needed; times of pages hit since lie behind: they are past
+    never: list[int] = []  # pages here that are not needed again: the last one goes first
     room = capacity
-    for page, needed in zip(listed, following.tolist(), strict=True):
-        hits.append(here[page])
-        if not here[page]:
+    for at, page, needed in zip(range(count), listed, following.tolist(), strict=True):
+        if not state[page]:
+            hits[at] = 0
+            state[page] = 1
             if room:
                 room -= 1
+            elif never:
+                state[never.pop()] = 0
+            elif needed:
+                state[listed[-heapreplace(latest, needed)]] = 0
+                continue
             else:
-                time = -heappop(latest)
-                here[listed[time if time < count else time - count]] = 0
-            here[page] = 1
-        heappush(latest, -needed)
-    return Outcome(np.frombuffer(hits, np.bool_), np.frombuffer(here, np.bool_))
+                state[listed[-heappop(latest)]] = 0
+        if needed:
+            heappush(latest, needed)
+        else:
+            never.append(page)
+    return Outcome(np.frombuffer(hits, np.bool_), np.frombuffer(state, np.bool_))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from itertools import pairwise
 
 import numpy as np
@@ -10,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from btrimg.pagecache.eviction import POLICIES
+from btrimg.pagecache.loops import _without_stale
 from btrimg.pagecache.simulate import BELADY, NAMES, Stream
-from pagecache.test_eviction import WORKLOADS, simulate
+from pagecache.test_eviction import LIBCACHESIM, WORKLOADS, figures, simulate
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -23,9 +25,32 @@ def test_a_sequence_is_its_accesses(policy: str, workload: str, capacity: int) -
     assert outcome.hits.tobytes() == simulate(POLICIES[policy](capacity, 5000), capacity, pages)
 
 
+@pytest.mark.parametrize(("policy", "capacity", "workload"), LIBCACHESIM)
+def test_a_sequence_is_decided_as_by_libcachesim(policy: str, capacity: int, workload: str) -> None:
+    outcome = Stream(np.array(WORKLOADS[workload]()), 5000).run(policy, capacity)
+    assert figures(outcome.hits.tobytes()) == LIBCACHESIM[policy, capacity, workload]
+
+
+@given(
+    st.sampled_from(sorted(POLICIES)),
+    st.integers(1, 30),
+    st.lists(st.tuples(st.integers(0, 40), st.integers(1, 3), st.integers(1, 12)), max_size=40),
+)
+def test_any_sequence_is_its_accesses(policy: str, capacity: int, parts: list[tuple[int, int, int]]) -> None:
+    pages = [page for first, times, count in parts for _ in range(times) for page in range(first, first + count)]
+    outcome = Stream(np.array(pages, np.int64), 60).run(policy, capacity)
+    assert outcome.hits.tobytes() == simulate(POLICIES[policy](capacity, 60), capacity, pages)
+    assert np.count_nonzero(outcome.held) == min(capacity, len(set(pages)))
+
+
+def test_stale_entries_of_a_queue_can_be_left_out() -> None:
+    stale = bytearray([0, 2, 1])
+    assert list(_without_stale(deque([1, 0, 2, 1, 1, 2]), stale)) == [0, 1, 2]
+    assert stale == bytes(3)
+
+
 @pytest.mark.parametrize("policy", NAMES)
 def test_where_most_hit(policy: str) -> None:
-    """Runs of hits go by numpy; the same must come of it."""
     pages = (WORKLOADS["popular"]() * 3)[:20_000]
     pages = [page for page in pages if page % 50 < 3] * 3 + list(range(4000, 4100)) * 5
     told: list[int] = []
