@@ -83,7 +83,8 @@ _SIZES = {"B": 8, "H": 16, "I": 32, "Q": 64, "i": 32, "q": 64}
 def _other_number(path: str, code: str, value: int) -> int:
     """Return a number that nothing else has, as far as the field has bits for that."""
     bits = _SIZES[code]
-    noise = sum((position + 1) * ord(letter) for position, letter in enumerate(path))
+    counted = path.removesuffix("_v2")  # of a root item, the same generation: else what follows it counts for nothing
+    noise = sum((position + 1) * ord(letter) for position, letter in enumerate(counted))
     other = {8: 101 + noise % 97, 16: 20_000 + noise % 9973, 32: 700_000_000 + noise, 64: 41_000_000_000_000 + noise}[
         bits
     ]
