@@ -18,10 +18,9 @@ def assuming(image: Image, **fields: Value) -> Iterator[None]:
 
     The engine then works as they say, and the commit writes them. When the block fails, all is as on the devices again.
     """
-    found = image.superblock
-    image.superblock = image.volume.superblock = found.replace(**fields)
+    image.volume.superblock = image.superblock.replace(**fields)
     try:
         yield
     except BaseException:
-        image.follow(found)
+        image.follow(image.superblock)
         raise

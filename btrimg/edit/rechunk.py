@@ -101,16 +101,16 @@ class _Books:
         chunk = Chunk.unpack(chunks.get(_chunk_key(mapped.logical)))
         group_key = Key(mapped.logical, ItemType.BLOCK_GROUP_ITEM, mapped.length)
         group = BlockGroupItem.unpack(self._groups.get(group_key))
-        chunks.delete(_chunk_key(mapped.logical))
-        self._groups.delete(group_key)
-        self._forget_free_space(mapped.logical, mapped.end)
-        self._volume.chunk_map.remove(mapped.logical)
         old = DevExtent(TreeId.CHUNK_TREE, FIRST_CHUNK_TREE_OBJECTID, mapped.logical, mapped.stripe_length, bytes(16))
         for stripe in mapped.stripes:
             key = Key(stripe.devid, ItemType.DEV_EXTENT, stripe.offset)
             old = DevExtent.unpack(extents.get(key))
             extents.delete(key)
             self._grow(stripe.devid, -old.length)
+        chunks.delete(_chunk_key(mapped.logical))
+        self._groups.delete(group_key)
+        self._forget_free_space(mapped.logical, mapped.end)
+        self._volume.chunk_map.remove(mapped.logical)  # from here on, no tree is read before the parts are there
         for part in recut.parts:
             logical, end = grains.start_of(part.first), grains.start_of(part.last)
             changed = chunk.replace(length=end - logical, stripes=part.stripes)

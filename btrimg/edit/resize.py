@@ -14,21 +14,26 @@ from btrimg.volume.devicemap import RESERVED
 
 if TYPE_CHECKING:
     from btrimg.edit.editing import Editing
+    from btrimg.edit.sizes import NewSize
     from btrimg.filesystem.image import Image
     from btrimg.ondisk.chunks import DevItem
 
+_LARGEST = 1 << 62  # bytes; files end before 1 << 63
 _MOST_COMMITS = 4  # one is usual, and two where free space within chunks is what makes room
 
 
-def resize(session: Editing, devid: int, size: int | None) -> int:
-    """Let the filesystem end at *size* bytes of a device (rounded down to whole sectors), and return where it does.
+def resize(session: Editing, wanted: NewSize) -> tuple[int, int]:
+    """Let the filesystem end where *wanted* says, in whole sectors; return the device, and its bytes from now on.
 
-    None is the size that the device has. An image file is made longer before, and cut after. Raises NotFoundError when
-    there is no such device, RefusedError when *size* cannot be, NoSpaceError when there is no room for what lies
-    behind: nothing has changed then.
+    An image file is made longer before, and cut after. Raises NotFoundError when there is no such device, RefusedError
+    when its size cannot be so, NoSpaceError when there is no room for what lies behind: nothing has changed then.
     """
-    item, device = _item(session.image, devid), session.image.volume.devices[devid]
-    new = round_down(device.size if size is None else size, session.image.volume.sectorsize)
+    item = _item(session.image, wanted.devid)
+    devid, device = item.devid, session.image.volume.devices[item.devid]
+    size = wanted.of(item.total_bytes)
+    new = round_down(device.size if size is None else max(size, 0), session.image.volume.sectorsize)
+    if new > _LARGEST:
+        raise RefusedError(f"no device has {new} bytes")
     if new > device.size:
         if device.is_block:
             raise RefusedError(f"{device.path} has {device.size} bytes, the filesystem cannot end at {new}")
@@ -36,25 +41,31 @@ def resize(session: Editing, devid: int, size: int | None) -> int:
     if new >= item.total_bytes:
         session.transaction().space.resize(devid, new)
         session.commit()
-        return new
+        return devid, new
     if new <= RESERVED:
         raise RefusedError(f"device {devid} cannot end at {new}: its first {RESERVED} bytes hold no chunk")
     _shrink(session, devid, new)
     _cut(session, devid, new)
-    return new
+    return devid, new
 
 
-def _item(image: Image, devid: int) -> DevItem:
+def _item(image: Image, devid: int | None) -> DevItem:
+    """Return the item of a device, of the only one if none is named."""
     items = dict(device_items(image.tree(TreeId.CHUNK_TREE)))
+    known = ", ".join(map(str, sorted(items)))
+    if devid is None:
+        if len(items) > 1:
+            raise RefusedError(f"say which device, before the size and a colon: there are {known}")
+        devid = next(iter(items))
     if devid not in items or devid not in image.volume.devices:
-        raise NotFoundError(f"there is no device {devid}; there are {', '.join(map(str, sorted(items)))}")
+        raise NotFoundError(f"there is no device {devid}; there are {known}")
     if devid in image.volume.seeds:
         raise RefusedError(f"device {devid} is a seed, which is never written to")
     return items[devid]
 
 
 def _shrink(session: Editing, devid: int, end: int) -> None:
-    image, superblock = session.image, session.image.superblock
+    image = session.image
     for _ in range(_MOST_COMMITS):
         txn = session.transaction()
         items = {each: item for each, item in txn.space.device_items().items() if each in image.volume.devices}
@@ -73,11 +84,10 @@ def _shrink(session: Editing, devid: int, end: int) -> None:
                 txn.space.resize(devid, end)
             session.commit()
         except BtrimgError:
-            image.follow(superblock)
+            image.follow(image.superblock)
             raise
         if fits:
             return
-        superblock = image.superblock
     raise BtrimgError(f"device {devid} is not freed from {end} on after {_MOST_COMMITS} commits: please report it")
 
 

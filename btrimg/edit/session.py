@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
-from btrimg.errors import BtrimgError, CorruptError, DeviceError
+from btrimg.errors import BtrimgError, CorruptError, DeviceError, WorseError
 from btrimg.filesystem.image import open_image
+from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import SUPERBLOCK_OFFSETS, SUPERBLOCK_SIZE
 from btrimg.volume.draft import Piece
 from btrimg.volume.mounted import refuse_if_in_use
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from btrimg.filesystem.image import Image
     from btrimg.ondisk.inodes import Timespec
+    from btrimg.ondisk.superblock import Superblock
     from btrimg.volume.device import Device
     from btrimg.volume.staged import StagedDevice
     from btrimg.write.transaction import Transaction
@@ -134,8 +136,9 @@ class Session:
     def transaction(self) -> Transaction:
         """Return the transaction under way, begun now if there is none; raises what beginning one does."""
         if self._txn is None:
-            txn = begin(self.image, self.sink, now=self._now, uuids=self.uuids)
-            self._txn = txn
+            self._txn = begin(self.image, self.sink, now=self._now, uuids=self.uuids)
+            if not self.force:
+                self._txn.before_superblocks.append(self._judge)
         return self._txn
 
     def commit(self) -> Outcome | None:
@@ -157,6 +160,13 @@ class Session:
         self.image.follow(txn.superblock)
         return self._outcome()
 
+    def _judge(self, superblock: Superblock) -> None:
+        from btrimg.edit.judge import faults_of_commit
+
+        faults = faults_of_commit(self.image, superblock)
+        if faults:
+            raise WorseError(faults)
+
     def abort(self) -> None:
         """Forget the transaction under way; what it wrote to free space is taken back if nothing is committed yet."""
         under_way, self._txn = self._txn, None
@@ -165,7 +175,7 @@ class Session:
             if isinstance(self._sink, SavingSink) and self._sink.has_written and not self._committed:
                 self._sink.roll_back()
         if under_way is not None and self._image is not None:
-            self._image.follow(self._image.volume.superblock)
+            self._image.follow(self._image.superblock)
 
     # In place
 
@@ -183,6 +193,13 @@ class Session:
         if not some:
             return None
         sink.sync()
+        self._committed = True
+        self._image = None
+        return self._outcome()
+
+    def written(self) -> Outcome:
+        """Read the image anew, which was written to through :attr:`sink` itself; return what became of that."""
+        self.sink.sync()
         self._committed = True
         self._image = None
         return self._outcome()

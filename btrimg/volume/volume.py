@@ -93,8 +93,9 @@ class Volume:
                 self._refuse_or_ignore(member)
 
     def follow(self, superblock: Superblock) -> None:
-        """Take *superblock*, which a commit has written to the devices, for the newest."""
+        """Take *superblock*, which a commit has written to the devices, for the newest; the chunk tree is read anew."""
         self.superblock, self._system_chunks = superblock, _system_chunks(superblock)
+        self.chunk_map = ChunkMap(self._system_chunks.items(), self.warn)
 
     def _assign(self, uuids: dict[int, bytes]) -> Sequence[Member]:
         """Find the devices that *uuids* and the chunks' stripes name, and return their members.

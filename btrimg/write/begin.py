@@ -36,12 +36,12 @@ _UNWRITTEN = {
     Incompat.REMAP_TREE: "remap-tree",
 }
 _UNFINISHED = {
-    SuperFlag.SEEDING: "it is a seed, which is never written to; btrfs device add makes a filesystem on top of it",
+    SuperFlag.SEEDING: "it is a seed, which is never written to; btrimg edit IMAGE seed off makes it none",
     SuperFlag.ERROR: "its superblock says that an error was met; run btrimg check",
     SuperFlag.METADUMP: "it is a dump of metadata without the data",
     SuperFlag.METADUMP_V2: "it is a dump of metadata without the data",
-    SuperFlag.CHANGING_FSID: "a change of its fsid was interrupted; let btrfstune finish it",
-    SuperFlag.CHANGING_FSID_V2: "a change of its fsid was interrupted; let btrfstune finish it",
+    SuperFlag.CHANGING_FSID: "a change of its fsid was interrupted; btrimg edit IMAGE fsid finishes it",
+    SuperFlag.CHANGING_FSID_V2: "a change of its fsid was interrupted; btrimg edit IMAGE metadata-uuid does it again",
     SuperFlag.CHANGING_BG_TREE: "a conversion to a block group tree was interrupted; let btrfstune finish it",
     SuperFlag.CHANGING_DATA_CSUM: "a change of its checksums was interrupted; let btrfstune finish it",
     SuperFlag.CHANGING_META_CSUM: "a change of its checksums was interrupted; let btrfstune finish it",
@@ -83,7 +83,7 @@ def begin(image: Image, sink: Sink, *, now: Timespec, uuids: Callable[[], bytes]
 
 def _obstacles(image: Image) -> Iterator[str]:
     """Yield why a commit would leave something wrong behind."""
-    superblock = image.superblock
+    superblock = image.volume.superblock  # of which who begins may have changed what is to be another
     unwritten = [name for bit, name in _UNWRITTEN.items() if superblock.incompat_flags & bit]
     unknown = superblock.incompat_flags & ~sum(Incompat)
     if unwritten or unknown:
@@ -93,12 +93,12 @@ def _obstacles(image: Image) -> Iterator[str]:
         yield f"it uses unknown compat_ro bits {unknown:#x}: who does not know them may only read"
     space = CompatRo.FREE_SPACE_TREE | CompatRo.FREE_SPACE_TREE_VALID
     if superblock.compat_ro_flags & space == CompatRo.FREE_SPACE_TREE:
-        yield "its free space tree is not valid; mount it once, and the kernel builds it anew"
+        yield "its free space tree is not valid; btrimg edit IMAGE feature free-space-tree rebuild makes it so"
     for flag, why in _UNFINISHED.items():
         if superblock.flags & flag:
             yield why
     if superblock.log_root:
-        yield "its log tree holds changes made after the last commit; mount it once, and the kernel replays them"
+        yield "its log tree holds changes made after the last commit; btrimg edit IMAGE log replay commits them"
     if _has(image, TreeId.ROOT_TREE, Key(TreeId.BALANCE, ItemType.TEMPORARY_ITEM, 0)):
         yield "a balance was interrupted; mount it, and let btrfs balance finish or cancel it"
     if any(True for _ in image.root_items(TreeId.TREE_RELOC)):
