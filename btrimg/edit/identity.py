@@ -183,8 +183,8 @@ class _Rewriter:
         return block
 
 
-def change_fsid(image: Image, sink: Sink, fsid: bytes) -> bytes:
-    """Let the filesystem be known by *fsid*, and return that; its tree blocks keep the one that they have.
+def change_fsid(image: Image, sink: Sink, fsid: bytes) -> None:
+    """Let the filesystem be known by *fsid*; its tree blocks keep the one that they have.
 
     With that one again, nothing tells any more that it was ever changed. An unfinished change is done again. Raises
     RefusedError where it cannot be done, DeviceError when a device is missing.
@@ -195,7 +195,6 @@ def change_fsid(image: Image, sink: Sink, fsid: bytes) -> bytes:
     flagged = [each._replace(superblock=_flagged(each.superblock)) for each in devices]
     _write(sink, flagged)
     _write(sink, [each._replace(superblock=_known_by(each.superblock, fsid, kept)) for each in flagged])
-    return fsid
 
 
 def _flagged(superblock: Superblock) -> Superblock:

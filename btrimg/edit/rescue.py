@@ -14,7 +14,7 @@ from btrimg.ondisk.constants import SUPERBLOCK_OFFSETS
 from btrimg.volume.superblocks import read_copies
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from btrimg.ondisk.superblock import RootBackup, Superblock
     from btrimg.volume.device import Device
@@ -22,17 +22,18 @@ if TYPE_CHECKING:
     from btrimg.volume.superblocks import SuperCopy
 
 
-def repaired_superblocks(device: Device, mirror: int | None = None, backup: int | None = None) -> Iterator[Piece]:
-    """Yield what is to be written so that all superblocks of *device* are what the best sound one is, or *mirror*.
+def repaired_superblocks(
+    devices: Mapping[int, Device], mirror: int | None = None, backup: int | None = None
+) -> Iterator[Piece]:
+    """Yield what is to be written so that all superblocks of each device are what the best sound one is, or *mirror*.
 
     The best is that of the highest generation, of these the first. With *backup*, its roots become those of that backup
     (0 to 3), which an earlier commit may have written: what came later is lost. Raises NotFoundError when there is no
     sound one, or no such backup, RefusedError when *mirror* is not sound.
     """
-    superblock = _chosen(device, mirror)
-    if backup is not None:
-        superblock = _of_backup(superblock, backup)
-    return copies_of(superblock.dev_item.devid, device, superblock)
+    for devid, device in devices.items():
+        superblock = _chosen(device, mirror)
+        yield from copies_of(devid, device, superblock if backup is None else _of_backup(superblock, backup))
 
 
 def _chosen(device: Device, mirror: int | None) -> Superblock:
