@@ -9,6 +9,7 @@ One tree, so that ``except BtrimgError`` is enough; a class exists where a calle
     ├── OptionError              there can be no new filesystem like the one asked for
     ├── RecipeError              a recipe says what cannot be, or cannot be done
     ├── RefusedError             the files, as they are, do not allow what was asked for
+    ├── WorseError               a change would leave an image with faults that it did not have (exit code 1)
     ├── NoSpaceError             the devices are full, or the place asked for is taken
     ├── TraceError               a trace of file accesses cannot be read
     └── CorruptError             what the image says cannot be right
@@ -51,6 +52,15 @@ class OptionError(BtrimgError):
 
 class RefusedError(BtrimgError):
     """Report a change that the files, as they are, do not allow: a name is taken, a directory is full."""
+
+
+class WorseError(BtrimgError):
+    """Report a change that was refused because it would make the image worse: the text says how."""
+
+    def __init__(self, findings: Sequence[str]) -> None:
+        more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+        super().__init__(f"refused, for it would make the image worse: {findings[0]}{more}; --force does it")
+        self.findings = tuple(findings)  #: a sentence each
 
 
 class NoSpaceError(BtrimgError):

@@ -1,26 +1,15 @@
-"""What must hold of an item by the type of its key alone: one table, applied to all items of many leaves at once.
-
-Kernel: fs/btrfs/tree-checker.c, the functions named by ``check_leaf_item``; of types that it does not look at, what
-fs/btrfs writes.
-"""
+"""The laws of items as one table, applied to all items of many leaves at once."""
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from btrimg.ondisk import chunks, inodes, roots
-from btrimg.ondisk.constants import (
-    DEV_ITEMS_OBJECTID,
-    FIRST_CHUNK_TREE_OBJECTID,
-    MAX_LEVEL,
-    U64_MAX,
-    ItemType,
-    TreeId,
-)
-from btrimg.ondisk.extents import ExtentDataRef, ExtentItem, FileExtent, FileExtentInline, SharedDataRef
+from btrimg.check.itemlaws import INODES, NO_LIMIT, Law, laws
+from btrimg.ondisk.constants import ItemType, TreeId
+from btrimg.ondisk.extents import FileExtent
 from btrimg.ondisk.items import ITEM_KINDS
 from btrimg.trees.block import is_subvolume
 
@@ -35,78 +24,6 @@ if TYPE_CHECKING:
     Numbers = NDArray[np.uint64]
 
 _SIZES = 512  # payloads of this size or more are judged one by one
-_NO_LIMIT = 1 << 32  # more bytes than any payload has
-
-
-class Law(NamedTuple):
-    """What must hold of the key and the size of an item of one type."""
-
-    least: int = 0  #: bytes of payload
-    most: int = _NO_LIMIT
-    step: int = 1  #: what bytes there are beyond *least* are a multiple of it
-    objectid: tuple[int, int] = (0, U64_MAX)  #: least and greatest
-    offset: tuple[int, int] = (0, U64_MAX)
-    aligned: Sequence[str] = ()  #: which of "objectid" and "offset" are multiples of the sector size
-
-
-def _exactly(size: int, **more: object) -> Law:
-    return Law(size, size, **more)  # type: ignore[arg-type]
-
-
-_INODE = (TreeId.FIRST_FREE, TreeId.LAST_FREE)
-_ADDRESS, _START, _RANGE = ("objectid",), ("offset",), ("objectid", "offset")
-_ZERO = (0, 0)
-_NAME = 1  # of the shortest name
-
-
-def laws(csum_size: int) -> dict[int, Law]:
-    """Return the law for each type of item that there is one for."""
-    one_dir_item, uuid = inodes.DirItem.SIZE + _NAME, roots.UuidSubvolume.SIZE
-    chunk, stripe = chunks.Chunk.SIZE, chunks.Stripe.SIZE
-    legacy, root = roots.LEGACY_ROOT_ITEM_SIZE, roots.RootItem.SIZE
-    return {
-        ItemType.UNTYPED: _exactly(chunks.FreeSpaceHeader.SIZE, objectid=(TreeId.FREE_INO, TreeId.FREE_SPACE)),
-        ItemType.INODE_ITEM: _exactly(inodes.InodeItem.SIZE, objectid=_INODE, offset=_ZERO),
-        ItemType.INODE_REF: Law(inodes.InodeRef.SIZE + _NAME, objectid=_INODE),
-        ItemType.INODE_EXTREF: Law(inodes.InodeExtref.SIZE + _NAME, objectid=_INODE),
-        ItemType.XATTR_ITEM: Law(one_dir_item, objectid=_INODE),
-        ItemType.ORPHAN_ITEM: _exactly(0, objectid=(TreeId.ORPHAN,) * 2),
-        ItemType.DIR_LOG_ITEM: _exactly(inodes.DirLogItem.SIZE, objectid=_INODE),
-        ItemType.DIR_LOG_INDEX: _exactly(inodes.DirLogItem.SIZE, objectid=_INODE),
-        ItemType.DIR_ITEM: Law(one_dir_item, objectid=_INODE),
-        ItemType.DIR_INDEX: Law(one_dir_item, objectid=_INODE),
-        ItemType.EXTENT_DATA: Law(FileExtentInline.SIZE, objectid=_INODE, aligned=_START),
-        ItemType.EXTENT_CSUM: Law(csum_size, step=csum_size, objectid=(TreeId.EXTENT_CSUM,) * 2, aligned=_START),
-        ItemType.ROOT_ITEM: Law(legacy, root, root - legacy, objectid=(1, U64_MAX)),
-        ItemType.ROOT_BACKREF: Law(roots.RootRef.SIZE + _NAME),
-        ItemType.ROOT_REF: Law(roots.RootRef.SIZE + _NAME),
-        ItemType.EXTENT_ITEM: Law(ExtentItem.SIZE, aligned=_RANGE),
-        ItemType.METADATA_ITEM: Law(ExtentItem.SIZE, offset=(0, MAX_LEVEL - 1), aligned=_ADDRESS),
-        ItemType.TREE_BLOCK_REF: _exactly(0, aligned=_ADDRESS),
-        ItemType.EXTENT_DATA_REF: Law(ExtentDataRef.SIZE, step=ExtentDataRef.SIZE, aligned=_ADDRESS),
-        ItemType.SHARED_BLOCK_REF: _exactly(0, aligned=_RANGE),
-        ItemType.SHARED_DATA_REF: _exactly(SharedDataRef.SIZE, aligned=_RANGE),
-        ItemType.BLOCK_GROUP_ITEM: _exactly(chunks.BlockGroupItem.SIZE, aligned=_RANGE),
-        ItemType.FREE_SPACE_INFO: _exactly(chunks.FreeSpaceInfo.SIZE, aligned=_RANGE),
-        ItemType.FREE_SPACE_EXTENT: _exactly(0, aligned=_RANGE),
-        ItemType.FREE_SPACE_BITMAP: Law(1, aligned=_RANGE),
-        ItemType.DEV_EXTENT: _exactly(chunks.DevExtent.SIZE, aligned=_START),
-        ItemType.DEV_ITEM: _exactly(chunks.DevItem.SIZE, objectid=(DEV_ITEMS_OBJECTID,) * 2),
-        ItemType.CHUNK_ITEM: Law(
-            chunk + stripe, step=stripe, objectid=(FIRST_CHUNK_TREE_OBJECTID,) * 2, aligned=_START
-        ),
-        ItemType.RAID_STRIPE: Law(chunks.RaidStride.SIZE, step=chunks.RaidStride.SIZE, aligned=_RANGE),
-        ItemType.QGROUP_STATUS: Law(32, roots.QgroupStatus.SIZE, 8, objectid=_ZERO, offset=_ZERO),
-        ItemType.QGROUP_INFO: _exactly(roots.QgroupInfo.SIZE, objectid=_ZERO),
-        ItemType.QGROUP_LIMIT: _exactly(roots.QgroupLimit.SIZE, objectid=_ZERO),
-        ItemType.QGROUP_RELATION: _exactly(0),
-        # A balance, or a change of checksums, which has no payload.
-        ItemType.TEMPORARY_ITEM: Law(0, chunks.BalanceItem.SIZE, chunks.BalanceItem.SIZE),
-        ItemType.PERSISTENT_ITEM: Law(0, chunks.DevStats.SIZE, 8, objectid=_ZERO),
-        ItemType.DEV_REPLACE: _exactly(chunks.DevReplace.SIZE, objectid=_ZERO, offset=_ZERO),
-        ItemType.UUID_KEY_SUBVOL: Law(uuid, step=uuid),
-        ItemType.UUID_KEY_RECEIVED_SUBVOL: Law(uuid, step=uuid),
-    }
 
 
 class Bounds:
@@ -132,7 +49,7 @@ class Bounds:
 
     def unlimited(self) -> NDArray[np.bool_]:
         """Return of which types every large number is in order."""
-        unlimited: NDArray[np.bool_] = (self._most == _NO_LIMIT) & ~self._in_steps
+        unlimited: NDArray[np.bool_] = (self._most == NO_LIMIT) & ~self._in_steps
         return unlimited
 
     def within(self, kind: Kinds, values: Numbers) -> NDArray[np.bool_]:
@@ -178,9 +95,9 @@ class LawTable:
                 [getattr(law, name)[1] for law in each],
                 [sectorsize if name in law.aligned else 1 for law in each],
             )
-            for name in _RANGE
+            for name in ("objectid", "offset")
         )
-        inode = np.array([law.objectid == _INODE for law in each])
+        inode = np.array([law.objectid == INODES for law in each])
         self._zeros_of_objectid, told = self.objectid.zeros()
         self._zeros_of_offset, told_too = self.offset.zeros()
         self._suspects = self._make_suspects((told | inode) & told_too)
@@ -202,7 +119,7 @@ class LawTable:
         """
         kind = items.key_type.astype(np.intp)
         suspect = self._suspects[(row * 256 + kind) * _SIZES + np.minimum(items.size, _SIZES - 1)]
-        suspect |= items.objectid - np.uint64(_INODE[0]) > np.uint64(_INODE[1] - _INODE[0])
+        suspect |= items.objectid - np.uint64(INODES[0]) > np.uint64(INODES[1] - INODES[0])
         zeros = items.objectid & self._zeros_of_objectid[kind] | items.offset & self._zeros_of_offset[kind]
         return np.flatnonzero(suspect | (zeros != 0))
 

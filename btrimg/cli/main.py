@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from btrimg.cli.command import load_from
 from btrimg.cli.terminal import say
-from btrimg.errors import BtrimgError, CorruptError, NotFoundError
+from btrimg.errors import BtrimgError, CorruptError, NotFoundError, WorseError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,7 +79,7 @@ def run(words: Sequence[str]) -> int:
 
 def code_of(error: Exception) -> int:
     """Return the exit code of an expected failure: 1 where something is not there or not right, else 2."""
-    return 1 if isinstance(error, NotFoundError | CorruptError) else 2
+    return 1 if isinstance(error, NotFoundError | CorruptError | WorseError) else 2
 
 
 def main() -> NoReturn:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from btrimg.check.itemfaults import ITEM_FAULTS, ItemJudge
-from btrimg.check.laws import laws
+from btrimg.check.itemlaws import laws
 from btrimg.ondisk.blocks import Header, Key
 from btrimg.ondisk.constants import ExtentFlag, ItemType, TreeId
 from btrimg.ondisk.csum import extent_data_ref_hash

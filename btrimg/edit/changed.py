@@ -1,0 +1,124 @@
+"""What a transaction has made of the trees, before it counts: new blocks, those they replace, and items in them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from btrimg.errors import NotFoundError
+from btrimg.filesystem.image import chunk_tree_pointer, root_item, root_pointer, root_tree_pointer
+from btrimg.ondisk.constants import ItemType, TreeId
+from btrimg.trees.block import BlockReader, Pointer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from btrimg.filesystem.image import Image
+    from btrimg.ondisk.blocks import Key
+    from btrimg.ondisk.superblock import Superblock
+    from btrimg.trees.block import Block
+
+
+class ItemChange(NamedTuple):
+    """An item of a tree; None is for what is not there."""
+
+    tree: int
+    key: Key
+    before: bytes | None
+    after: bytes | None
+
+
+class TreeChange:
+    """One tree: the blocks that are new, those that it has no more, and the items that differ."""
+
+    def __init__(self, tree_id: int, new: list[Block], old: list[Block]) -> None:
+        self.tree_id, self.new, self.old = tree_id, new, old
+
+    def items(self) -> Iterator[ItemChange]:
+        """Yield the items that were put, changed or deleted, in order; raise CorruptError for one outside its leaf."""
+        before = _items_of(self.old)
+        after = _items_of(self.new)
+        keys = sorted(before.keys() | after.keys())
+        for key in keys:
+            was, now = before.get(key), after.get(key)
+            if was != now:
+                yield ItemChange(self.tree_id, key, was, now)
+
+
+def _items_of(blocks: list[Block]) -> dict[Key, bytes]:
+    items: dict[Key, bytes] = {}
+    for block in blocks:
+        if not block.header.level:
+            items.update(zip(*block.items(), strict=True))
+    return items
+
+
+class Changes:
+    """All trees that a commit changes; *superblock* is the one that it is about to write.
+
+    Every new block is read from the devices, and verified against what its parent promises; of the old ones those that
+    it replaces. Raises BlockError when one cannot be.
+    """
+
+    def __init__(self, image: Image, superblock: Superblock) -> None:
+        self.image, self.superblock = image, superblock
+        self.generation: int = superblock.generation
+        volume = image.volume
+        self.blocks = BlockReader(volume, volume.fsids)
+        self.new: dict[int, Block] = {}  #: by logical address
+        chunk_root = Pointer(
+            superblock.chunk_root, superblock.chunk_root_level, superblock.chunk_root_generation, TreeId.CHUNK_TREE
+        )
+        root = Pointer(superblock.root, superblock.root_level, superblock.generation, TreeId.ROOT_TREE)
+        self.roots: dict[int, Pointer] = {TreeId.CHUNK_TREE: chunk_root, TreeId.ROOT_TREE: root}
+        self.trees = [
+            self._change(TreeId.CHUNK_TREE, chunk_root, chunk_tree_pointer(volume)),
+            self._change(TreeId.ROOT_TREE, root, root_tree_pointer(volume)),
+        ]
+        self.root_items = list(self.trees[1].items())
+        for item in self.root_items:
+            if item.key.type == ItemType.ROOT_ITEM and item.after is not None:
+                self._add_tree(item)
+
+    def _add_tree(self, item: ItemChange) -> None:
+        tree_id, after = item.key.objectid, item.after or b""
+        now = root_pointer(tree_id, root_item(after))
+        self.roots[tree_id] = now
+        if now.generation == self.generation:
+            before = root_pointer(tree_id, root_item(item.before)) if item.before else self._before(tree_id)
+            self.trees.append(self._change(tree_id, now, before))
+
+    def _before(self, tree_id: int) -> Pointer | None:
+        """Return where a tree was whose root item had another key."""
+        try:
+            return self.image.tree(tree_id).root
+        except NotFoundError:
+            return None
+
+    def _change(self, tree_id: int, now: Pointer, before: Pointer | None) -> TreeChange:
+        new, kept = [], set[int]()
+        waiting = [now]
+        while waiting:
+            pointer = waiting.pop()
+            if pointer.generation != self.generation or pointer.logical in self.new:
+                kept.add(pointer.logical)
+                continue
+            block = self.blocks.read(pointer)
+            self.new[pointer.logical] = block
+            new.append(block)
+            if block.header.level:
+                waiting += block.children(range(len(block)), pointer)
+        old = []
+        waiting = [before] if before is not None and before.logical else []
+        while waiting:
+            pointer = waiting.pop()
+            if pointer.logical not in kept:
+                block = self.image.blocks.read(pointer)
+                old.append(block)
+                if block.header.level:
+                    waiting += block.children(range(len(block)), pointer)
+        return TreeChange(tree_id, new, old)
+
+    def items(self) -> Iterator[ItemChange]:
+        """Yield the items that differ, tree by tree."""
+        for tree in self.trees:
+            yield from self.root_items if tree.tree_id == TreeId.ROOT_TREE else tree.items()
