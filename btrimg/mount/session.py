@@ -136,7 +136,8 @@ class Session:
             )
         finally:
             os.close(fd)  # if we held it too, the mount would not end with those who serve it
-        system.read_ahead(top, _READ_AHEAD)
+        device = os.fstat(top).st_dev
+        system.read_ahead(f"{os.major(device)}:{os.minor(device)}", _READ_AHEAD)
         return top
 
     def _serve(self) -> None:
@@ -170,12 +171,8 @@ class Session:
             self._socket.start()
         for _ in range(_READERS):
             threading.Thread(target=self._serve, daemon=True).start()
-        if self.sharing.name == "none":
-            top = os.open(self.point, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
-            try:
-                system.read_ahead(top, _READ_AHEAD)
-            finally:
-                os.close(top)
+        if self.sharing.name == "none" and self._mounted:
+            system.read_ahead(self._mounted.device, _READ_AHEAD)
 
     def wait(self) -> None:
         """Wait until somebody unmounts, or calls ``stop``."""

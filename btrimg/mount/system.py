@@ -225,11 +225,10 @@ def _unescaped(text: str) -> str:
     return text
 
 
-def read_ahead(mount: int, size: int) -> None:
-    """Let the kernel read *size* bytes ahead of readers of the mount that *mount* is open in, if we may say so."""
-    device = os.fstat(mount).st_dev
+def read_ahead(device: str, size: int) -> None:
+    """Let the kernel read *size* bytes ahead of readers of the mount that is *device* MAJOR:MINOR, if we may say so."""
     try:
-        with open(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb", "w", encoding="ascii") as file:
+        with open(f"/sys/class/bdi/{device}/read_ahead_kb", "w", encoding="ascii") as file:
             file.write(str(size >> 10))
     except OSError:
         pass  # the default, 128 KiB, is slower and nothing else

@@ -186,6 +186,20 @@ def test_damaged_files_are_errors_and_the_rest_is_readable(forged: str, point: s
             assert os.pread(fd, 1 << 20, 0) == content
 
 
+@pytest.mark.parametrize("share", ["auto", "none"])
+def test_without_its_top_directory_it_is_mounted_all_the_same(
+    share: str, demo_image: str, point: str, tmp_path: Path
+) -> None:
+    bad = str(tmp_path / "bad")
+    assert btrimg("corrupt", demo_image, "fs/256.INODE_ITEM=none", "--output", bad).returncode == 0
+    done = btrimg("mount", bad, point, "--share", share)
+    assert (done.returncode, done.stderr) == (0, "")
+    with pytest.raises(OSError) as failure:  # noqa: PT011 (the number says it)
+        os.listdir(point)
+    assert failure.value.errno == errno.EIO
+    assert btrimg("umount", point).returncode == 0
+
+
 @pytest.mark.skipif(not has_helper(), reason="fusermount3 not found (package fuse3)")
 def test_another_user_mounts_by_the_helper(demo_image: str) -> None:
     if not stat.S_IMODE(os.stat("/dev/fuse").st_mode) & 0o002:
