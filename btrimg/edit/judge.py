@@ -24,7 +24,7 @@ from btrimg.trees.tree import Tree
 from btrimg.units import MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from btrimg.edit.changed import Changes, ItemChange
     from btrimg.filesystem.image import Image
@@ -36,15 +36,16 @@ _TYPE, _ADDRESS = 20, slice(21, 29)  # of a file extent: its type, disk_bytenr
 _MOST = 20  # findings: one fault can be found a million times
 
 
-def faults_of_commit(image: Image, superblock: Superblock) -> list[str]:
+def faults_of_commit(image: Image, superblock: Superblock, rebuilt: Collection[int] = ()) -> list[str]:
     """Return a sentence for each thing that is wrong with what a commit is about to make count, the first few.
 
-    *image* is as it was before, on devices that show what was written; *superblock* is the one to be written.
+    *image* is as it was before, on devices that show what was written; *superblock* is the one to be written, *rebuilt*
+    are the trees that are made anew.
     """
     from btrimg.edit.changed import Changes
 
     try:
-        judge = _Judge(image, Changes(image, superblock))
+        judge = _Judge(image, Changes(image, superblock), rebuilt)
     except CorruptError as error:
         return [str(error)]
     found: list[str] = []
@@ -68,7 +69,8 @@ class _Extent:
 
 
 class _Judge:
-    def __init__(self, image: Image, changes: Changes) -> None:
+    def __init__(self, image: Image, changes: Changes, rebuilt: Collection[int]) -> None:
+        self._rebuilt = rebuilt
         self._image, self._changes, self._volume = image, changes, image.volume
         self._laws = laws(image.volume.csum.size)
         self._items: dict[int, list[ItemChange]] = {}
@@ -176,7 +178,8 @@ class _Judge:
 
     def _free(self) -> Iterator[str]:
         """Find out whether free space became less by what is used more."""
-        if TreeId.FREE_SPACE_TREE not in self._changes.roots or not self._had(TreeId.FREE_SPACE_TREE):
+        tree = TreeId.FREE_SPACE_TREE
+        if tree not in self._changes.roots or tree in self._rebuilt or not self._had(tree):
             return
         free = 0
         for item in self._items.get(ItemType.FREE_SPACE_EXTENT, ()):

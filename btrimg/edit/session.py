@@ -163,7 +163,8 @@ class Session:
     def _judge(self, superblock: Superblock) -> None:
         from btrimg.edit.judge import faults_of_commit
 
-        faults = faults_of_commit(self.image, superblock)
+        rebuilt = self._txn.rebuilt if self._txn is not None else ()
+        faults = faults_of_commit(self.image, superblock, rebuilt)
         if faults:
             raise WorseError(faults)
 

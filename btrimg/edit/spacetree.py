@@ -28,6 +28,7 @@ def build_space_tree(session: Editing) -> None:
         txn = session.transaction()
         delete_tree(txn, TreeId.FREE_SPACE_TREE)
         tree = new_tree(txn, TreeId.FREE_SPACE_TREE)
+        txn.rebuilt.add(TreeId.FREE_SPACE_TREE)
         for chunk in txn.volume.chunk_map:
             record = SpaceRecord(chunk.logical, chunk.length, txn.volume.sectorsize)
             record.update(tree, edges_between(chunk.logical, chunk.end, extents_between(txn, chunk.logical, chunk.end)))

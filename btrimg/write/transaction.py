@@ -75,6 +75,7 @@ class Transaction:
         self.before_superblocks: list[Callable[[Superblock], None]] = []
         #: Called by a commit with the logical address and length of each extent of data that nobody uses any more.
         self.data_freed: list[Callable[[int, int], None]] = []
+        self.rebuilt: set[int] = set()  #: trees that are made anew, so that what they held before tells nothing
         for tree_id, key, payload in items:
             self.tree(tree_id).put(key, payload)
         self.space = Space(volume, self.tree, policy)
