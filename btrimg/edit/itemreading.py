@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.corrupt import leaf
 from btrimg.corrupt.places import system_chunk_places
+from btrimg.corrupt.told import Reading
 from btrimg.errors import BtrimgError, NotFoundError
 from btrimg.ondisk.blocks import DiskKey, Header, Key
 from btrimg.ondisk.chunks import Chunk
@@ -22,18 +23,6 @@ if TYPE_CHECKING:
     from btrimg.edit.itemcopies import CopiedItems
     from btrimg.edit.itemwords import Place
     from btrimg.ondisk.record import Record
-
-
-class Reading(NamedTuple):
-    """What stands in a place."""
-
-    target: str  #: its name, by which it can be set
-    key: Key | None = None  #: of an item
-    size: int | None = None  #: of its payload
-    block: int | None = None  #: logical address of the tree block it stands in, None before there is one
-    records: tuple[tuple[str, Record], ...] = ()  #: each with what stands before the names of its fields
-    tail: bytes = b""  #: what follows them
-    fields: tuple[tuple[str, int | bytes], ...] = ()  #: those that were asked for, as numbers and bytes
 
 
 def readings(place: Place, finder: Finder, copies: CopiedItems | None, marks: Marks) -> Iterator[Reading]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from btrimg.corrupt.engine import Corruptor
 from btrimg.corrupt.finder import Finder
+from btrimg.corrupt.told import Change
 from btrimg.corrupt.words import Marks, parse_edit
 from btrimg.edit.itemcopies import CopiedItems
 from btrimg.edit.itemreading import readings
@@ -26,8 +27,8 @@ from btrimg.ondisk.keynames import key_words
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from btrimg.corrupt.told import Reading
     from btrimg.corrupt.words import Edit
-    from btrimg.edit.itemreading import Reading
     from btrimg.edit.itemwords import Place
     from btrimg.edit.session import Session
     from btrimg.ondisk.blocks import Key
@@ -47,14 +48,6 @@ _OF_TREES = {
     TreeId.TREE_LOG: "logs are written by kernels only",
 }
 _ACCOUNTS = frozenset(_OF_TREES) | {TreeId.DEV_TREE}
-
-
-class Change(NamedTuple):
-    """What became of a field, or of a whole item."""
-
-    target: str
-    before: int | bytes | None  #: None where there was no such item
-    after: int | bytes | None  #: None where there is none any more
 
 
 class Done(NamedTuple):

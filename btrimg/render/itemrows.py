@@ -16,8 +16,7 @@ from btrimg.volume.superblocks import uuid_text
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from btrimg.edit.itemreading import Reading
-    from btrimg.edit.items import Change
+    from btrimg.corrupt.told import Change, Reading
 
 _UUID = "16s"  # the code of fields that hold one
 _LOOKS_LIKE_ELSE = re.compile(r"0x|\{|none$|older$|.*[@\\]")  # what text must not look like to be read back as text
