@@ -68,6 +68,8 @@ class PageStore:
         #: Hits of single pages that nobody has been told of: stamp, tag, stamp, tag, … Appended to without lock.
         self.noted: list[int] = []
         self.counting: Callable[[Ints, Ints], None] | None = None  #: is told frames and tags of what was noted
+        self._pins = np.zeros(pages, np.int32)  # of each frame, how many want it left as it is
+        self._parting: set[int] = set()  # pinned frames whose pages are gone
         self._alike: dict[PageKey, set[PageKey]] = {}  # by key: other keys, of pages that are known to be the same
 
     def close(self) -> None:
@@ -117,7 +119,31 @@ class PageStore:
             self._holder[frame] = None
             self.stamps[frame] = -1
             self._alike.pop(PageKey(*holder, number), None)
-        self.give_frames(range(frame, frame + 1))
+        self._free_frames(range(frame, frame + 1))
+
+    def _free_frames(self, frames: range) -> None:
+        """Free the frames of pages that are gone, now or when nobody looks at them any more."""
+        if not self._pins[frames.start : frames.stop].any():
+            self.give_frames(frames)
+            return
+        for frame in frames:
+            if self._pins[frame]:
+                self._parting.add(frame)
+            else:
+                self.give_frames(range(frame, frame + 1))
+
+    def pin(self, frames: Ints) -> None:
+        """Let no other bytes come into *frames*, each named once, until they are unpinned; their pages may go."""
+        with self.lock:
+            self._pins[frames] += 1
+
+    def unpin(self, frames: Ints) -> None:
+        """Undo one :meth:`pin`."""
+        with self.lock:
+            self._pins[frames] -= 1
+            for frame in [frame for frame in self._parting if not self._pins[frame]]:
+                self._parting.remove(frame)
+                self.give_frames(range(frame, frame + 1))
 
     # Pages
 
@@ -223,7 +249,7 @@ class PageStore:
             self._holder[run.frame : run.frame + run.pages] = [None] * run.pages
             self.stamps[run.frame : run.frame + run.pages] = array("q", [-1]) * run.pages
             self._policy.forget(frames)
-            self.give_frames(frames)
+            self._free_frames(frames)
             count += run.pages
             for number in range(run.page, run.end) if self._alike else ():
                 self._alike.pop(PageKey(space, unit, number), None)

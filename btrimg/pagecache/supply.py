@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -10,88 +11,107 @@ from btrimg.errors import BtrimgError
 from btrimg.pagecache.fill import stored
 from btrimg.pagecache.pages import PAGE_SHIFT
 from btrimg.pagecache.store import PageKey
+from btrimg.trees.batches import ranges
 from btrimg.units import MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
+    from concurrent.futures import Executor
 
     from btrimg.pagecache.cache import PageCache
+    from btrimg.pagecache.dirty import PageRun
     from btrimg.pagecache.filerows import FileRows
     from btrimg.pagecache.pages import Ints
     from btrimg.pagecache.sweepplan import Wanted
 
 NOWHERE = -1  #: in the place of a frame
-_STORED = 4 * MIB  # bytes of compressed extents that are read at once
+_AT_ONCE = 16 * MIB  # bytes that one thread reads and checks at once
+_STORED = 2 * MIB  # bytes of compressed extents that one thread reads and decompresses
 
 
-class _Part(NamedTuple):
-    """Pages of a row of what is wanted."""
+class _Parts(NamedTuple):
+    """Columns, a row for each run of pages of a row of what is wanted."""
 
-    wanted: int
-    skipped: int  #: pages of the row before them
-    pages: int
+    wanted: Ints
+    skipped: Ints  #: pages of the row before them
+    pages: Ints
+
+    def take(self, which: Ints | slice) -> _Parts:
+        """Return some rows."""
+        return _Parts(*(column[which] for column in self))
+
+    @property
+    def start(self) -> Ints:
+        """Return how many pages there are before each, and in all."""
+        return np.append(0, np.cumsum(self.pages))
+
+
+class Here(NamedTuple):
+    """Where rows of what is wanted are."""
+
+    frames: Ints  #: of the first page of each; NOWHERE where pages are missing, or not side by side
+    scattered: dict[int, list[PageRun]]  #: the latter, by row; pages count from its first
+    pinned: Ints  #: all these frames: for the caller to unpin
+    missed: int  #: pages that came in for it
 
 
 class Supply:
-    """Knows the frames of what is *wanted* of the files of *rows*, and brings in what is not in *cache*."""
+    """Knows the frames of what is *wanted* of the files of *rows*, and brings in what is not in *cache* by *pool*."""
 
-    def __init__(self, cache: PageCache, rows: FileRows, wanted: Wanted) -> None:
-        self._cache, self._rows, self._wanted = cache, rows, wanted
-        self._holders = list(zip(wanted.space.tolist(), wanted.unit.tolist(), strict=True))
+    def __init__(self, cache: PageCache, rows: FileRows, wanted: Wanted, pool: Executor) -> None:
+        self._cache, self._rows, self._wanted, self._pool = cache, rows, wanted, pool
+        self._holders: list[tuple[int, int]] = list(zip(wanted.space.tolist(), wanted.unit.tolist(), strict=True))
         self._frames = np.full(len(wanted.pages), NOWHERE, np.int64)  # of the first pages
         self._evicted = cache.store.evicted  # when they were so
 
-    @property
-    def current(self) -> bool:
-        """Return whether frames that were told still have those pages; who asks holds the lock of the store."""
-        return self._evicted == self._cache.store.evicted
-
-    def frame(self, number: int) -> int:
-        """Return the frame of the first page of a row of what is wanted; who asks holds the lock of the store.
-
-        The pages are side by side. NOWHERE, if one of them is not here or somewhere else.
-        """
-        if not self.current:
-            self._frames[:] = NOWHERE
-            self._evicted = self._cache.store.evicted
-        if self._frames[number] == NOWHERE:
-            self._find(np.array([number]))
-        return int(self._frames[number])
-
-    def have(self, needed: Ints) -> tuple[Ints, int]:
-        """See to it that some rows of what is wanted, in order, are here; return their frames, as of :meth:`frame`.
-
-        And how many pages came in for it. What cannot be had, or finds no room, is nowhere.
-        """
-        store = self._cache.store
+    def have(self, needed: Ints) -> Here:
+        """See to it that some rows of what is wanted, in order, are here."""
+        store, wanted = self._cache.store, self._wanted
         with self._cache.sweeping:
             with store.lock:
-                if not self.current:
-                    self._frames[:] = NOWHERE
+                self._forget_if_any_left()
                 absent = self._absent(needed[self._frames[needed] == NOWHERE])
-                missed = sum(part.pages for part in absent)
+                missed = int(absent.pages.sum())
                 taken = store.take_frames(missed) if missed else []
             if taken:
                 self._bring(self._in_order(absent), taken)
             with store.lock:
-                if not self.current:
-                    self._frames[:] = NOWHERE
-                    self._evicted = store.evicted
-                self._find(needed[self._frames[needed] == NOWHERE])
-                return self._frames[needed], missed
+                self._forget_if_any_left()
+                scattered = self._find(needed[self._frames[needed] == NOWHERE])
+                frames = self._frames[needed]
+                here = frames != NOWHERE
+                looked_at = np.zeros(store.pages, np.bool_)
+                looked_at[ranges(frames[here], wanted.pages[needed[here]])] = True
+                for runs in scattered.values():
+                    for run in runs:
+                        looked_at[run.frame : run.frame + run.pages] = True
+                pinned = np.flatnonzero(looked_at)
+                store.pin(pinned)
+        return Here(frames, scattered, pinned, missed)
 
-    def _find(self, needed: Ints) -> None:
+    def _forget_if_any_left(self) -> None:
+        """Forget in which frames pages were, if some have gone since."""
+        if self._evicted != self._cache.store.evicted:
+            self._frames[:] = NOWHERE
+            self._evicted = self._cache.store.evicted
+
+    def _find(self, needed: Ints) -> dict[int, list[PageRun]]:
+        """Look up frames; return where pages are of rows that are all here, but not side by side."""
         store, wanted = self._cache.store, self._wanted
+        scattered: dict[int, list[PageRun]] = {}
         columns = (needed, wanted.number[needed], wanted.pages[needed])
         for each, number, pages in zip(*(column.tolist() for column in columns), strict=True):
             found = store.runs_of(self._holders[each], number, number + pages)
             if found and found[0].pages == pages:
                 self._frames[each] = found[0].frame
+            elif sum(run.pages for run in found) == pages:
+                scattered[each] = [run._replace(page=run.page - number) for run in found]
+        return scattered
 
-    def _absent(self, needed: Ints) -> list[_Part]:
+    def _absent(self, needed: Ints) -> _Parts:
         """Return the pages that are not here, each once; *needed* is in order of key."""
         store, wanted = self._cache.store, self._wanted
-        absent: list[_Part] = []
+        absent: list[tuple[int, int, int]] = []
         columns = (needed, wanted.number[needed], wanted.pages[needed])
         holder, reached = (-1, -1), 0
         for each, number, pages in zip(*(column.tolist() for column in columns), strict=True):
@@ -101,22 +121,20 @@ class Supply:
             reached = max(reached, end)
             for run in store.runs_of(holder, at, end) if at < end else ():
                 if at < run.page:
-                    absent.append(_Part(each, at - number, run.page - at))
+                    absent.append((each, at - number, run.page - at))
                 at = run.end
             if at < end:
-                absent.append(_Part(each, at - number, end - at))
-        return absent
+                absent.append((each, at - number, end - at))
+        return _Parts(*np.array(absent, np.int64).reshape(-1, 3).T)
 
-    def _in_order(self, parts: list[_Part]) -> list[_Part]:
+    def _in_order(self, parts: _Parts) -> _Parts:
         """Return *parts* in the order of addresses: plain ones with checksums, those without, compressed ones."""
-        wanted = self._wanted
-        number = np.array([part.wanted for part in parts])
-        skipped = np.array([part.skipped for part in parts])
-        packed, unchecked = wanted.stored[number] > 0, wanted.unchecked[number]
-        order = np.lexsort((skipped, wanted.source[number] + (skipped << PAGE_SHIFT) * ~packed, unchecked, packed))
-        return [parts[at] for at in order.tolist()]
+        wanted, number = self._wanted, parts.wanted
+        packed = wanted.stored[number] > 0
+        source = wanted.source[number] + np.where(packed, 0, parts.skipped << PAGE_SHIFT)
+        return parts.take(np.lexsort((parts.skipped, source, wanted.unchecked[number], packed)))
 
-    def _bring(self, parts: list[_Part], taken: list[range]) -> None:
+    def _bring(self, parts: _Parts, taken: list[range]) -> None:
         """Bring pages into frames that were taken, as far as these go, and let those that are sound be found."""
         store = self._cache.store
         while taken:
@@ -131,117 +149,127 @@ class Supply:
             with store.lock:
                 self._admit(frames, here, bad)
 
-    def _fill(self, room: memoryview, parts: list[_Part]) -> set[int]:
+    def _fill(self, room: memoryview, parts: _Parts) -> list[int]:
         """Fill *room* with the pages of *parts*; return which of its pages are bad."""
-        wanted, filler = self._wanted, self._cache.filler
-        number = np.array([part.wanted for part in parts])
-        start = np.cumsum([0, *(part.pages for part in parts)])
-        source = wanted.source[number] + (np.array([part.skipped for part in parts]) << PAGE_SHIFT)
+        wanted, number = self._wanted, parts.wanted
         packed, unchecked = wanted.stored[number] > 0, wanted.unchecked[number] != 0
         checked, plain = int(np.count_nonzero(~packed & ~unchecked)), int(np.count_nonzero(~packed))
-        bad: set[int] = set()
+        source, length = wanted.source[number] + (parts.skipped << PAGE_SHIFT), parts.pages << PAGE_SHIFT
+        start = parts.start
+        jobs = []
         for low, high in ((0, checked), (checked, plain)):
-            if low < high:
-                ranges = _merged(source[low:high], np.diff(start[low : high + 1]) << PAGE_SHIFT)
-                first, last = int(start[low]), int(start[high])
-                piece = room[first << PAGE_SHIFT : last << PAGE_SHIFT]
-                found = filler.sectors_into(piece, ranges, checked=low < checked)
-                bad.update(first + sector for sector in found)
-        at = plain
-        while at < len(parts):
-            end = self._together(parts, at)
-            self._unpack(room, parts[at:end], int(start[at]), bad)
-            at = end
+            for first, last in _groups(length[low:high], _AT_ONCE):
+                part = slice(low + first, low + last)
+                where = _merged(source[part], length[part])
+                jobs.append(self._pool.submit(self._read, room, int(start[low + first]), where, checked=low < checked))
+        # Compressed extents that are checked, and those that are not, some at a time.
+        middle = plain + int(np.count_nonzero(packed & ~unchecked))
+        for low, high in ((plain, middle), (middle, len(number))):
+            for first, last in _groups(wanted.stored[number[low:high]], _STORED):
+                some = parts.take(slice(low + first, low + last))
+                jobs.append(self._pool.submit(self._unpack, room, int(start[low + first]), some))
+        return sorted(page for job in jobs for page in job.result())
+
+    def _read(self, room: memoryview, page: int, where: list[tuple[int, int]], *, checked: bool) -> list[int]:
+        """Fill in plain pages from *page* of *room* on; return those that cannot be had."""
+        piece = room[page << PAGE_SHIFT : (page << PAGE_SHIFT) + sum(length for _, length in where)]
+        return [page + sector for sector in self._cache.filler.sectors_into(piece, where, checked=checked)]
+
+    def _unpack(self, room: memoryview, page: int, parts: _Parts) -> list[int]:
+        """Fill in the pages of compressed extents from *page* of *room* on; return those that cannot be had."""
+        wanted, size = self._wanted, self._cache.image.volume.sectorsize
+        number = parts.wanted
+        columns = (wanted.source[number], wanted.stored[number], wanted.row[number], wanted.first[number])
+        where = list(zip(*(column.tolist() for column in columns), strict=True))
+        start: dict[tuple[int, int], int] = {}
+        total = 0
+        for logical, length, _, _ in where:
+            if (logical, length) not in start:
+                start[logical, length] = total
+                total += length
+        data = memoryview(bytearray(total))
+        checked = not wanted.unchecked[number[0]]
+        unsound = set(self._cache.filler.sectors_into(data, start, checked=checked))
+        skipped = (wanted.skipped[number] + parts.skipped << PAGE_SHIFT).tolist()
+        last, plain = (-1, -1, -1, -1), memoryview(b"")
+        bad: list[int] = []
+        for each, skip, pages in zip(where, skipped, parts.pages.tolist(), strict=True):
+            if each != last:
+                low = start[each[:2]]
+                high = low + each[1]
+                sound = not unsound or unsound.isdisjoint(range(low // size, high // size))
+                plain = memoryview(self._plain(each[2], each[3], data[low:high]) if sound else b"")
+                last = each
+            piece = room[page << PAGE_SHIFT : page + pages << PAGE_SHIFT]
+            if plain:
+                used = plain[skip : skip + len(piece)]
+                piece[: len(used)] = used
+                if len(used) < len(piece):
+                    piece[len(used) :] = bytes(len(piece) - len(used))
+            else:
+                bad += range(page, page + pages)
+            page += pages
         return bad
 
-    def _together(self, parts: list[_Part], at: int) -> int:
-        """Return up to which part, from *at* on, compressed extents are read together."""
-        wanted, total = self._wanted, 0
-        first = wanted.unchecked[parts[at].wanted]
-        for number in range(at, len(parts)):
-            total += int(wanted.stored[parts[number].wanted])
-            if number > at and (total > _STORED or wanted.unchecked[parts[number].wanted] != first):
-                return number
-        return len(parts)
-
-    def _unpack(self, room: memoryview, parts: list[_Part], page: int, bad: set[int]) -> None:
-        """Fill in the pages of compressed extents from *page* of *room* on; those that cannot be had are *bad*."""
-        wanted, size = self._wanted, self._cache.image.volume.sectorsize
-        places = [(int(wanted.source[part.wanted]), int(wanted.stored[part.wanted])) for part in parts]
-        extents = list(dict.fromkeys(places))
-        data = memoryview(bytearray(sum(length for _, length in extents)))
-        checked = not wanted.unchecked[parts[0].wanted]
-        unsound = set(self._cache.filler.sectors_into(data, extents, checked=checked))
-        start, at = {}, 0
-        for extent in extents:
-            start[extent], at = at, at + extent[1]
-        last, plain = (-1, -1, -1), b""
-        for part, (logical, length) in zip(parts, places, strict=True):
-            at = start[logical, length]
-            row = int(wanted.row[part.wanted])
-            if last != (logical, length, row):
-                sectors = range(at // size, (at + length) // size)
-                plain = self._plain(part.wanted, data[at : at + length]) if unsound.isdisjoint(sectors) else b""
-                last = logical, length, row
-            piece = room[page << PAGE_SHIFT : page + part.pages << PAGE_SHIFT]
-            if plain:
-                skipped = int(wanted.skipped[part.wanted]) + part.skipped << PAGE_SHIFT
-                used = memoryview(plain)[skipped : skipped + len(piece)]
-                piece[: len(used)] = used
-                piece[len(used) :] = bytes(len(piece) - len(used))
-            else:
-                bad.update(range(page, page + part.pages))
-            page += part.pages
-
-    def _plain(self, number: int, data: memoryview) -> bytes:
+    def _plain(self, row: int, file: int, data: memoryview) -> bytes:
         """Return what a compressed extent holds; nothing if it is broken."""
-        where = stored(self._rows, int(self._wanted.first[number]), int(self._wanted.row[number]))
+        where = stored(self._rows, file, row)
         try:
             return self._cache.filler.unpacked(where, data) if where else b""
         except BtrimgError:
             return b""
 
-    def _admit(self, frames: range, parts: Sequence[_Part], bad: set[int]) -> None:
+    def _admit(self, frames: range, parts: _Parts, bad: list[int]) -> None:
         """Let the pages of *parts* be found, which are in *frames* one after the other, unless they are *bad*."""
-        store, account, wanted = self._cache.store, self._cache.account, self._wanted
-        at = frames.start
-        runs: list[tuple[tuple[int, int], int, int, int]] = []  # holder, number, frame, frame after
-        for part in parts:
-            holder, number = self._holders[part.wanted], int(wanted.number[part.wanted]) + part.skipped
-            end = at + part.pages
-            account.came(range(at, end), int(wanted.first[part.wanted]), self._origin(part))
-            for low, high in _without(at, end, frames.start, bad) if bad else ((at, end),):
-                key = number + low - at
-                if runs and runs[-1][0] == holder and runs[-1][3] == low and runs[-1][1] + low - runs[-1][2] == key:
-                    runs[-1] = *runs[-1][:3], high
-                else:
-                    runs.append((holder, key, low, high))
-            at = end
-        for holder, number, low, high in runs:
-            store.admit(PageKey(*holder, number), range(low, high))
-        for page in bad:
-            store.give_frames(range(frames.start + page, frames.start + page + 1))
-        if at < frames.stop:
-            store.give_frames(range(at, frames.stop))
+        store, wanted, number = self._cache.store, self._wanted, parts.wanted
+        start = parts.start
+        total = int(start[-1])
+        inside = np.arange(total) - np.repeat(start[:-1], parts.pages) + np.repeat(parts.skipped, parts.pages)
+        page = np.repeat(number, parts.pages)  # of each frame, the row of what is wanted
+        stored_page = wanted.source[page] >> PAGE_SHIFT
+        packed = wanted.stored[page] > 0
+        origin = np.where(packed, inside + wanted.skipped[page] - (stored_page << 5) - 32, stored_page + inside)
+        self._cache.account.came_many(frames[:total], wanted.first[page], origin)
+        sound = np.ones(total, np.bool_)
+        sound[bad] = False
+        here = np.flatnonzero(sound)
+        page, key = page[here], (wanted.number[page] + inside)[here]
+        apart = (here[1:] != here[:-1] + 1) | (key[1:] != key[:-1] + 1)
+        apart |= (wanted.space[page[1:]] != wanted.space[page[:-1]]) | (wanted.unit[page[1:]] != wanted.unit[page[:-1]])
+        first = np.flatnonzero(np.append(True, apart)[: len(here)])
+        columns = (page[first], key[first], here[first], np.diff(np.append(first, len(here))))
+        mine = True
+        for each, at, frame, pages in zip(*(column.tolist() for column in columns), strict=True):
+            room = range(frames.start + frame, frames.start + frame + pages)
+            space, unit = self._holders[int(each)]
+            mine &= store.admit(PageKey(space, unit, at), room) == pages
+        for at in bad:
+            store.give_frames(range(frames.start + at, frames.start + at + 1))
+        if total < len(frames):
+            store.give_frames(range(frames.start + total, frames.stop))
+        if mine and not bad:
+            whole = parts.pages == wanted.pages[number]
+            self._frames[number[whole]] = frames.start + start[:-1][whole]
 
-    def _origin(self, part: _Part) -> int:
-        """Return what says where on disk the pages of a part are, as the statistics have it."""
-        wanted = self._wanted
-        page = int(wanted.source[part.wanted]) >> PAGE_SHIFT
-        if wanted.stored[part.wanted]:
-            return -((page << 5) + 32 - int(wanted.skipped[part.wanted]) - part.skipped)
-        return page + part.skipped
 
-
-def _cut(parts: list[_Part], pages: int) -> tuple[list[_Part], list[_Part]]:
+def _cut(parts: _Parts, pages: int) -> tuple[_Parts, _Parts]:
     """Return *parts* of up to so many pages, and the rest."""
-    for at, part in enumerate(parts):
-        if part.pages > pages:
-            head = [part._replace(pages=pages)] if pages else []
-            rest = part._replace(skipped=part.skipped + pages, pages=part.pages - pages)
-            return [*parts[:at], *head], [rest, *parts[at + 1 :]]
-        pages -= part.pages
-    return parts, []
+    start = parts.start
+    at = int(np.searchsorted(start, pages, "right")) - 1  # the part that goes on behind, if there is one
+    if at == len(parts.pages):
+        return parts, parts.take(slice(0, 0))
+    head, rest = parts.take(slice(0, at + 1)), _Parts(*(column[at:].copy() for column in parts))
+    inside = pages - int(start[at])
+    head = head._replace(pages=np.append(head.pages[:-1], inside)) if inside else parts.take(slice(0, at))
+    rest.skipped[0] += inside
+    rest.pages[0] -= inside
+    return head, rest
+
+
+def _groups(sizes: Ints, most: int) -> Iterator[tuple[int, int]]:
+    """Yield where groups of *sizes* begin and end, each about *most* in all."""
+    group = (np.cumsum(sizes) - 1) // most
+    return pairwise([*np.flatnonzero(np.diff(group, prepend=-1)).tolist(), len(sizes)])
 
 
 def _merged(start: Ints, length: Ints) -> list[tuple[int, int]]:
@@ -249,14 +277,3 @@ def _merged(start: Ints, length: Ints) -> list[tuple[int, int]]:
     first = np.flatnonzero(np.append(True, start[1:] != (start + length)[:-1]))
     total = np.add.reduceat(length, first)
     return list(zip(start[first].tolist(), total.tolist(), strict=True))
-
-
-def _without(start: int, end: int, base: int, bad: set[int]) -> Iterator[tuple[int, int]]:
-    """Yield the parts of [start, end) that are not *bad*, which counts from *base*."""
-    for at in range(start, end):
-        if at - base in bad:
-            if start < at:
-                yield start, at
-            start = at + 1
-    if start < end:
-        yield start, end

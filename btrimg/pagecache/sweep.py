@@ -5,6 +5,7 @@ What the next files need and is not here comes in together. Then a file costs so
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from btrimg.errors import BtrimgError, CorruptError
 from btrimg.pagecache.pages import PAGE, PAGE_SHIFT, Place
-from btrimg.pagecache.supply import NOWHERE, Supply
+from btrimg.pagecache.supply import NOWHERE, Here, Supply
 from btrimg.pagecache.sweepplan import LONGEST, NOTHING, SMALL, plan
 from btrimg.units import MIB
 
@@ -20,16 +21,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from btrimg.pagecache.cache import PageCache
+    from btrimg.pagecache.dirty import PageRun
     from btrimg.pagecache.filerows import FileRows
     from btrimg.pagecache.handle import CachedFile
     from btrimg.pagecache.pages import Ints, KeyRuns
 
-    _Row = tuple[Place, int, int, int, int]  # of a file its size; of bytes in it: offset, length, frame of the first
-
-_BATCH_PAGES, _BATCH_ROWS = 128 * MIB // PAGE, 1 << 14  # of files that are looked at together
-_ROOM = MIB  # bytes that are copied while others wait: as many as a row may have
+_BATCH_PAGES, _BATCH_ROWS = 256 * MIB // PAGE, 1 << 15  # of files that are looked at together
+_READERS = 2  # threads that read, check and decompress
+_PLAIN = 1 << 14  # inline data, of a page at most, that are kept decompressed
 _NONE = memoryview(b"")
-_ELSEWHERE = BtrimgError("what is looked for is in no frame")  # never shown
 
 
 class Piece(NamedTuple):
@@ -38,8 +38,23 @@ class Piece(NamedTuple):
     place: Place
     size: int  #: of the file
     offset: int
-    data: memoryview  #: overwritten when the next piece is asked for
+    data: memoryview  #: read-only; good until the next piece is asked for
     error: BtrimgError | None = None  #: why there are no *data*, though there should be some
+
+
+class _Batch(NamedTuple):
+    """Rows of a plan, from number *start* on, as lists: numpy's numbers take longer one by one."""
+
+    start: int
+    subvolume: list[int]
+    inode: list[int]
+    size: list[int]
+    offset: list[int]
+    length: list[int]
+
+    def piece(self, at: int, data: memoryview = _NONE, error: BtrimgError | None = None) -> Piece:
+        """Return *data*, or an error, as what a row stands for."""
+        return Piece(Place(self.subvolume[at], self.inode[at]), self.size[at], self.offset[at], data, error)
 
 
 class Sweep:
@@ -47,128 +62,143 @@ class Sweep:
 
     def __init__(self, cache: PageCache, rows: FileRows, keys: KeyRuns, *, alone: bool) -> None:
         self._cache, self._rows, self._keys = cache, rows, keys
-        # Half of all frames at most are wanted at once, so that none goes for another.
-        self._most = min(cache.store.pages // 2, _BATCH_PAGES)
+        # While one batch is handed out, the next one comes in. Both are pinned: half of all frames at most.
+        self._most = min(cache.store.pages // 4, _BATCH_PAGES)
         self._plan = plan(rows, keys, self._most, alone=alone)
-        self._supply = Supply(cache, rows, self._plan.wanted)
-        self._room = memoryview(bytearray(_ROOM))
-        self._aside = memoryview(bytearray(MIB))  # for what comes between pieces that are in the room already
+        self._memory = cache.store.memory.toreadonly()
+        self._aside = memoryview(bytearray(MIB))  # for what is not handed out where it is
         self._inline = memoryview(rows.inline.data.tobytes())
-        self._sorts = self._plan.sort.tolist()
+        self._plain: dict[int, memoryview] = {}  # by number: inline data that were compressed
         self._handle: tuple[int, CachedFile] | None = None
 
     def pieces(self) -> Iterator[Piece]:
         """Yield what is not holes of all files, in order; of a file that is nothing else, one empty piece."""
-        rows = self._plan
+        rows, store = self._plan, self._cache.store
         pages = np.append(rows.wanted.pages, 0)[rows.same]  # the last one is for those that need none: -1
-        try:
-            for start, end in pairwise(_bounds(pages, self._most, _BATCH_ROWS)):
-                yield from self._batch(start, end)
-        finally:
-            if self._handle:
-                self._handle[1].close()
+        parts = list(pairwise(_bounds(pages, self._most, _BATCH_ROWS)))
+        with ThreadPoolExecutor(1) as ahead, ThreadPoolExecutor(_READERS) as readers:
+            supply = Supply(self._cache, self._rows, rows.wanted, readers)
+            coming = [ahead.submit(self._bring, supply, *part) for part in parts[:1]]
+            try:
+                for number, part in enumerate(parts):
+                    frame, here = coming.pop().result()
+                    coming += (ahead.submit(self._bring, supply, *next_) for next_ in parts[number + 1 : number + 2])
+                    try:
+                        yield from self._batch(*part, frame, here)
+                    finally:
+                        store.unpin(here.pinned)
+            finally:
+                for each in coming:
+                    store.unpin(each.result()[1].pinned)
+                if self._handle:
+                    self._handle[1].close()
 
-    def _batch(self, start: int, end: int) -> Iterator[Piece]:
-        """Yield what rows [start, end) of the plan stand for."""
-        rows, files = self._plan, self._rows.files
-        file = rows.file[start:end]
-        frame = self._frames(start, end)
-        size = files.size[file]
-        offset = rows.page[start:end] << PAGE_SHIFT
-        length = np.minimum(rows.pages[start:end], -(-(size - offset) >> PAGE_SHIFT)) << PAGE_SHIFT
-        length = np.minimum(length, size - offset)
-        places = map(Place, files.subvolume[file].tolist(), files.inode[file].tolist())
-        todo = list(zip(places, size.tolist(), offset.tolist(), length.tolist(), frame.tolist(), strict=True))
-        for first, last in pairwise(_bounds(np.where(frame != NOWHERE, length, 0), _ROOM, _BATCH_ROWS)):
-            number = start + first
-            for piece in self._copied(todo[first:last], number):
-                if piece.error is _ELSEWHERE:
-                    yield from self._otherwise(number, piece, todo[number - start][3])
-                else:
-                    yield piece
-                number += 1
-
-    def _frames(self, start: int, end: int) -> Ints:
+    def _bring(self, supply: Supply, start: int, end: int) -> tuple[Ints, Here]:
         """Bring in what rows of the plan need, as far as can be; return the frame that each starts in, or NOWHERE."""
         rows = self._plan
         needed, which = np.unique(rows.same[start:end], return_inverse=True)
         without = int(len(needed) > 0 and needed[0] < 0)  # there may be rows that need none
-        frames, missed = self._supply.have(needed[without:])
-        frame = np.append(np.full(without, NOWHERE), frames)[which]
+        here = supply.have(needed[without:])
+        frame = np.append(np.full(without, NOWHERE), here.frames)[which]
         found = np.flatnonzero(frame != NOWHERE)
         frame[found] += rows.inside[start:end][found]
         pages, file, refusal = rows.pages[start:end], rows.file[start:end], rows.refusal[start:end]
-        self._cache.account.swept(frame[found], pages[found], file[found], refusal[found], missed)
-        return frame
+        self._cache.account.swept(frame[found], pages[found], file[found], refusal[found], here.missed)
+        return frame, here
 
-    def _copied(self, rows: list[_Row], number: int) -> list[Piece]:
-        """Copy what rows from *number* on of the plan stand for; where that is in no frame, the error is _ELSEWHERE."""
-        store, room = self._cache.store, self._room
-        memory = store.memory
-        pieces: list[Piece] = []
-        used = 0
-        with store.lock:
-            current = self._supply.current
-            for at, (place, size, offset, length, frame) in enumerate(rows, number):
-                if frame != NOWHERE and not current:
-                    frame = self._frame(at)
-                if frame == NOWHERE:
-                    pieces.append(Piece(place, size, offset, _NONE, _ELSEWHERE))
-                    continue
-                source, end = frame << PAGE_SHIFT, used + length
-                data = room[used:end]
-                data[:] = memory[source : source + length]
-                pieces.append(Piece(place, size, offset, data))
-                used = end
-        return pieces
+    def _batch(self, start: int, end: int, frame: Ints, here: Here) -> Iterator[Piece]:
+        """Yield what rows [start, end) of the plan stand for."""
+        rows, files, memory = self._plan, self._rows.files, self._memory
+        file = rows.file[start:end]
+        size, offset = files.size[file], rows.page[start:end] << PAGE_SHIFT
+        length = np.minimum(rows.pages[start:end], -(-(size - offset) >> PAGE_SHIFT)) << PAGE_SHIFT
+        length = np.minimum(length, size - offset)
+        columns = (files.subvolume[file], files.inode[file], size, offset, length)
+        batch = _Batch._make([start, *(column.tolist() for column in columns)])
+        first, last = (frame << PAGE_SHIFT).tolist(), ((frame << PAGE_SHIFT) + length).tolist()
+        ready, sort = self._ready(start, end, length), rows.sort[start:end].tolist()
+        for at, row in enumerate(zip(*batch[1:5], first, last, ready, strict=True)):
+            subvolume, inode, size_, offset_, low, high, data = row
+            if low >= 0:
+                yield Piece(Place(subvolume, inode), size_, offset_, memory[low:high])
+            elif data is not None:
+                yield Piece(Place(subvolume, inode), size_, offset_, data)
+            elif sort[at] == SMALL:
+                yield self._decoded(batch, at)
+            elif (same := int(rows.same[start + at])) in here.scattered:
+                yield from self._scattered(here.scattered[same], batch, at)
+            else:
+                yield from self._alone(batch, at)
 
-    def _frame(self, number: int) -> int:
-        """Return the frame that a row of the plan starts in now."""
-        frame = self._supply.frame(int(self._plan.same[number]))
-        return frame if frame == NOWHERE else frame + int(self._plan.inside[number])
+    def _ready(self, start: int, end: int, length: Ints) -> list[memoryview | None]:
+        """Return the bytes of rows that are inline data, and not compressed, or nothing.
 
-    def _otherwise(self, number: int, piece: Piece, length: int) -> Iterator[Piece]:
-        """Yield what a row of the plan stands for, *length* bytes, that was in no frame; *piece* says where it is."""
-        sort = self._sorts[number]
-        if sort == NOTHING:
-            yield piece._replace(error=None)
-        elif sort == SMALL:
-            yield self._small(number, piece, length)
-        else:
-            yield from self._alone(number, piece, length)
+        They are not cached, for they are in the leaves that were read to know the files.
+        """
+        rows, inline, data = self._plan, self._rows.inline.offsets, self._inline
+        ready: list[memoryview | None] = [None] * (end - start)
+        sort = rows.sort[start:end]
+        for at in np.flatnonzero(sort == NOTHING).tolist():
+            ready[at] = _NONE
+        small = np.flatnonzero(sort == SMALL)
+        small = small[self._rows.extents.compression[rows.row[start + small]] == 0]
+        number = self._rows.inline_of[rows.file[start + small]]
+        low = inline[number]
+        high = np.minimum(inline[number + 1], low + length[small])
+        for at, first, last in zip(small.tolist(), low.tolist(), high.tolist(), strict=True):
+            ready[at] = data[first:last]
+        return ready
 
-    def _small(self, number: int, piece: Piece, length: int) -> Piece:
-        """Return inline data: they are not cached, for they are in the leaves that were read to know the file."""
-        rows, extent = self._rows, self._plan.row[number]
-        which = rows.inline_of[self._plan.file[number]]
-        data = self._inline[rows.inline.offsets[which] : rows.inline.offsets[which + 1]]
-        compression = int(rows.extents.compression[extent])
-        if compression:
+    def _scattered(self, runs: list[PageRun], batch: _Batch, at: int) -> Iterator[Piece]:
+        """Yield the bytes of a row whose pages are in several places."""
+        rows, number = self._plan, batch.start + at
+        first, piece = int(rows.inside[number]), batch.piece(at)
+        last, left = first + int(rows.pages[number]), batch.length[at]
+        for run in runs:
+            if run.page < last and first < run.end:
+                part = run.part(first, last)
+                with self._cache.store.lock:
+                    self._cache.account.hit(part, int(rows.file[number]))
+                place, length = part.frame << PAGE_SHIFT, min(part.pages << PAGE_SHIFT, left)
+                yield piece._replace(data=self._memory[place : place + length])
+                piece, left = piece._replace(offset=piece.offset + length), left - length
+
+    def _decoded(self, batch: _Batch, at: int) -> Piece:
+        """Return inline data that are compressed."""
+        rows, number = self._rows, batch.start + at
+        which, extent = int(rows.inline_of[self._plan.file[number]]), int(self._plan.row[number])
+        plain = self._plain.get(which)
+        if plain is None:
+            data = self._inline[int(rows.inline.offsets[which]) : int(rows.inline.offsets[which + 1])]
+            compression, length = int(rows.extents.compression[extent]), int(rows.extents.length[extent])
             try:
-                data = memoryview(self._cache.filler.small(compression, data, int(rows.extents.length[extent])))
+                plain = memoryview(self._cache.filler.small(compression, data, length))
             except BtrimgError as error:
-                return piece._replace(error=error)
-        return Piece(piece.place, piece.size, 0, data[:length])
+                return batch.piece(at, error=error)
+            if len(self._plain) >= _PLAIN:
+                self._plain.clear()
+            self._plain[which] = plain
+        return batch.piece(at, plain[: batch.length[at]])
 
-    def _alone(self, number: int, piece: Piece, length: int) -> Iterator[Piece]:
+    def _alone(self, batch: _Batch, at: int) -> Iterator[Piece]:
         """Yield what a row stands for, read through a handle; what is bad by itself."""
-        rows, (place, size, start, *_) = self._plan, piece
-        if rows.row[number] < 0 and length > LONGEST * PAGE:
-            where = f"inode {place.inode} of subvolume {place.subvolume}"
-            yield piece._replace(error=CorruptError(f"{where}: its extents make no sense together"))
+        number, start, length = batch.start + at, batch.offset[at], batch.length[at]
+        if self._plan.row[number] < 0 and length > LONGEST * PAGE:
+            where = f"inode {batch.inode[at]} of subvolume {batch.subvolume[at]}"
+            yield batch.piece(at, error=CorruptError(f"{where}: its extents make no sense together"))
             return
-        file, room = self._handle_of(int(rows.file[number])), self._aside
-        for at in range(start, start + length, MIB):
-            stop = min(at + MIB, start + length)
+        file, room, piece = self._handle_of(int(self._plan.file[number])), self._aside, batch.piece(at)
+        for low in range(start, start + length, MIB):
+            high = min(low + MIB, start + length)
             try:
-                file.readinto(room[: stop - at], at)
+                file.readinto(room[: high - low], low)
             except BtrimgError as error:
                 if length > LONGEST * PAGE:
-                    yield piece._replace(offset=at, error=error)
+                    yield piece._replace(offset=low, error=error)
                     return
-                yield from self._by_pages(file, piece, at, stop)
+                yield from self._by_pages(file, piece, low, high)
             else:
-                yield Piece(place, size, at, room[: stop - at])
+                yield piece._replace(offset=low, data=room[: high - low])
 
     def _by_pages(self, file: CachedFile, piece: Piece, start: int, end: int) -> Iterator[Piece]:
         """Yield bytes [start, end) of a file page by page, for some are bad."""
@@ -179,7 +209,7 @@ class Sweep:
             except BtrimgError as error:
                 yield piece._replace(offset=at, error=error)
             else:
-                yield piece._replace(offset=at, data=room, error=None)
+                yield piece._replace(offset=at, data=room)
 
     def _handle_of(self, file: int) -> CachedFile:
         """Return a file, opened; the one before is closed."""
