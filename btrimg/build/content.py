@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.errors import BtrimgError, RefusedError
+from btrimg.named import NamedTuple
 from btrimg.units import KIB, MIB
 
 if TYPE_CHECKING:

@@ -12,12 +12,14 @@ import os
 import stat
 from fnmatch import fnmatchcase
 from operator import itemgetter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.build.entries import PIECE, XATTRS_KEPT, Entry, until
 from btrimg.errors import BtrimgError
+from btrimg.named import NamedTuple
 from btrimg.units import round_down, round_up
 from btrimg.volume.statx import stat as statx
+from btrimg.volume.statx import stat_without_birth
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Iterable, Iterator
@@ -67,16 +69,25 @@ def read_anything(
 ) -> Iterator[Entry]:
     """Yield an entry for what is at *path* of the host, and for all that is in a directory; a link there is followed.
 
+    Times of creation are those of the last change of the content.
     Errors are those of :func:`read_directory`.
     """
-    walk = _Walk(path, sectorsize, selection, warn)
+    walk = _Walk(path, sectorsize, selection, warn, stat_without_birth)
     return walk.entries() if os.path.isdir(path) else walk.single()
 
 
 class _Walk:
     """One walk; it keeps two directories and a file open at most, whatever the depth."""
 
-    def __init__(self, top: bytes, sectorsize: int, selection: Selection, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        top: bytes,
+        sectorsize: int,
+        selection: Selection,
+        warn: Callable[[str], None],
+        stat_of: Callable[[bytes, int], Stat] = statx,
+    ) -> None:
+        self._stat_of = stat_of
         self._top, self._sectorsize, self._warn = top, sectorsize, warn
         self._owner, self._latest, self._without = selection.owner, selection.latest, selection.without
         self._one_filesystem = selection.one_filesystem
@@ -91,7 +102,7 @@ class _Walk:
         opened: list[int] = []
         try:
             opened.append(_open(self._top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-            found = statx(b"", opened[0])
+            found = self._stat_of(b"", opened[0])
             device = found.dev
             levels.append(_Level(b"", (found.dev, found.ino), (yield from self._directory(opened[0], b"", found))))
             while levels:
@@ -104,7 +115,7 @@ class _Walk:
                 name = levels[-1].below.pop()
                 self._at = at = _join(levels[-1].path, name)
                 opened.append(_open(name, _DIRECTORY, opened[0]))
-                found = statx(b"", opened[1])
+                found = self._stat_of(b"", opened[1])
                 if found.dev != device and self._one_filesystem:
                     yield self._entry(found, self._xattrs(opened[1]))
                     below = []
@@ -217,7 +228,7 @@ class _Walk:
 
     def _regular(self, fd: int) -> Entry | None:
         """Return the entry of a regular file, None when it is to be left out."""
-        found = statx(b"", fd)
+        found = self._stat_of(b"", fd)
         size, dense = found.size, found.blocks * _BLOCK >= found.size
         if not stat.S_ISREG(found.mode):
             raise self._changed("is no regular file any more")
@@ -239,7 +250,7 @@ class _Walk:
 
     def _special(self, directory: int, name: bytes) -> Entry:
         """Return the entry of what is no directory and no regular file."""
-        found = statx(name, directory)
+        found = self._stat_of(name, directory)
         further = self._further_name(found) if found.nlink > 1 else None
         if further:
             return further

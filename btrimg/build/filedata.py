@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.build.content import reading
 from btrimg.build.values import Compression, Storage
 from btrimg.errors import BtrimgError, NotFoundError, RefusedError
 from btrimg.filesystem.edit_extents import overlapping
 from btrimg.filesystem.inode import quoted
+from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.constants import BlockGroup, FileExtentType, Incompat, InodeFlag, ItemType
 from btrimg.ondisk.constants import Compression as Algorithm

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.build.entries import PIECE
 from btrimg.build.imported import create, inode_item
+from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.constants import MAX_COMPRESSED, FileExtentType, InodeFlag, ItemType
 from btrimg.ondisk.extents import FileExtent, FileExtentInline

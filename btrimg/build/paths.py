@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.errors import NotFoundError
 from btrimg.filesystem.edit_names import entry_named
 from btrimg.filesystem.inode import quoted
+from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import FileType, ItemType, TreeId
 from btrimg.write import subvolumes
 from btrimg.write.files import Files

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from btrimg.cli.command import Argument, Option
 from btrimg.edit.pathnames import image_path
 from btrimg.errors import BtrimgError
+from btrimg.named import NamedTuple
 from btrimg.units import parse_size
 
 if TYPE_CHECKING:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.cli.command import Argument, Option
 from btrimg.cli.terminal import say
 from btrimg.errors import BtrimgError, CorruptError
 from btrimg.filesystem.image import open_image
+from btrimg.named import NamedTuple
 from btrimg.units import parse_size
 from btrimg.volume.superblocks import has_superblock
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import warnings
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 from btrimg.errors import BlockError, CorruptError, NotFoundError
+from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.chunks import Chunk, DevItem
 from btrimg.ondisk.constants import (

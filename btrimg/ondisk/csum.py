@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import struct
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 from btrimg.errors import UnsupportedError
+from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import CsumType
 
 if TYPE_CHECKING:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import struct
 from operator import ge
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.errors import BlockError, BtrimgError, CorruptError, ItemError
+from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import Header, Item, Key, KeyPtr
 from btrimg.ondisk.constants import MAX_LEVEL, TreeId
 
@@ -57,11 +58,12 @@ def is_subvolume(tree_id: int) -> bool:
 class Block:
     """A verified tree block; slots are (objectid, type, offset, …) and sort as keys."""
 
-    __slots__ = ("_items", "data", "header", "slots")
+    __slots__ = ("_entries", "_items", "data", "header", "slots")
 
     def __init__(self, header: Header, data: bytes) -> None:
         self.header, self.data = header, data
         self._items: tuple[list[Key], list[bytes]] | None = None
+        self._entries: tuple[list[Key], list[tuple[int, int]]] | None = None
         layout = _SLOTS[min(header.level, 1)]
         end = Header.SIZE + header.nritems * layout.size
         self.slots: list[tuple[int, ...]] = list(layout.iter_unpack(memoryview(data)[Header.SIZE : end]))
@@ -104,6 +106,13 @@ class Block:
             payloads = [data[start + offset : start + offset + length] for _, _, _, offset, length in slots]
             self._items = [Key._make(slot[:3]) for slot in slots], payloads
         return self._items
+
+    def entries(self) -> tuple[list[Key], list[tuple[int, int]]]:
+        """Return all keys of a node, and (logical, generation) of the children, made at once and kept."""
+        if self._entries is None:
+            slots = self.slots
+            self._entries = [Key._make(slot[:3]) for slot in slots], [(slot[3], slot[4]) for slot in slots]
+        return self._entries
 
     def child(self, slot: int, parent: Pointer) -> Pointer:
         """Return what the node promises of the child in *slot*; *parent* is the promise this node was read by."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.errors import DeviceError
+from btrimg.named import NamedTuple
 from btrimg.volume.device import Device
 from btrimg.volume.sink import DeviceSink
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left, bisect_right
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from btrimg.named import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import struct
 from contextlib import suppress
-from typing import NamedTuple
 
 from btrimg.errors import DeviceError, NotFoundError, UnsupportedError
+from btrimg.named import NamedTuple
 
 # include/uapi/linux/btrfs.h; anybody may call them
 _IOC_SYNC, _IOC_FS_INFO, _IOC_DEV_INFO = 0x9408, 0x8400941F, 0xD000941E

@@ -8,9 +8,10 @@ btrfs_map_block; the kernel agrees with it on every device (tests/filesystem/tes
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.errors import CorruptError
+from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import PROFILE_MASK, STRIPE_LEN, BlockGroup
 
 if TYPE_CHECKING:

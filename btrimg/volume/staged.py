@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from contextlib import suppress
 from threading import RLock
 from typing import TYPE_CHECKING
@@ -113,6 +112,8 @@ class Stage:
             device.layer.put(physical, physical + len(held), source)
 
     def _spilled_source(self, data: bytes) -> Source:
+        import tempfile
+
         if self._spill is None:
             with tempfile.TemporaryFile() as file:
                 self._spill = os.dup(file.fileno())

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.errors import CorruptError, DeviceError, UnsupportedError
+from btrimg.named import NamedTuple
 from btrimg.ondisk.chunks import sys_chunks
 from btrimg.ondisk.constants import MAGIC, MAX_LEVEL, SUPERBLOCK_OFFSETS, SUPERBLOCK_SIZE, Incompat, ItemType, SuperFlag
 from btrimg.ondisk.csum import algorithm

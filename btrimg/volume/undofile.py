@@ -25,9 +25,10 @@ from __future__ import annotations
 import os
 import struct
 from enum import IntEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.errors import CorruptError, DeviceError
+from btrimg.named import NamedTuple
 from btrimg.ondisk.csum import crc32c
 
 if TYPE_CHECKING:

@@ -7,10 +7,11 @@ the kernel rounds up to 16 MiB, of which an image of 50 MiB would hold few.
 from __future__ import annotations
 
 from bisect import insort
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.errors import CorruptError, NoSpaceError
 from btrimg.filesystem.image import device_items
+from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import DiskKey, Header, Item, Key
 from btrimg.ondisk.chunks import Chunk, DevExtent, DevItem, Stripe
 from btrimg.ondisk.constants import (

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from btrimg.errors import CorruptError
+from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import BlockGroup, ItemType, TreeId
 from btrimg.ondisk.superblock import RootBackup
 from btrimg.trees.tree import Tree
@@ -22,6 +23,7 @@ from btrimg.write.transaction import ACCOUNTS
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from btrimg.ondisk.blocks import Key
     from btrimg.ondisk.superblock import Superblock
     from btrimg.write.merge import Plan
     from btrimg.write.transaction import Transaction
@@ -36,6 +38,13 @@ _BACKED_UP = {
 }
 _MOST_ROUNDS = 100  # 3 to 5 are usual
 _MANY = 4096  # changed items of the extent tree; sorting and cutting so many takes some 10 ms in every round
+
+
+class _Planned(NamedTuple):
+    """A plan, and the changes and the number of blocks that it was made for."""
+
+    basis: tuple[list[tuple[Key, bytes | None]], int]
+    plan: Plan
 
 
 def commit(txn: Transaction) -> None:
@@ -85,18 +94,20 @@ def _apply(txn: Transaction, deltas: dict[int, Delta]) -> None:
 def _merge_accounts(txn: Transaction) -> None:
     """Merge the trees that keep accounts, which change each other, and write them."""
     given: dict[int, list[int]] = {tree_id: [] for tree_id in ACCOUNTS if txn.has_tree(tree_id)}
-    plans: dict[int, Plan] = {}
+    plans: dict[int, _Planned] = {}
     replaced: set[int] = set()
     for _ in range(_MOST_ROUNDS):
         if not _plan_accounts(txn, given, plans, replaced):
             break
     else:
         raise CorruptError(f"the trees that keep accounts do not settle in {_MOST_ROUNDS} rounds: please report it")
-    _write_accounts(txn, plans, given)
+    _write_accounts(txn, {tree_id: planned.plan for tree_id, planned in plans.items()}, given)
 
 
-def _plan_accounts(txn: Transaction, given: dict[int, list[int]], plans: dict[int, Plan], replaced: set[int]) -> bool:
-    """Plan every tree that keeps accounts anew, and give it the blocks it lacks; return whether that changed any.
+def _plan_accounts(
+    txn: Transaction, given: dict[int, list[int]], plans: dict[int, _Planned], replaced: set[int]
+) -> bool:
+    """Plan every tree that keeps accounts and has changed, give it the blocks it lacks; return whether any lacked some.
 
     *given* are the addresses of the blocks of each tree, *replaced* those of the blocks that plans have replaced.
     """
@@ -105,14 +116,19 @@ def _plan_accounts(txn: Transaction, given: dict[int, list[int]], plans: dict[in
     txn.space.record()
     changed = False
     for tree_id in filter(txn.has_changed, given):
-        plan = plans[tree_id] = plan_merge(txn.tree(tree_id), txn.stamp.room, least=len(given[tree_id]))
+        tree, blocks = txn.tree(tree_id), len(given[tree_id])
+        basis = (tree.changes(), blocks)
+        if tree_id in plans and plans[tree_id].basis == basis:
+            continue
+        plan = plan_merge(tree, txn.stamp.room, least=blocks)
+        plans[tree_id] = _Planned(basis, plan)
         for old in plan.replaced:
             if old.pointer.logical not in replaced:
                 replaced.add(old.pointer.logical)
                 use = Use(ItemType.TREE_BLOCK_REF, tree_id)
                 txn.refs.use_block(old.pointer.logical, old.block.header.level, use, -1)
                 changed = True
-        if len(plan.drafts) != len(given[tree_id]):
+        if len(plan.drafts) != blocks:
             _give(txn, tree_id, given[tree_id], len(plan.drafts))
             changed = True
     return changed

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from btrimg.named import NamedTuple
 from btrimg.ondisk.compression import compress
 from btrimg.ondisk.constants import MAX_COMPRESSED
 from btrimg.units import KIB, round_up

@@ -8,9 +8,10 @@ or hash (fs/btrfs/tree-checker.c ``check_extent_item``).
 from __future__ import annotations
 
 from struct import Struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.errors import CorruptError, NotFoundError
+from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import KEY_MIN, DiskKey, Header, Item, Key
 from btrimg.ondisk.constants import U64_MAX, ExtentFlag, ItemType
 from btrimg.ondisk.csum import extent_data_ref_hash

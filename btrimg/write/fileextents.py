@@ -6,13 +6,14 @@ References to extents are not counted here: the commit sees by the items what ca
 from __future__ import annotations
 
 import stat
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.errors import CorruptError, RefusedError
 from btrimg.filesystem.csums import Csums
 from btrimg.filesystem.data import row_bytes
 from btrimg.filesystem.edit_extents import drop_extents, overlapping
 from btrimg.filesystem.extents import OFFSET_MAX, row_of_item
+from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.constants import Compression, FileExtentType, InodeFlag, ItemType, TreeId
 from btrimg.ondisk.extents import FileExtent, FileExtentInline

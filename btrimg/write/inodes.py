@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import stat
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.errors import CorruptError, NotFoundError, RefusedError
 from btrimg.filesystem.edit_names import FILE_TYPES, inode_key
+from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.constants import U64_MAX, FileExtentType, InodeFlag, ItemType
 from btrimg.ondisk.extents import FileExtentInline

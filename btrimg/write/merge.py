@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.errors import UnsupportedError
+from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import Item, Key, KeyPtr
 from btrimg.ondisk.constants import MAX_LEVEL, ItemType
 from btrimg.trees.block import Pointer, is_subvolume
@@ -283,7 +284,8 @@ def _copy(block: Block, start: int, end: int, keys: list[Key], payloads: list[by
 
 
 def _old_entries(block: Block, start: int, end: int) -> list[tuple[Key, Child]]:
-    return [(Key._make(slot[:3]), (slot[3], slot[4])) for slot in block.slots[start:end]]
+    keys, pointers = block.entries()
+    return list(zip(keys[start:end], pointers[start:end], strict=True))
 
 
 def _split_largest(starts: list[int]) -> list[int]:

@@ -9,9 +9,10 @@ that others still share, they are used by the block itself (by its address), and
 from __future__ import annotations
 
 from struct import Struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.errors import CorruptError
+from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.constants import U64_MAX, ExtentFlag, FileExtentType, ItemType
 from btrimg.ondisk.extents import ExtentItem, FileExtent

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.errors import CorruptError, NoSpaceError
+from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import STRIPE_LEN, U64_MAX, BlockGroup, Incompat
 from btrimg.units import MIB, round_up
 from btrimg.write.blockgroups import Group, Ledger

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import stat
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.errors import NotFoundError, RefusedError
 from btrimg.filesystem import edit_names
 from btrimg.filesystem.edit_names import put_records, records_at
+from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import DiskKey, Key
 from btrimg.ondisk.constants import U64_MAX, FileType, Incompat, InodeFlag, ItemType, RootFlag, TreeId
 from btrimg.ondisk.csum import name_hash
