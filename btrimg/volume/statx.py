@@ -96,9 +96,9 @@ def stat(path: bytes, fd: int = AT_FDCWD) -> Stat:
 
 
 def stat_without_birth(path: bytes, fd: int = AT_FDCWD) -> Stat:
-    """Return what :func:`stat` does, but for the time of creation, which is 0; without ctypes, which takes 4 ms to import.
+    """Return what :func:`stat` does, but for the time of creation, which is 0.
 
-    Raises OSError.
+    It needs no ctypes, which takes 4 ms to import. Raises OSError.
     """
     found = os.stat(path or fd, dir_fd=fd if path and fd != AT_FDCWD else None, follow_symlinks=not path)
     return Stat(
