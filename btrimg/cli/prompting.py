@@ -33,6 +33,12 @@ class _Completer(Completer):
             yield Completion(text, start - len(before), display=text.rstrip())
 
 
+class _History(FileHistory):
+    def store_string(self, string: str) -> None:
+        """Keep a line; bytes of names that are not UTF-8 cannot be."""
+        super().store_string(string.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
+
+
 def _history() -> History:
     """Return the history in XDG_STATE_HOME; where that cannot be written, one that ends with the shell."""
     state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
@@ -44,7 +50,7 @@ def _history() -> History:
     except OSError as error:
         say("warning", "yellow", f"no history is kept: {error}")
         return InMemoryHistory()
-    return FileHistory(path)
+    return _History(path)
 
 
 def prompted_lines(prompt: Callable[[], str], completer: shellwords.Completer) -> Iterator[str]:
