@@ -12,13 +12,16 @@ import random
 import sys
 import tempfile
 from contextlib import ExitStack
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from support.fresh import make_empty, writable
 
 from btrimg.pagecache.pages import PAGE
-from btrimg.pagecache.writable import AFTER, WritableCache, WritableFile
+from btrimg.pagecache.writable import AFTER, WritableCache
 from btrimg.units import MIB
+
+if TYPE_CHECKING:
+    from btrimg.pagecache.writablefile import WritableFile
 
 FILES, PAGES = 16, MIB // PAGE
 CYCLES = 12
