@@ -141,6 +141,7 @@ class ItemEditor:
     def _put_copies(self, place: Place, edits: Sequence[Edit], *, new: bool) -> tuple[Change, ...]:
         try:
             copies = CopiedItems(self._session.image, self._session.transaction())
+            self._session.doubted = True
         except UnsupportedError as error:
             raise UnsupportedError(f"{error}; --in-place-block changes an item where it stands") from None
         _require_one([item.key for item in islice(copies.matches(place.target), _FEW)])

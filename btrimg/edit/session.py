@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 from btrimg.errors import BtrimgError, CorruptError, DeviceError, WorseError
@@ -58,6 +59,8 @@ class Session:
     ) -> None:
         self.paths, self.dry_run, self.force = tuple(paths), dry_run, force
         self.uuids = uuids
+        #: Whether the transaction under way has items that nobody vouches for: all of the image is checked with them.
+        self.doubted = False
         self._undo, self._backup, self._now, self._report = undo, backup, now, report
         self._stage = Stage()
         self._image: Image | None = None
@@ -151,11 +154,14 @@ class Session:
             return None
         txn = self._txn
         try:
-            txn.commit()
+            with self._held(self.doubted and not self.force):
+                txn.commit()
+                if self.doubted and not self.force:
+                    self._refuse_if_worse(moved=True)
         except BaseException:
             self.abort()
             raise
-        self._txn = None
+        self._txn, self.doubted = None, False
         self._committed = True
         self.image.follow(txn.superblock)
         return self._outcome()
@@ -171,6 +177,7 @@ class Session:
     def abort(self) -> None:
         """Forget the transaction under way; what it wrote to free space is taken back if nothing is committed yet."""
         under_way, self._txn = self._txn, None
+        self.doubted = False
         if self._sink is not None:
             self._sink.forget()
             if isinstance(self._sink, SavingSink) and self._sink.has_written and not self._committed:
@@ -187,16 +194,39 @@ class Session:
         """
         if self._txn is not None:
             raise BtrimgError("a transaction is under way: commit or abort it before anything is written in place")
-        sink, some = self.sink, False
-        for piece in pieces:
-            sink.pwrite(piece.devid, piece.physical, piece.after)
-            some = True
-        if not some:
+        several = list(pieces)
+        if not several:
             return None
+        try:
+            with self._held(not self.force):
+                for piece in several:
+                    self.sink.pwrite(piece.devid, piece.physical, piece.after)
+                if not self.force:
+                    from btrimg.edit.worse import is_harmless
+
+                    self._refuse_if_worse(harmless=is_harmless(several))
+        except BaseException:
+            self.abort()
+            raise
+        return self.written()
+
+    @contextmanager
+    def _held(self, hold: bool) -> Iterator[None]:
+        """Let nothing be written within the ``with`` block, if *hold*: all of it at its end."""
+        sink = self.sink
+        was, sink.holding = sink.holding, hold or sink.holding
+        try:
+            yield
+        finally:
+            sink.holding = was
         sink.sync()
-        self._committed = True
-        self._image = None
-        return self._outcome()
+
+    def _refuse_if_worse(self, *, harmless: bool = False, moved: bool = False) -> None:
+        from btrimg.edit.worse import new_faults
+
+        faults = new_faults(self.paths, self._stage.open, harmless=harmless, moved=moved)
+        if faults:
+            raise WorseError(faults)
 
     def written(self) -> Outcome:
         """Read the image anew, which was written to through :attr:`sink` itself; return what became of that."""

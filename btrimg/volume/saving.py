@@ -33,6 +33,7 @@ class StagedSink:
 
     def __init__(self, stage: Stage, devices: Mapping[int, StagedDevice]) -> None:
         self._stage, self.devices = stage, devices
+        self.holding = True  #: whether nothing is written for now: what waits may still be refused
 
     def __enter__(self) -> StagedSink:
         return self
@@ -98,6 +99,7 @@ class SavingSink(StagedSink):
         self._undo: UndoWriter | None = None
         self._saved = {devid: Ranges() for devid in devices}
         self._written = {devid: Ranges() for devid in devices}
+        self.holding = False
         self._found_sizes = {devid: device.file_size for devid, device in devices.items()}
 
     @property
@@ -113,16 +115,17 @@ class SavingSink(StagedSink):
     def pwrite(self, devid: int, physical: int, data: Buffer) -> None:
         """Write *data* at *physical* of a device; raise DeviceError when that cannot be."""
         super().pwrite(devid, physical, data)
-        if self._stage.held >= _HELD:
+        if self._stage.held >= _HELD and not self.holding:
             self.flush()
 
     def sync(self) -> None:
         """Return when all that was written is durable; raise DeviceError when it cannot be made so."""
-        self.flush()
-        self._target.sync()
+        if not self.holding:
+            self.flush()
+            self._target.sync()
 
     def flush(self) -> None:
-        """Save what is overwritten by what waits, have that durable, and write."""
+        """Save what is overwritten by what waits, have that durable, and write: superblocks behind all else."""
         with self._stage.lock:
             if not self._stage.waits():
                 self._stage.clear()
@@ -134,9 +137,18 @@ class SavingSink(StagedSink):
                     self._written[devid].add(start, end)
                 undo.append(self._superblocks_after(devid))
             undo.sync()
+            last: list[tuple[int, int, bytes]] = []
             for devid, device in self.devices.items():
-                for start, data in device.layer.runs(4 * MIB):
-                    self._target.pwrite(devid, start, data[0] if len(data) == 1 else b"".join(data))
+                for start, parts in device.layer.runs(4 * MIB):
+                    data = parts[0] if len(parts) == 1 else b"".join(parts)
+                    if len(data) == SUPERBLOCK_SIZE and start in SUPERBLOCK_OFFSETS:
+                        last.append((devid, start, data))
+                    else:
+                        self._target.pwrite(devid, start, data)
+            if last:
+                self._target.sync()
+            for devid, start, data in sorted(last, key=lambda each: (-each[1], each[0])):
+                self._target.pwrite(devid, start, data)
             self._stage.clear()
 
     def resize(self, devid: int, size: int) -> None:
