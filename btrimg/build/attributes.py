@@ -45,6 +45,11 @@ def flags_of(parent: Spot, kind: int, attributes: Attributes, around: Surroundin
     return flags | xattrs.compression_flags(compression)
 
 
+def kept_by_reflink(flags: int) -> int:
+    """Return which *flags* of its source a new file gets that is to share its data: with others it could not."""
+    return int(flags & _STORED)
+
+
 def create(
     parent: Spot,
     kind: int,

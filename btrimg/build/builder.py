@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 STDIN = b"/dev/stdin"  #: the archive that is piped in
 _AT_ONCE = 100_000  # items that are kept in memory before a commit
 _PIECE = 128 * MIB  # bytes that are written in one go: those of the longest extent
-_KEPT_BY_REFLINK = int(InodeFlag.NODATASUM | InodeFlag.NODATACOW)  # by a new file, which could share nothing else
 _LOOK = 256  # operations after which they are counted
 
 
@@ -94,7 +93,7 @@ class Builder:
 
     def run(self, operations: Iterable[tuple[Origin, Operation]]) -> None:
         """Do all *operations*, in order; raise RecipeError for the first one that cannot be done."""
-        from btrimg.build.puts import batches
+        from btrimg.build.together import batches
 
         with uncollected():
             count = 0
@@ -113,6 +112,8 @@ class Builder:
         try:
             if isinstance(operation, values.Put):
                 self._put([do for _, do in batch if isinstance(do, values.Put)], [each for each, _ in batch])
+            elif len(batch) > 1:
+                self._clone([do for _, do in batch if isinstance(do, values.Reflink)], [each for each, _ in batch])
             else:
                 self._do_one(operation)
         except RecipeError:
@@ -338,7 +339,7 @@ class Builder:
         source = self._paths.find(do.source or do.path)
         if self._paths.entry(do.path) is None:
             parent, name = self._place(do.path)
-            flags = int(inodes.read(*source).flags) & _KEPT_BY_REFLINK
+            flags = attributes.kept_by_reflink(inodes.read(*source).flags)
             ino = attributes.create(parent, stat.S_IFREG, Attributes(flags=flags), self._around)
             self._enter(parent, name, ino, FileType.REG_FILE)
             target = Spot(parent.files, ino)
@@ -346,6 +347,22 @@ class Builder:
             target = self._to_change(do.path)
         storage = self._data.storage(target, Storage())
         reflink.clone_range(*source, do.source_offset, do.length or 0, *target, do.offset, storage)
+
+    def _clone(self, reflinks: Sequence[values.Reflink], origins: Sequence[Origin]) -> None:
+        """Let files of one directory share all of one source, the new ones of them together."""
+        from btrimg.build.clones import Clones
+
+        parent, _ = self._place(reflinks[0].path)
+        clones = Clones(parent, self._paths.find(reflinks[0].source), self._around)
+        for do, self._origin in zip(reflinks, origins, strict=True):
+            name = do.path.rpartition(b"/")[2]
+            if clones.has(name):
+                clones.enter()
+                self._reflink(do)
+            else:
+                clones.add(name)
+        clones.enter()
+        self._touched(parent)
 
     def _define_extent(self, do: values.DefineExtent) -> None:
         self._data.define(do, self._origin, self._around)
@@ -368,7 +385,6 @@ class Builder:
 
     def _put(self, puts: Sequence[values.Put], origins: Sequence[Origin] = ()) -> None:
         """Copy what goes to one directory, kept in one way."""
-        from btrimg.build.beside import read_beside
         from btrimg.build.directory import Selection
         from btrimg.build.inherit import property_of, stored, with_property
         from btrimg.build.puts import MANY, read_puts
@@ -391,6 +407,8 @@ class Builder:
         if len(puts) < MANY:
             writer.add_all(told(source(warn=self._warn)))
         else:
+            from btrimg.build.beside import read_beside
+
             with read_beside(source, self._warn) as entries:
                 writer.add_all(told(entries))
         self._touched(parent)

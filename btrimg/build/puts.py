@@ -1,47 +1,20 @@
-"""Files and directories of the host, each on its way to a path: those that go to one directory are made together."""
+"""Files and directories of the host, each on its way to a path, as entries of the directory that they go to."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from btrimg.build.directory import Selection, read_anything
-from btrimg.build.values import Put
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from btrimg.build.entries import Entry
-    from btrimg.build.recipe import Origin
-    from btrimg.build.values import Operation
+    from btrimg.build.values import Put
     from btrimg.ondisk.inodes import Timespec
 
-    Said = tuple[Origin, Operation]  # one operation, and where it comes from
-
 MANY = 64  #: puts for which it pays to read ahead in a process of its own
-_MOST = 20_000  # puts that are made together
-
-
-def batches(operations: Iterable[Said]) -> Iterator[list[Said]]:
-    """Yield all *operations* in order, one by one but for puts that follow each other into the same directory."""
-    batch: list[Said] = []
-    key: Any = None
-    for each in operations:
-        operation = each[1]
-        if not isinstance(operation, Put):
-            if batch:
-                yield batch
-                batch = []
-            yield [each]
-            continue
-        this = operation.path.rpartition(b"/")[0], operation.storage
-        if batch and (this != key or len(batch) >= _MOST):
-            yield batch
-            batch = []
-        batch.append(each)
-        key = this
-    if batch:
-        yield batch
 
 
 def read_puts(

@@ -17,13 +17,10 @@ from btrimg.build.paths import Spot
 from btrimg.build.removal import remove_tree
 from btrimg.build.unchanged import compare, share
 from btrimg.errors import BtrimgError, RefusedError
-from btrimg.filesystem import edit_names
 from btrimg.filesystem.edit_names import entry_named
 from btrimg.filesystem.inode import quoted
-from btrimg.filesystem.namei import Link
-from btrimg.ondisk.blocks import DiskKey, Key
+from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.constants import U64_MAX, FileType, InodeFlag, ItemType
-from btrimg.ondisk.inodes import DirItem
 from btrimg.write import inodes, names
 from btrimg.write.collector import uncollected
 
@@ -341,23 +338,13 @@ class TreeWriter:
     def _put_existing(self, directory: Directory) -> None:
         files, ino = self._files, directory.ino
         if directory.names:
-            grown = self._extend(directory) if directory.filled else names.fill(files, ino, _named(directory))
+            put = names.extend if directory.filled else names.fill
+            grown = put(files, ino, _named(directory))
             inodes.change(files, ino, size=inodes.read(files, ino).size + grown)
         if directory.entry:
             change_attributes(files, ino, directory.entry)
         elif not self._is_told(ino):
             inodes.change(files, ino, mtime=files.now, ctime=files.now)
-
-    def _extend(self, directory: Directory) -> int:
-        """Put names into a directory that has others; return by how much its size grows."""
-        files, tree, parent = self._files, self._files.tree, directory.ino
-        for name, ino, kind in _named(directory):
-            index = files.new_index(parent)
-            edit_names.add_ref(tree, ino, Link(parent, index, name))
-            location = DiskKey(ino, ItemType.INODE_ITEM, 0)
-            entry = DirItem(location, files.generation, 0, len(name), kind, name, b"")
-            edit_names.insert_entry(tree, parent, index, name, entry.pack())
-        return 2 * sum(map(len, directory.names))
 
 
 def _named(directory: Directory) -> Iterator[tuple[bytes, int, FileType]]:

@@ -147,6 +147,35 @@ def remove_directory(files: Files, directory: int, name: bytes) -> None:
     _remove(files, directory, name, ino, item)
 
 
+def extend(
+    files: Files, directory: int, entries: Iterable[tuple[bytes, int, FileType]], *, fresh: int = U64_MAX
+) -> int:
+    """Put *entries*, (name, ino, type), into a *directory* that may have others; return by how much its size grows.
+
+    Who calls it knows that the names are free, and changes the inode item of the directory. Inodes from number *fresh*
+    on have no name yet, and get one. Raises RefusedError when an inode has too many names, or too many names have one
+    hash.
+    """
+    tree, grown = files.tree, 0
+    items: list[tuple[Key, bytes]] = []
+    hashed: dict[Key, bytes] = {}
+    for name, ino, kind in entries:
+        index = files.new_index(directory)
+        entry = DirItem.STRUCT.pack(ino, _INODE_ITEM, 0, files.generation, 0, len(name), kind) + name
+        key = Key(directory, _DIR_ITEM, name_hash(name))
+        others = hashed[key] if key in hashed else tree.find(key) or b""
+        edit_names.refuse_crowd(tree, directory, name, others)
+        hashed[key] = others + entry
+        items.append((Key(directory, _DIR_INDEX, index), entry))
+        if ino >= fresh:
+            items.append((Key(ino, _INODE_REF, directory), InodeRef.STRUCT.pack(index, len(name)) + name))
+        else:
+            edit_names.add_ref(tree, ino, Link(directory, index, name))
+        grown += 2 * len(name)
+    tree.put_all([*items, *hashed.items()])
+    return grown
+
+
 def refuse_filled(files: Files, directory: int) -> None:
     """Raise RefusedError when *directory* has an entry."""
     first, last = Key(directory, ItemType.DIR_ITEM, 0), Key(directory, ItemType.DIR_INDEX, U64_MAX)
