@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import select
 import struct
@@ -11,7 +12,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from btrimg.errors import BtrimgError, NotFoundError
+from btrimg.mount.system import FUSE_DEVICE
 from btrimg.mount.wire import (
+    CLONE,
     MAJOR,
     MINOR,
     MINOR_NEEDED,
@@ -105,6 +108,21 @@ class Channel:
         )
         self._send(header.unique, 0, answer.pack())
         return Agreement(offered, flags)
+
+    def divide(self) -> None:
+        """Take a descriptor of one's own for the same connection, in place of the one that other processes have, too.
+
+        What was asked by it is an error when it is closed, as when its process is killed; by a common one it would
+        wait for the others to end. Raises OSError.
+        """
+        fd = os.open(FUSE_DEVICE, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.ioctl(fd, CLONE, self.fd.to_bytes(4, "little"))
+        except OSError:
+            os.close(fd)
+            raise
+        os.close(self.fd)
+        self.fd = fd
 
     def _next(self) -> tuple[InHeader, bytes]:
         request = os.read(self.fd, _REQUEST_SIZE)

@@ -167,6 +167,8 @@ class Session:
 
     def start(self) -> None:
         """Serve: from now on the mount is usable."""
+        if self._workers:
+            self._workers.watch(self.messages.append, self.stop)
         if self._socket:
             self._socket.start()
         for _ in range(_READERS):

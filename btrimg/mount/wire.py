@@ -78,7 +78,7 @@ class OpenFlag(IntFlag):
 
 
 STATX_BASIC_STATS, STATX_BTIME = 0x7FF, 0x800
-BACKING_OPEN, BACKING_CLOSE = 0x4010E501, 0x4004E502  #: FUSE_DEV_IOC_*: ioctls on /dev/fuse
+CLONE, BACKING_OPEN, BACKING_CLOSE = 0x8004E500, 0x4010E501, 0x4004E502  #: FUSE_DEV_IOC_*: ioctls on /dev/fuse
 
 
 class InHeader(Record):

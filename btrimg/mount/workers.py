@@ -6,11 +6,13 @@ import ctypes
 import multiprocessing
 import os
 import signal
+import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from multiprocessing import connection
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from btrimg.mount.channel import Channel, Handler
 
@@ -29,6 +31,7 @@ class Workers:
     ) -> None:
         self._told, self._tell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         channel.tell = self._pass_on
+        self._closing = False
         parent = os.getpid()
         context = multiprocessing.get_context("fork")
         self._processes = [
@@ -38,6 +41,19 @@ class Workers:
         for process in self._processes:
             process.start()
         os.close(self._tell)
+
+    def watch(self, tell: Callable[[str], None], all_ended: Callable[[], None]) -> None:
+        """Tell, in a thread of its own, of processes that end before they should; and call when none is left."""
+        threading.Thread(target=self._watch, args=(tell, all_ended), daemon=True).start()
+
+    def _watch(self, tell: Callable[[str], None], all_ended: Callable[[], None]) -> None:
+        running = {process.sentinel: process for process in self._processes}
+        while running:
+            for sentinel in connection.wait([*running]):
+                process = running.pop(cast("int", sentinel))
+                if not self._closing:
+                    tell(f"process {process.pid} has ended, {len(running)} are left that read data")
+        all_ended()
 
     def _pass_on(self, message: str) -> None:
         with suppress(OSError):  # nobody has listened for long
@@ -52,6 +68,7 @@ class Workers:
 
     def close(self) -> None:
         """End them, and wait until they have; whoever still waits for one gets an error."""
+        self._closing = True
         for process in self._processes:
             process.kill()  # they have nothing to clean up
         for process in self._processes:
@@ -71,4 +88,6 @@ def _work(channel: Channel, handlers: Mapping[int, Handler], parent: int, not_th
         os.dup2(nothing, stream)
     for descriptor in (nothing, *not_theirs):
         os.close(descriptor)
+    with suppress(OSError):  # then the others must end before those who wait for this one hear of its end
+        channel.divide()
     channel.serve(handlers)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support import kernel
-from support.mounted import has_helper, mounts, require_fuse, servers, within
+from support.mounted import has_helper, mounted, mounts, require_fuse, servers, within
 from support.program import btrimg
 
 from btrimg.filesystem.image import open_image
@@ -86,6 +86,51 @@ def test_a_server_that_was_killed_leaves_a_mount_that_a_lazy_umount_clears(demo_
             os.listdir(point)
     assert btrimg("umount", point, "--lazy").returncode == 0
     assert not mounts(point)
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one processor, one process that reads")
+def test_what_a_process_that_was_killed_had_to_read_another_reads(tmp_path: Path) -> None:
+    """An image in an image, whose server is stopped: so a read of the inner one hangs for as long as we want."""
+    inner, outer, recipe = (str(tmp_path / name) for name in ("inner", "outer", "recipe.toml"))
+    for image, text in (inner, _INNER), (outer, f'[[do]]\nfile = "/inner"\nhost = "{inner}"\n'):
+        with open(recipe, "w", encoding="utf-8") as file:
+            file.write(text)
+        assert btrimg("build", recipe, "-o", image).returncode == 0
+    with mounted([outer], "--share", "none") as below, mounted([f"{below}/inner"], "--share", "passthrough") as top:
+        stopped, (server, *workers) = servers(below), sorted(servers(top))
+        assert len(os.listdir(top)) == 3
+        reader = [sys.executable, "-c", f"print(len(open({top + '/one'!r}, 'rb').read()))"]
+        for process in stopped:
+            os.kill(process, signal.SIGSTOP)
+        with subprocess.Popen(reader, stdout=subprocess.PIPE, text=True) as reading:
+            try:
+                assert within(10, lambda: any(waits(worker) for worker in workers))
+                os.kill(next(filter(waits, workers)), signal.SIGKILL)
+            finally:
+                for process in stopped:
+                    os.kill(process, signal.SIGCONT)
+            said, _ = reading.communicate(timeout=20)
+            assert said == "100000\n"  # the kernel has asked again
+        with open(f"{top}/two", "rb") as file:
+            assert len(file.read()) == 100_000
+        assert len(servers(top)) == len(workers)
+        assert "has ended" in btrimg("cache", "top", top, "--json").stdout
+        for worker in servers(top):
+            if worker != server:
+                os.kill(worker, signal.SIGKILL)
+        assert within(5, lambda: not mounts(top))
+
+
+_INNER = "".join(f'[[do]]\nfile = "/{name}"\nstamp = "{name}"\nsize = 100_000\n' for name in ("one", "two", "three"))
+
+
+def waits(process: int) -> bool:
+    """Return whether a process waits for the stopped filesystem, in whatever function of FUSE that is."""
+    with open(f"/proc/{process}/syscall", encoding="ascii") as file:
+        return file.read().split()[0] in _READING
+
+
+_READING = {str(number) for number in (17, 67, 295, 69, 327, 286)}  # pread64, preadv, preadv2; of x86-64, of others
 
 
 def test_what_is_in_use_is_unmounted_lazily_only(demo_image: str, point: str) -> None:
