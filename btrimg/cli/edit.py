@@ -11,6 +11,7 @@ from btrimg.cli.command import Argument, Option, command
 from btrimg.cli.edit_parameters import parse_time
 from btrimg.cli.parameters import FURTHER_DEVICES, JSON, parse_target, source_date_epoch, warn
 from btrimg.cli.stopping import clean_up_when_stopped
+from btrimg.cli.terminal import say
 from btrimg.cli.verbs import VERBS, Context
 from btrimg.errors import BtrimgError
 from btrimg.ondisk.inodes import Timespec
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from btrimg.edit.session import Outcome, Session
 
 _NS = 10**9
+_FILES = ("undo", "backup")
 #: How an image is changed.
 CHANGING = (
     Option("undo", ("--undo",), "Save what is overwritten here.  [default: IMAGE.undo]", str, "FILE", is_path=True),
@@ -76,7 +78,11 @@ def edit(
         else:
             code = _do_script(context, str(script))
         if context.is_open and not code:
-            show_outcome(context.commit(), as_json=as_json)
+            outcome = context.commit()
+            if dry_run:
+                _show_writes(context.session, as_json=as_json)
+            else:
+                show_outcome(outcome, as_json=as_json)
     finally:
         context.close()
     return code
@@ -156,4 +162,24 @@ def _do_script(context: Context, path: str) -> int:
 
 
 def show_outcome(outcome: Outcome | None, *, as_json: bool) -> None:
-    """Tell what was committed."""
+    """Tell what was committed, on stderr or as a line of JSON."""
+    if outcome is None:
+        return
+    if as_json:
+        from btrimg.render.answers import json_line, name
+
+        files = {key: path and name(os.fsencode(path)) for key, path in zip(_FILES, outcome[1:], strict=True)}
+        print(json_line({"generation": outcome.generation, **files}))
+    elif outcome.undo is not None and sys.stderr.isatty():
+        say("", "green", f"generation {outcome.generation}; {outcome.undo} takes it back (btrimg undo)")
+
+
+def _show_writes(session: Session, *, as_json: bool) -> None:
+    """Tell what a dry run would have written."""
+    from btrimg.render import planned
+
+    write_lines, item_lines = planned.write_lines, planned.item_lines
+    for item in session.item_changes:
+        print(planned.item_json(item)) if as_json else print("\n".join(item_lines(item)))
+    for write in planned.planned_writes(session.image.volume, session.sink.devices):
+        print(planned.write_json(write)) if as_json else print("\n".join(write_lines(write)))

@@ -19,6 +19,7 @@ from btrimg.write.begin import begin
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from btrimg.edit.changed import ItemChange
     from btrimg.filesystem.image import Image
     from btrimg.ondisk.inodes import Timespec
     from btrimg.ondisk.superblock import Superblock
@@ -67,6 +68,9 @@ class Session:
         self._sink: StagedSink | None = None
         self._txn: Transaction | None = None
         self._seen: dict[int, list[bytes]] = {}  # superblocks of the devices when the image was opened
+        self._outcome_in_place: Outcome | None = None  # that no commit has returned yet
+        #: What the commits of a dry run would have done to items.
+        self.item_changes: list[ItemChange] = []
         self._committed = False  # anything, so that an undo file is needed for it
 
     def __enter__(self) -> Self:
@@ -142,16 +146,21 @@ class Session:
             self._txn = begin(self.image, self.sink, now=self._now, uuids=self.uuids)
             if not self.force:
                 self._txn.before_superblocks.append(self._judge)
+            if self.dry_run:
+                self._txn.before_superblocks.append(self._note)
         return self._txn
 
     def commit(self) -> Outcome | None:
-        """Make the transaction under way the new state, durable when this returns; None when there is none.
+        """Make the transaction under way the new state, durable when this returns.
+
+        Without one, the outcome is that of what was written in place, or None.
 
         Raises WorseError when what it changed is not sound (unless forced), and what the commit raises: then all of it
         is forgotten.
         """
         if self._txn is None:
-            return None
+            outcome, self._outcome_in_place = self._outcome_in_place, None
+            return outcome
         txn = self._txn
         try:
             with self._held(self.doubted and not self.force):
@@ -173,6 +182,12 @@ class Session:
         faults = faults_of_commit(self.image, superblock, rebuilt)
         if faults:
             raise WorseError(faults)
+
+    def _note(self, superblock: Superblock) -> None:
+        from btrimg.edit.changed import Changes
+
+        rebuilt = self._txn.rebuilt if self._txn is not None else ()
+        self.item_changes += Changes(self.image, superblock, rebuilt).items()
 
     def abort(self) -> None:
         """Forget the transaction under way; what it wrote to free space is taken back if nothing is committed yet."""
@@ -233,9 +248,11 @@ class Session:
         self.sink.sync()
         self._committed = True
         self._image = None
-        return self._outcome()
+        self._outcome_in_place = self._outcome()
+        return self._outcome_in_place
 
     def _outcome(self) -> Outcome:
+        """Return what the image is now."""
         try:
             generation = self.image.superblock.generation
         except BtrimgError:  # that may be what was asked for

@@ -113,7 +113,7 @@ def reading_json(reading: Reading) -> str:
     if reading.key is not None:
         head |= {"key": key_object(reading.key), "size": reading.size, "block": reading.block}
     if reading.fields:
-        return json_line(head | {"fields": {row.path: _json_value(row) for row in _chosen(reading)}})
+        return json_line(head | {"fields": {row.path: json_value(row) for row in _chosen(reading)}})
     records = [
         {"at": prefix.removesuffix("."), "record": type(record).__name__, **record_object(record)}
         for prefix, record in reading.records
@@ -121,7 +121,8 @@ def reading_json(reading: Reading) -> str:
     return json_line(head | {"records": records, "tail": reading.tail.hex()})
 
 
-def _json_value(row: Row) -> Any:
+def json_value(row: Row) -> Any:
+    """Return the value of a field, for JSON."""
     if isinstance(row.value, DiskKey):
         return key_object(row.value)
     if isinstance(row.value, bytes):
