@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from btrimg.errors import NotFoundError
 from btrimg.filesystem.image import chunk_tree_pointer, root_item, root_pointer, root_tree_pointer
 from btrimg.ondisk.constants import ItemType, TreeId
-from btrimg.trees.block import BlockReader, Pointer
+from btrimg.trees.block import BlockReader, Pointer, is_subvolume
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from btrimg.filesystem.image import Image
     from btrimg.ondisk.blocks import Key
@@ -56,11 +56,11 @@ class Changes:
     """All trees that a commit changes; *superblock* is the one that it is about to write.
 
     Every new block is read from the devices, and verified against what its parent promises; of the old ones those that
-    it replaces. Raises BlockError when one cannot be.
+    it replaces, but for the trees *rebuilt*. Raises BlockError when one cannot be.
     """
 
-    def __init__(self, image: Image, superblock: Superblock) -> None:
-        self.image, self.superblock = image, superblock
+    def __init__(self, image: Image, superblock: Superblock, rebuilt: Collection[int] = ()) -> None:
+        self.image, self.superblock, self._rebuilt = image, superblock, rebuilt
         self.generation: int = superblock.generation
         volume = image.volume
         self.blocks = BlockReader(volume, volume.fsids)
@@ -78,6 +78,8 @@ class Changes:
         for item in self.root_items:
             if item.key.type == ItemType.ROOT_ITEM and item.after is not None:
                 self._add_tree(item)
+            elif item.key.type == ItemType.ROOT_ITEM and not is_subvolume(item.key.objectid):
+                self._add_deleted(item)  # of subvolumes, others may have what they had
 
     def _add_tree(self, item: ItemChange) -> None:
         tree_id, after = item.key.objectid, item.after or b""
@@ -86,6 +88,12 @@ class Changes:
         if now.generation == self.generation:
             before = root_pointer(tree_id, root_item(item.before)) if item.before else self._before(tree_id)
             self.trees.append(self._change(tree_id, now, before))
+
+    def _add_deleted(self, item: ItemChange) -> None:
+        tree_id = item.key.objectid
+        if tree_id not in self._rebuilt and item.before is not None:
+            old = self._old_blocks(root_pointer(tree_id, root_item(item.before)), set())
+            self.trees.append(TreeChange(tree_id, [], old))
 
     def _before(self, tree_id: int) -> Pointer | None:
         """Return where a tree was whose root item had another key."""
@@ -107,8 +115,13 @@ class Changes:
             new.append(block)
             if block.header.level:
                 waiting += block.children(range(len(block)), pointer)
+        old = [] if before is None or tree_id in self._rebuilt else self._old_blocks(before, kept)
+        return TreeChange(tree_id, new, old)
+
+    def _old_blocks(self, root: Pointer, kept: set[int]) -> list[Block]:
+        """Return the blocks of a tree as it was, but for those that are *kept* and all below them."""
         old = []
-        waiting = [before] if before is not None and before.logical else []
+        waiting = [root] if root.logical else []
         while waiting:
             pointer = waiting.pop()
             if pointer.logical not in kept:
@@ -116,7 +129,7 @@ class Changes:
                 old.append(block)
                 if block.header.level:
                     waiting += block.children(range(len(block)), pointer)
-        return TreeChange(tree_id, new, old)
+        return old
 
     def items(self) -> Iterator[ItemChange]:
         """Yield the items that differ, tree by tree."""

@@ -45,7 +45,7 @@ def faults_of_commit(image: Image, superblock: Superblock, rebuilt: Collection[i
     from btrimg.edit.changed import Changes
 
     try:
-        judge = _Judge(image, Changes(image, superblock), rebuilt)
+        judge = _Judge(image, Changes(image, superblock, rebuilt), rebuilt)
     except CorruptError as error:
         return [str(error)]
     found: list[str] = []
