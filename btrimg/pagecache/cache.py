@@ -77,9 +77,15 @@ class PageCache:
         self.close()
 
     def close(self) -> None:
-        """Give the memory back; nothing may be read afterwards."""
-        self.filler.close()
-        self.store.close()
+        """Give the memory back; ValueError is raised by what is read afterwards, or still is."""
+        with self.store.lock:
+            self.store.closed = True
+            waited_for = [claim.done for claims in self._claims.values() for claim in claims]
+        for done in waited_for:  # who uses a device that is closed might get another file's bytes
+            done.wait()
+        with self.sweeping, self.store.filling:
+            self.filler.close()
+            self.store.close()
 
     @property
     def fd(self) -> int:
@@ -112,6 +118,7 @@ class PageCache:
         Yields their bytes in pieces, without holes. This is the fastest way to read much: what many files need comes in
         together, each page once. Inline data are handed out and not kept. What cannot be had is a piece with an error.
         """
+        self.store.check_open()
         with self.store.filling:
             rows = filerows.of_image(self.image, tops, inline=True)
             keys = self.scheme.keys(rows, self.domains)
@@ -153,6 +160,7 @@ class PageCache:
 
     def claim(self, holder: tuple[int, int], start: int, end: int) -> Claim | Event:
         """Return a claim on pages number [start, end) of a *holder*, or what to wait for: another has some of them."""
+        self.store.check_open()
         claims = self._claims.setdefault(holder, [])
         for other in claims:
             if other.start < end and start < other.end:

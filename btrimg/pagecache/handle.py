@@ -95,7 +95,7 @@ class CachedFile:
         """Fill *buffer* from *offset* on, and return how many bytes the file has there.
 
         Raises ChecksumError or DeviceError when they cannot be had from any copy, CorruptError for extents that make
-        no sense: nothing of it is kept, and what was sound before it is.
+        no sense: nothing of it is kept, and what was sound before it is. ValueError once the cache is closed.
         """
         block = self._near.get(offset >> _BYTES_SHIFT)
         if block is not None:
@@ -129,10 +129,14 @@ class CachedFile:
         length = min(len(room), self.size - offset)
         if length <= 0:
             return 0
+        self._cache.store.check_open()
         account = self._cache.account
         start = perf_counter_ns() if account.by_file else 0
         try:
             self._read(room[:length], offset)
+        except ValueError:  # from the memory, when somebody closes the cache
+            self._cache.store.check_open()
+            raise
         finally:
             account.read_took(perf_counter_ns() - start if account.by_file else 0)
         return length
@@ -140,7 +144,7 @@ class CachedFile:
     def _read(self, room: memoryview, offset: int) -> None:
         end = offset + len(room)
         first, last = offset // PAGE, -(-end // PAGE)
-        refused = self._cache.account.refused
+        refused, lock = self._cache.account.refused, self._cache.store.lock
         if first != self._next:
             self._ahead = 0
         elif not self._ahead:
@@ -149,7 +153,8 @@ class CachedFile:
         while at < len(self._runs) and self._runs[at][0] < last:
             run = self._runs[at]
             start, stop, refusal = max(run[0], first), min(run[1], last), run[4]
-            refused[refusal] += stop - start
+            with lock:
+                refused[refusal] += stop - start
             if refusal in _ZEROS:
                 _clear(room[max(start * PAGE, offset) - offset : min(stop * PAGE, end) - offset])
             else:

@@ -47,6 +47,7 @@ class PageStore:
         self.pages = pages
         self.arena = Arena(pages)
         self.memory = self.arena.memory
+        self.closed = False
         self.resident = 0  #: frames in use, whoever has them
         self.hits = self.misses = 0  #: pages that were read and found here, or not
         self.evicted = 0  #: pages given up for others
@@ -74,7 +75,14 @@ class PageStore:
 
     def close(self) -> None:
         """Give the memory back; nothing may be asked afterwards."""
-        self.arena.close()
+        with self.lock:
+            self.closed = True
+            self.arena.close()
+
+    def check_open(self) -> None:
+        """Raise ValueError, as a closed file does, once the memory has been given back."""
+        if self.closed:
+            raise ValueError("the page cache is closed: nothing can be read through it any more")
 
     # Frames
 

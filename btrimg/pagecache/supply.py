@@ -69,6 +69,7 @@ class Supply:
         store, wanted = self._cache.store, self._wanted
         with self._cache.sweeping:
             with store.lock:
+                store.check_open()
                 self._forget_if_any_left()
                 absent = self._absent(needed[self._frames[needed] == NOWHERE])
                 missed = int(absent.pages.sum())

@@ -92,15 +92,19 @@ class WritableCache:
         self.close()
 
     def close(self) -> None:
-        """Commit all changes, and give the memory back even if they cannot be; errors are those of `writeback`."""
+        """Commit all changes, and give the memory back even if they cannot be; errors are those of `writeback`.
+
+        ValueError is raised by what is read or changed afterwards.
+        """
         if self._closed:
             return
         self._closed = True
-        try:
-            self.writeback()
-        finally:
-            self._states.clear()
-            self.store.close()
+        with self.gate.changing():
+            try:
+                self.writeback()
+            finally:
+                self._states.clear()
+                self.store.close()
 
     @property
     def resident(self) -> int:
@@ -125,6 +129,7 @@ class WritableCache:
 
         Raises NotFoundError when it is gone.
         """
+        self.store.check_open()
         if file.seen != self.commits:
             with self.store.filling:
                 if file.seen != self.commits:
@@ -317,6 +322,7 @@ class WritableCache:
         over: Span | None = None,
     ) -> _T:
         """Commit the changes at *places* and then *work*, by which pages *over* change; return what that does."""
+        self.store.check_open()
         changed = [place for place in sorted(places) if self._states[place].changes]
         freed: list[tuple[int, int]] = []
         spaces = self._spaces_by_device()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from array import array
 from concurrent.futures import ThreadPoolExecutor
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from btrimg.pagecache.eviction import POLICIES
 from btrimg.pagecache.filerows import of_image
 from btrimg.pagecache.pages import PAGE
 from btrimg.pagecache.schemes import Domains
+from btrimg.volume.device import Device
 from pagecache.test_cache import build, true_bytes
 
 if TYPE_CHECKING:
@@ -159,3 +161,72 @@ def test_wrong_reads_are_counted_each_time(image: Image) -> None:
                 for at in range(0, file.size, PAGE):
                     file.read(at, PAGE)
         assert cache.statistics().wrong == 3 * posted.examine(of_image(image), Domains()).wrong_pages > 0
+
+
+def test_nothing_is_read_after_the_end(image: Image) -> None:
+    cache = PageCache(image, budget=64 * PAGE)
+    big, part = cache.open(image.open(b"/big")), cache.open(image.open(b"/part"))
+    for _ in range(3):
+        big.read(0, PAGE)
+    cache.close()
+    cache.close()
+    for offset in (0, 9 * PAGE):
+        with pytest.raises(ValueError, match="the page cache is closed"):
+            big.read(offset, PAGE)
+    with pytest.raises(ValueError, match="the page cache is closed"):
+        part.read(0, PAGE)  # a hole
+    with pytest.raises(ValueError, match="the page cache is closed"):
+        list(cache.read_all())
+
+
+def test_devices_are_not_closed_under_who_reads(image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By then their descriptors may be those of other files."""
+    cache = PageCache(image, budget=40 * PAGE, direct=True)
+    big, plain = cache.open(image.open(b"/big")), Device.pread_into
+    known = true_bytes(image, big)
+    closers: list[Thread] = []
+
+    def while_closing(self: Device, buffer: memoryview, offset: int) -> None:
+        if not closers:
+            closers.append(Thread(target=cache.close))
+            closers[0].start()
+            while not cache.store.closed:
+                pass
+            closers[0].join(0.2)
+            assert closers[0].is_alive()
+        plain(self, buffer, offset)
+
+    monkeypatch.setattr(Device, "pread_into", while_closing)
+    assert big.read(0, PAGE) == known[:PAGE]
+    closers[0].join(20)
+    assert not closers[0].is_alive()
+    with pytest.raises(ValueError, match="the page cache is closed"):
+        big.read(0, PAGE)
+
+
+@pytest.mark.parametrize(("scheme", "direct"), [("extent", True), ("content", False), ("none", False)])
+def test_who_reads_while_it_is_closed_gets_right_bytes_or_is_told(image: Image, scheme: str, *, direct: bool) -> None:
+    for round_ in range(4):
+        cache = PageCache(image, budget=40 * PAGE, scheme=scheme, direct=direct)
+        files = [cache.open(image.open(name)) for name in (b"/big", b"/packed", b"/tail")]
+        known = [true_bytes(image, file) for file in files]
+
+        def work(number: int, files: Any = files, known: Any = known) -> str:
+            draw = random.Random(number)
+            while True:
+                at, length = draw.randrange(3), draw.choice((100, 60_000))
+                offset = draw.randrange(len(known[at]))
+                try:
+                    got = files[at].read(offset, length)
+                except ValueError as error:
+                    return str(error)
+                if got != known[at][offset : offset + length]:
+                    return "wrong bytes"
+
+        with ThreadPoolExecutor(3) as pool:
+            jobs = [pool.submit(work, number) for number in range(3)]
+            while cache.statistics().reads < 10 * (round_ + 1) and not any(job.done() for job in jobs):
+                pass
+            cache.close()
+            said = {job.result(60) for job in jobs}
+        assert said == {"the page cache is closed: nothing can be read through it any more"}

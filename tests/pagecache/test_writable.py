@@ -287,3 +287,45 @@ def test_readers_see_each_write_whole_while_others_write_and_commit(tmp_path: Pa
                 reading.result(timeout=60)
             writing.result(timeout=60)
         assert file.read(0, size) == bytes([rounds - 1]) * (8 * PAGE) + bytes(16 * PAGE)
+
+
+def test_who_closes_waits_for_who_reads_and_writes_and_nothing_comes_after(tmp_path: Path) -> None:
+    with opened(tmp_path, pages=40) as cache:
+        file = cache.create(b"/file")
+        file.write(0, bytes(60 * PAGE))
+        written = [b"\0" * PAGE] * 60
+
+        def read() -> str:
+            draw = random.Random(1)
+            while True:
+                try:
+                    got = file.read(draw.randrange(60) * PAGE, PAGE)
+                except ValueError as error:
+                    return str(error)
+                if got != got[:1] * PAGE:
+                    return "half of a write"
+
+        def write() -> str:
+            draw = random.Random(2)
+            while True:
+                page, data = draw.randrange(60), draw.randbytes(1) * PAGE
+                try:
+                    file.write(page * PAGE, data)
+                except ValueError as error:
+                    return str(error)
+                written[page] = data
+
+        with ThreadPoolExecutor(3) as pool:
+            jobs = [pool.submit(each) for each in (read, read, write)]
+            while cache.written.commits < 5 and not any(job.done() for job in jobs):
+                pass
+            cache.close()
+            said = {job.result(60) for job in jobs}
+        assert said == {"the page cache is closed: nothing can be read through it any more"}
+        for late in (lambda: file.size, lambda: file.truncate(0), lambda: cache.create(b"/late")):
+            with pytest.raises(ValueError, match="the page cache is closed"):
+                late()
+        cache.close()
+    with open_image(str(tmp_path / "image")) as image:
+        assert image.open(b"/file").read(0, 60 * PAGE) == b"".join(written)
+        assert complaints([str(tmp_path / "image")]) == []
