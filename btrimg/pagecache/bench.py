@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import closing
 from mmap import ACCESS_READ, mmap
@@ -12,13 +13,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from btrimg.errors import NotFoundError
+from btrimg.filesystem.columns import COMPRESSED, HOLE, REGULAR
 from btrimg.pagecache import residency
 from btrimg.pagecache.cache import PageCache
 from btrimg.pagecache.filerows import of_image
 from btrimg.pagecache.pages import PAGE
 from btrimg.pagecache.schemes import SCHEMES, Domains
 from btrimg.pagecache.views import Views
-from btrimg.units import MIB
+from btrimg.units import GIB, MIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -26,9 +28,11 @@ if TYPE_CHECKING:
     from btrimg.filesystem.image import Image
     from btrimg.filesystem.inode import Inode
     from btrimg.pagecache.filerows import FileRows
+    from btrimg.pagecache.pages import Ints, KeyRuns
 
 SHARERS = (1, 4, 16, 64)  #: files that are read, of those that there are
 _READS = 5_000  # of a page each
+_TOLD = 512  # files
 _ADDRESSES = 1 << 18
 _ROUNDS = 5
 
@@ -57,9 +61,11 @@ def find_sharers(image: Image, rows: FileRows, most: int = max(SHARERS)) -> Shar
     Raises NotFoundError when no file has data that could be shared.
     """
     keys = SCHEMES["whole-file"].keys(rows, Domains())
+    data = np.bincount(keys.file, _data_pages(rows, keys), minlength=rows.files.rows) * PAGE
     firsts = np.flatnonzero((keys.page == 0) & (keys.refusal == 0))
     file = keys.file[firsts]
-    named = rows.files.path[file] >= 0
+    # To read a file with much in it that is not there would say more of the holes.
+    named = (rows.files.path[file] >= 0) & (data[file] > 0) & (2 * data[file] >= rows.files.size[file])
     firsts, file = firsts[named], file[named]
     if not len(file):
         raise NotFoundError("there is no file with data that could be shared")
@@ -72,6 +78,12 @@ def find_sharers(image: Image, rows: FileRows, most: int = max(SHARERS)) -> Shar
     chosen = file[starts[best] : starts[best] + min(int(counts[best]), most)].tolist()
     paths = [rows.path_of(each) or b"" for each in chosen]
     return Sharers([image.open(path, follow=False) for path in paths], paths, int(size[best]))
+
+
+def _data_pages(rows: FileRows, keys: KeyRuns) -> Ints:
+    """Return how many pages of each run are data of extents."""
+    kind = np.append(rows.extents.kind, HOLE)[keys.row]  # -1: none
+    return np.where((kind == REGULAR) | (kind == COMPRESSED), keys.pages, 0)
 
 
 def measure(
@@ -114,10 +126,46 @@ def _memory(image: Image, sharers: Sharers, hosts: list[bytes], tick: Callable[[
         yield Measured(f"resident-{count}", f"{count} files of {sharers.size} bytes, read", "bytes", ours, theirs)
 
 
-def _read_host(path: bytes, room: memoryview) -> None:
-    with open(path, "rb", buffering=0) as file:
-        while file.readinto(room):
-            pass
+class _Told:
+    """Tells of files now and then: to say so of each would take longer than the file."""
+
+    def __init__(self, tick: Callable[[int, int], None]) -> None:
+        self._tick, self._files, self._bytes = tick, 0, 0
+
+    def add(self, new: bool, size: int) -> None:
+        """Count bytes, and a file if it is a *new* one."""
+        self._files += new
+        self._bytes += size
+        if self._files >= _TOLD or self._bytes >= GIB:
+            self.finish()
+
+    def finish(self) -> None:
+        """Tell what has not been told."""
+        self._tick(self._files, self._bytes)
+        self._files = self._bytes = 0
+
+
+def _read_host(path: bytes, room: memoryview) -> int:
+    """Read a file, but for its holes; return how many bytes."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        status, rooms = os.fstat(fd), [room]
+        sparse = 2 * 512 * status.st_blocks < status.st_size
+        at = done = 0
+        while at < status.st_size:
+            if sparse:
+                at = os.lseek(fd, at, os.SEEK_DATA)
+            count = os.preadv(fd, rooms, at)
+            at, done = at + count, done + count
+            if not count:
+                break
+        return done
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # no more data
+            return done
+        raise
+    finally:
+        os.close(fd)
 
 
 def _frames(image: Image, sharers: Sharers, hosts: list[bytes]) -> Iterator[Measured]:
@@ -209,17 +257,20 @@ def _translation(rows: FileRows) -> Measured:
 def _everything(
     image: Image, tops: Sequence[Inode], rows: FileRows, mount: str | None, tick: Callable[[int, int], None]
 ) -> Iterator[Measured]:
-    """Yield how long it takes to read every file once, and what is in memory then."""
+    """Yield how long it takes to read every file once, and what is in memory then. Holes are left out by both."""
     room = memoryview(bytearray(4 * MIB))
     start = perf_counter_ns()
     with PageCache(image, budget=_memory_for(rows)) as cache:
-        files = 0
-        for file in cache.open_all(tops):
-            for at in range(0, file.size, len(room)):
-                file.readinto(room, at)
-            files += 1
-            tick(1, file.size)
+        told = _Told(tick)
+        bad = files = 0
+        last = None
+        for place, _, _, data, error in cache.read_all(tops):
+            room[: len(data)] = data  # they are where the cache has them, but the mount's reads copy, too
+            new = place != last
+            told.add(new, len(data))
+            bad, files, last = bad + (error is not None), files + new, place
         took, held = perf_counter_ns() - start, cache.store.resident * PAGE
+        told.finish()
     theirs: float | None = None
     in_mount: float | None = None
     if mount:
@@ -229,11 +280,12 @@ def _everything(
             residency.drop(path)
         start = perf_counter_ns()
         for path in paths:
-            _read_host(path, room)
-            tick(1, 0)
+            told.add(True, _read_host(path, room))
         theirs = perf_counter_ns() - start
+        told.finish()
         in_mount = sum(map(residency.resident, paths))
-    yield Measured("everything", f"{files} files read, opening included; none in memory", "ns", took, theirs)
+    lost = f", {bad} pieces could not be had" if bad else ""
+    yield Measured("everything", f"{files} files read, opening included; none in memory{lost}", "ns", took, theirs)
     yield Measured("everything-resident", "in memory then", "bytes", held, in_mount)
 
 
@@ -241,4 +293,4 @@ def _memory_for(rows: FileRows) -> int:
     """Return bytes in which all that was read stays: each extent's pages once, and no more than half of the memory."""
     keys = SCHEMES["extent"].keys(rows, Domains())
     half = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    return min(int(keys.pages.sum()) * PAGE, half)
+    return min(2 * int(_data_pages(rows, keys).sum()) * PAGE, half)  # twice: the bulk path looks at a quarter at a time
