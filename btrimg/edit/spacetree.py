@@ -49,6 +49,7 @@ def drop_space_tree(session: Editing, *, cache: bool) -> None:
     generation = 1 if cache else 0
     with assuming(image, compat_ro_flags=flags & ~_BITS, cache_generation=generation):
         txn = session.transaction()
+        txn.rebuilt.add(TreeId.FREE_SPACE_TREE)
         delete_tree(txn, TreeId.FREE_SPACE_TREE)
         drop_space_caches(txn)
         session.commit()

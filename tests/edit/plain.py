@@ -6,8 +6,6 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from support.fresh import no_warning
-
 from btrimg.filesystem.image import open_image
 from btrimg.ondisk.inodes import Timespec
 from btrimg.volume.sink import DeviceSink
@@ -72,7 +70,7 @@ class PlainSession:
 def editing(devices: Sequence[str], through: Callable[[Sink], Sink] = lambda sink: sink) -> Iterator[PlainSession]:
     """Open an image to be edited."""
     with (
-        open_image(devices, replay_log=None, warn=no_warning) as image,
+        open_image(devices, replay_log=None, warn=lambda _: None) as image,
         DeviceSink(image.volume.devices, durable=False) as sink,
     ):
         yield PlainSession(image, sink, through)
