@@ -283,7 +283,9 @@ class FileEditor:
         self._change(path, Attributes(), remove_xattrs=tuple(names))
 
     def xattrs(self, path: bytes) -> dict[bytes, bytes]:
-        """Return all extended attributes of what is at *path*."""
+        """Return all extended attributes of what is at *path*; without a transaction under way, none is begun."""
+        if self._session.pending is None:
+            return self._session.image.open(path).xattrs()
         return xattrs.read_all(*self._names.find(path))
 
     def _change(
