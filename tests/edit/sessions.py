@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def begun(paths: Sequence[str], undo: str) -> Session:
-    """Return a session on the image at *paths* with that undo file."""
+def begun(paths: Sequence[str], undo: str, *, broken: bool = False) -> Session:
+    """Return a session on the image at *paths* with that undo file; one that becomes *broken* is not warned of."""
     numbers = count(1)
     now = Timespec(1_700_000_000, 5)
-    return Session(paths, undo=undo, force=True, now=now, uuids=lambda: next(numbers).to_bytes(16, "big"))
+    uuids, hear = (lambda: next(numbers).to_bytes(16, "big")), (lambda _message: None)
+    return Session(paths, undo=undo, force=True, now=now, uuids=uuids, report=hear if broken else None)
 
 
 def undone(paths: Sequence[str], undo: str) -> None:
