@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from btrimg.cli.command import Argument, Option, command
+from btrimg.cli.edit_parameters import surroundings
 
 if TYPE_CHECKING:
     from btrimg.cli.verbs import Context
@@ -48,7 +50,7 @@ def get(context: Context, words: tuple[str, ...], copy: int | None) -> int:
     from btrimg.edit.items import ItemEditor
     from btrimg.render import itemrows
 
-    readings = ItemEditor(context.session).get(words, copy)
+    readings = ItemEditor(context.session).get(_placed(words), copy)
     for line in map(itemrows.reading_json, readings) if context.as_json else itemrows.reading_lines(readings):
         print(line)
     return 0
@@ -101,8 +103,15 @@ def _done(context: Context, verb: str, words: tuple[str, ...], manner: dict[str,
 
     editor = ItemEditor(context.session)
     how = Manner(manner["in_place"], manner["copy"], fix=not manner["no_fix"])
-    _show(context, getattr(editor, verb)(words, how))
+    _show(context, getattr(editor, verb)(_placed(words), how))
     return 0
+
+
+def _placed(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Return *words* with a path at their start, if it begins with a dot, made absolute: that of a file in a shell."""
+    if not words[0].startswith("."):
+        return words
+    return (os.fsdecode(surroundings.absolute(os.fsencode(words[0]))), *words[1:])
 
 
 def _show(context: Context, done: Done) -> None:

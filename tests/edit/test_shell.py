@@ -111,6 +111,7 @@ def test_between_begin_and_commit_edits_are_one_transaction_that_readers_see(for
         "cat a/file",
         "resolve a/file 0",
         "item fs 261.INODE_ITEM.0 uid",
+        "item ./files/inline.txt INODE_ITEM gid",
         "begin",
         "item set super label=x",
         "mkdir a",
@@ -136,6 +137,7 @@ def test_between_begin_and_commit_edits_are_one_transaction_that_readers_see(for
     assert done.stdout.count("file\n") == 2
     assert done.stdout.count("from the host\n") == 1000
     assert "uid  12" in done.stdout
+    assert "gid  0" in done.stdout
     with open_image(forged) as image:
         assert image.superblock.generation == 13, "one commit"
         assert image.open(b"/a").item.mode & 0o777 == 0o700
