@@ -257,8 +257,14 @@ def _translation(rows: FileRows) -> Measured:
 def _everything(
     image: Image, tops: Sequence[Inode], rows: FileRows, mount: str | None, tick: Callable[[int, int], None]
 ) -> Iterator[Measured]:
-    """Yield how long it takes to read every file once, and what is in memory then. Holes are left out by both."""
+    """Yield how long it takes to read every file once, and what is in memory then. Holes are left out by both.
+
+    The image itself is in memory before, if it fits: that says more of the two than of the disk.
+    """
     room = memoryview(bytearray(4 * MIB))
+    for device in image.volume.devices.values():
+        if os.stat(device.path).st_blocks * 512 < _half_of_memory():
+            _read_host(os.fsencode(device.path), room)
     start = perf_counter_ns()
     with PageCache(image, budget=_memory_for(rows)) as cache:
         told = _Told(tick)
@@ -292,5 +298,10 @@ def _everything(
 def _memory_for(rows: FileRows) -> int:
     """Return bytes in which all that was read stays: each extent's pages once, and no more than half of the memory."""
     keys = SCHEMES["extent"].keys(rows, Domains())
-    half = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    return min(2 * int(_data_pages(rows, keys).sum()) * PAGE, half)  # twice: the bulk path looks at a quarter at a time
+    return min(
+        2 * int(_data_pages(rows, keys).sum()) * PAGE, _half_of_memory()
+    )  # twice: the bulk path looks at a quarter at a time
+
+
+def _half_of_memory() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import kernel
+from support import kernel, mounted
 from support.images import copy_sparse
 from support.matrix import name_of, options_of, variants
 from support.program import btrimg
@@ -271,7 +271,7 @@ def fail_in_the_middle(image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
         file = cache.open(image.open(b"/copy"))
         assert file.read(0, 100 * PAGE) == known[: 100 * PAGE]
         for _ in range(2):
-            with pytest.raises(DeviceError, match="no copy of the .* bytes at logical .* can be read"):
+            with pytest.raises(DeviceError, match=r"no copy of the .* bytes at logical .* can be read"):
                 file.read(99 * PAGE, 2 * PAGE)
         assert file.read(101 * PAGE, 1 << 21) == known[101 * PAGE :]
         failing = False
@@ -318,3 +318,37 @@ def test_the_kernel_reads_the_same(cell: Any, kernel_image: Callable[..., Kernel
                 assert not errors
                 count += 1
         assert count > 10
+
+
+def test_a_disk_that_really_fails(path: str, tmp_path: Any) -> None:
+    """An image in an image that is mounted: where the outer one is damaged, the kernel says EIO."""
+    mounted.require_fuse()
+    (tmp_path / "disks").mkdir()
+    (copied,) = copy_sparse([path], str(tmp_path / "disks" / "inner"))
+    inner = os.path.relpath(copied, tmp_path / "disks")
+    outer = str(tmp_path / "outer.img")
+    done = btrimg("build", "--from-dir", tmp_path / "disks", "-o", outer)
+    assert done.returncode == 0, done.stderr
+    with open_image(path) as image:
+        known = image.open(b"/big").read(0, 1 << 21)
+        at = place_of(image, b"/big", 100)
+    with open_image(outer) as image:
+        damage(outer, place_of(image, b"/" + os.fsencode(inner), at // PAGE))
+    heard: list[str] = []
+    with (
+        mounted.mounted([outer]) as where,
+        open_image(os.path.join(where, inner), warn=heard.append) as image,
+        PageCache(image, budget=4096 * PAGE) as cache,
+    ):
+        number = image.open(b"/big").ino
+        data, errors = next(each for place, each in swept(cache).items() if place.inode == number)
+        assert list(errors) == [100 * PAGE]
+        assert type(errors[100 * PAGE]) is DeviceError
+        assert data[: 100 * PAGE] == known[: 100 * PAGE]
+        assert data[101 * PAGE :] == known[101 * PAGE :]
+        file = cache.open(image.open(b"/copy"))
+        with pytest.raises(DeviceError, match=r"no copy of the .* bytes at logical .* can be read"):
+            file.read(0, 1 << 21)
+        assert file.read(0, 100 * PAGE) == known[: 100 * PAGE]
+        assert file.read(101 * PAGE, 1 << 21) == known[101 * PAGE :]
+    assert any("Input/output error" in message for message in heard)
