@@ -71,6 +71,7 @@ class Channel:
     def __init__(self, fd: int, tell: Callable[[str], None], *, eager: bool = False) -> None:
         self.fd, self.tell = fd, tell
         self._looks = _LOOKS if eager and len(os.sched_getaffinity(0)) > 1 else 0
+        self._asked = threading.local()  # the request that each thread answers
         self._running: set[int] = set()
         self._interrupted: set[int] = set()
         self._lead = threading.Lock()
@@ -134,7 +135,7 @@ class Channel:
         find, failure_of = {Opcode.INTERRUPT: self._interrupt, **handlers}.get, self._failure_of
         pack, head_size = OutHeader.STRUCT.pack, OutHeader.SIZE
         me = threading.get_ident()
-        looks = left = self._looks
+        asked, looks, left = self._asked, self._looks, self._looks
         poller = select.poll()
         poller.register(fd, select.POLLIN)
         os.set_blocking(fd, not looks)
@@ -161,6 +162,7 @@ class Channel:
                 self.step_back()
                 return
             left = looks
+            asked.request = request
             opcode, unique, nodeid = unpack(request)
             try:
                 answer = find(opcode, _refuse)(nodeid, request[start:], unique)
@@ -226,6 +228,10 @@ class Channel:
     def _check(self, unique: int) -> None:
         if unique in self._interrupted:
             raise RefusedRequest(errno.EINTR)
+
+    def uid(self) -> int:
+        """Return the id of the user who asks what this thread is about to answer."""
+        return InHeader.unpack(self._asked.request).uid
 
     def step_back(self) -> None:
         """Let another thread take the next requests, for this one may be busy for a while."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import stat
 from collections import OrderedDict
 from typing import TYPE_CHECKING
@@ -50,7 +51,7 @@ class Server:
         self._channel, self._files, self._sharing = channel, files, sharing
         self._eager = 0  # listings that will have attributes
         self._listed: OrderedDict[int, None] = OrderedDict()  # directories listed without
-        self._virtual = {STATISTICS_XATTR: statistics}
+        self._virtual, self._owner = {STATISTICS_XATTR: statistics}, os.getuid()
         self.handlers: dict[int, Handler] = {
             Opcode.LOOKUP: self._lookup,
             Opcode.FORGET: self._forget,
@@ -157,6 +158,8 @@ class Server:
     def _getxattr(self, number: int, body: bytes, _unique: int) -> bytes:
         name = body[GetxattrIn.SIZE : -1]
         if name in self._virtual and number == ROOT:
+            if self._channel.uid() not in (0, self._owner):  # they tell of files that not everybody may see
+                raise RefusedRequest(errno.EACCES)
             self._channel.step_back()
             value = self._virtual[name]()
         else:

@@ -245,6 +245,18 @@ def test_without_its_top_directory_it_is_mounted_all_the_same(
     assert btrimg("umount", point).returncode == 0
 
 
+def test_others_may_enter_and_not_see_the_statistics(demo_image: str) -> None:
+    code = "import os, sys; print(os.listdir(sys.argv[1])); os.getxattr(sys.argv[1], 'btrimg.statistics')"
+    with mounted([demo_image], "--allow-other") as top:
+        command = ["/usr/bin/env", "python3", "-c", code, top]
+        done = subprocess.run(command, user=_NOBODY, group=_NOBODY, cwd="/", capture_output=True, text=True)
+        if done.returncode and "Permission" not in done.stderr:
+            pytest.skip("this Python is for root only")
+        assert "vm" in done.stdout
+        assert "PermissionError" in done.stderr
+        assert os.getxattr(top, "btrimg.statistics")
+
+
 @pytest.mark.skipif(not has_helper(), reason="fusermount3 not found (package fuse3)")
 def test_another_user_mounts_by_the_helper(demo_image: str) -> None:
     if not stat.S_IMODE(os.stat("/dev/fuse").st_mode) & 0o002:

@@ -45,7 +45,7 @@ def clean_up(where: str) -> None:
         if not within(5, lambda: not os.path.exists(f"/sys/fs/fuse/connections/{number}")):
             with suppress(OSError), open(f"/sys/fs/fuse/connections/{number}/abort", "w", encoding="ascii") as file:
                 file.write("1")
-    ended = within(10, lambda: not servers(where))
+    ended = within(60, lambda: not servers(where))
     os.rmdir(where)
     assert ended, f"the server of {where} has not ended"
 
