@@ -17,6 +17,7 @@ from . import (
     bench_du,
     bench_extents,
     bench_locate,
+    bench_pagecache,
     bench_resolve,
     bench_scrub,
     bench_tables,
@@ -50,3 +51,4 @@ if __name__ == "__main__":
     bench_build.main()
     bench_writeback.main()
     bench_views.main()
+    bench_pagecache.main()

@@ -35,14 +35,19 @@ def compare(name: str, ours: Sequence[str], peer_name: str, peer: Sequence[str],
     """Run both commands once to warm up, then *rounds* times in turns; print and return the ratio."""
     seconds(ours)
     seconds(peer)
-    pairs = [(seconds(ours), seconds(peer)) for _ in range(rounds)]
+    return report(name, peer_name, [(seconds(ours), seconds(peer)) for _ in range(rounds)])
+
+
+def report(name: str, peer_name: str, pairs: Sequence[tuple[float, float]]) -> Ratio:
+    """Print and return the ratio of *pairs* of seconds, ours and the peer's, one of each round."""
     found = Ratio(
         median(mine for mine, _ in pairs),
         median(theirs for _, theirs in pairs),
         median(mine / theirs for mine, theirs in pairs),
     )
     print(
-        f"{name}: {found.ratio:.3f}x {peer_name} ({_time(found.ours)} against {_time(found.peer)}, median of {rounds})",
+        f"{name}: {found.ratio:.3f}x {peer_name}"
+        f" ({_time(found.ours)} against {_time(found.peer)}, median of {len(pairs)})",
         flush=True,
     )
     return found
@@ -98,8 +103,25 @@ def dissect(image: str, path: str) -> list[str] | None:
 
     BTRIMG_DISSECT_PYTHON names the interpreter that has it: it is kept out of our own environment.
     """
+    python = _dissect_python()
+    return [python, os.path.join(_HERE, "dissect_extents.py"), image, path] if python else None
+
+
+def dissect_read(image: str, path: str, reads: int) -> tuple[float, float] | None:
+    """Return how many seconds dissect.btrfs takes for the whole file *path*, and for *reads* times 4 KiB of it.
+
+    None where it is not installed.
+    """
+    python = _dissect_python()
+    if not python:
+        return None
+    whole, few = kernel.run(python, os.path.join(_HERE, "dissect_read.py"), image, path, str(reads)).split()
+    return float(whole), float(few)
+
+
+def _dissect_python() -> str | None:
     python = os.environ.get("BTRIMG_DISSECT_PYTHON", sys.executable)
     probe = [python, "-c", "import dissect.btrfs"]
     if not shutil.which(python) or subprocess.run(probe, capture_output=True, check=False).returncode:
         return None
-    return [python, os.path.join(_HERE, "dissect_extents.py"), image, path]
+    return python
