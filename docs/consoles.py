@@ -1,4 +1,4 @@
-"""Run every ``$ btrimg …`` line of the PAGES, and put its output below it: ``python docs/consoles.py``.
+"""Run every ``$ btrimg …`` and ``$ dd …`` line of the PAGES, and put its output below it: ``python docs/consoles.py``.
 
 The commands work on the image of ``make demo``, from the root of the repository; tests/test_docs.py finds stale pages.
 """
@@ -11,8 +11,8 @@ import subprocess
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-PAGES = ("README.md", "docs/cli.md", "docs/page-sharing.md")
-_CONSOLE = re.compile(r"^\$ (btrimg .*)\n(?:(?!\$ |# |```).*\n)*", re.MULTILINE)
+PAGES = ("README.md", "docs/cli.md", "docs/page-sharing.md", "docs/editing.md")
+_CONSOLE = re.compile(r"^\$ ((?:btrimg|dd) .*)\n(?:(?!\$ |# |```).*\n)*", re.MULTILINE)
 
 
 def output_of(command: str) -> str:
