@@ -13,6 +13,7 @@ from btrimg.errors import BtrimgError, CorruptError
 from btrimg.filesystem import columns, strings
 from btrimg.filesystem.columns import COMPRESSED, HOLE, INLINE, KINDS, PREALLOC, ExtentColumns
 from btrimg.filesystem.extents import OFFSET_MAX, ExtentRef
+from btrimg.filesystem.inode import Inode
 from btrimg.filesystem.treepaths import find
 from btrimg.pagecache.pages import PAGE, PAGE_SHIFT, REFUSALS
 from btrimg.volume.places import PlaceMap
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from btrimg.filesystem.extents import FileExtentRow
     from btrimg.filesystem.image import Image
-    from btrimg.filesystem.inode import Inode
     from btrimg.filesystem.leafrows import Inodes
     from btrimg.filesystem.strings import Strings
 
@@ -127,7 +127,8 @@ def of_image(image: Image, tops: Sequence[Inode] = (), *, named: bool = False, i
     """Return the rows of all regular files of all subvolumes, or of those below *tops*, in order of subvolume, inode.
 
     A top is a file or a directory of *image*; what hangs below a directory counts, subvolumes too. With *named* files
-    have paths, with *inline* their inline data are kept. What cannot be read is reported to the image and skipped.
+    have paths, with *inline* their inline data are kept. What cannot be read is reported to the image and skipped; a
+    file of which something is lost has no rows then: its pages are refused as damaged, and its holes no zeros.
     """
     # Imported here: one file is opened without it.
     from btrimg.filesystem.census import Census
@@ -162,8 +163,26 @@ def of_image(image: Image, tops: Sequence[Inode] = (), *, named: bool = False, i
     extents, file = columns.concatenate(parts), np.concatenate(owners)
     files = FileTable._make([*map(np.concatenate, zip(*(table[:-1] for table in tables), strict=True)), extents.paths])
     files.path[file] = extents.path
-    found = _rows_of(image, files, extents, file, complete=image.faults == faults)
+    complete = image.faults == faults
+    if not complete:
+        lost = _incomplete(image, files, np.unique(file[extents.kind == HOLE]))
+        extents, file = extents.take(~np.isin(file, lost)), file[~np.isin(file, lost)]
+    found = _rows_of(image, files, extents, file, complete=complete)
     return found._replace(inline=census.inline, inline_of=np.concatenate(small)) if inline else found
+
+
+def _incomplete(image: Image, files: FileTable, holed: Ints) -> list[int]:
+    """Return which of the files with holes cannot be read whole, by themselves: what is lost looks like a hole."""
+    lost = []
+    for file, subvolume, inode in zip(
+        holed.tolist(), files.subvolume[holed].tolist(), files.inode[holed].view(np.uint64).tolist(), strict=True
+    ):
+        try:
+            for _ in Inode(image, image.subvolume(subvolume), inode).extents():
+                pass
+        except BtrimgError:
+            lost.append(file)
+    return lost
 
 
 def _no_such_id(subvolume: int) -> CorruptError:

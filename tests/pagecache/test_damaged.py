@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from support.program import btrimg
 
+from btrimg.errors import UnsupportedError
 from btrimg.filesystem.extents import OFFSET_MAX
 from btrimg.filesystem.image import open_image
+from btrimg.pagecache.cache import PageCache
 from btrimg.pagecache.filerows import of_image, of_inode
-from btrimg.pagecache.pages import PAGE, REFUSALS
+from btrimg.pagecache.pages import PAGE, REFUSALS, Place
 from btrimg.pagecache.schemes import SCHEMES, Domains
 
 if TYPE_CHECKING:
@@ -82,9 +84,19 @@ def test_every_page_is_in_one_run(damaged: Image, scheme: str) -> None:
     assert (end[last] == rows.files.pages[keys.file[last]]).all()
 
 
-def test_a_file_that_cannot_be_read_whole_is_refused_alone(damaged: Image) -> None:
+def test_what_is_lost_is_no_hole(damaged: Image) -> None:
+    """An item that makes no sense leaves a gap; its bytes must not be read as zeros, in bulk either."""
     inode = damaged.open(b"/vm-monday/part.raw")
-    alone = of_inode(inode)
-    assert not alone.complete
-    assert runs_of(alone, inode, "extent") == [(0, 144, "damaged")]
+    place = Place(inode.subvolume.id, inode.ino)
+    for rows in (of_image(damaged), of_inode(inode)):
+        assert not rows.complete
+        assert runs_of(rows, inode, "extent") == [(0, 144, "damaged")]
+    with PageCache(damaged, budget=300 * PAGE) as cache:
+        (file,) = (file for file in cache.open_all() if file.place == place)
+        with pytest.raises(UnsupportedError):
+            file.read(8 * PAGE, PAGE)
+        assert file.read(16 * PAGE, PAGE) == inode.read(16 * PAGE, PAGE)
+        errors = {piece.offset // PAGE: piece.error for piece in cache.read_all() if piece.place == place}
+        assert {page for page, error in errors.items() if error} == set(range(16))
+        assert len(errors) > 16
     assert of_inode(damaged.open(b"/vm-monday/disk.raw")).complete
