@@ -7,6 +7,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support import bases, images, kernel, odd
 from support.demo import INLINE
 from support.dump_text import run_progs
@@ -15,6 +17,7 @@ from support.populate import Filler
 from btrimg.check.rule import rules
 from btrimg.check.run import check
 from btrimg.corrupt.engine import Corruptor
+from btrimg.corrupt.values import Values
 from btrimg.corrupt.words import parse_reference
 from btrimg.edit.items import ItemEditor
 from btrimg.edit.itemwords import Manner
@@ -211,6 +214,18 @@ def test_of_several_fields_all_are_set_or_none(forged: str, demo_image: str, tmp
             assert next(editor.get(["fs", INODE, "uid"])).fields == (("uid", 0),)
             session.abort()
         assert filecmp.cmp(forged, demo_image, shallow=False)
+
+
+OBJECTIDS = st.sampled_from([int(each) for each in TreeId]) | st.integers(0, (1 << 64) - 1)
+
+
+@given(OBJECTIDS, st.integers(0, 255), st.integers(0, (1 << 64) - 1))
+def test_keys_are_written_as_they_are_read(objectid: int, key_type: int, offset: int) -> None:
+    def nothing(*_: object) -> int:
+        raise AssertionError
+
+    key = Key(objectid, key_type, offset)
+    assert Values(nothing).key(key_words(key)) == key
 
 
 # What stands in two places
