@@ -15,6 +15,7 @@ from . import (
     bench_cat,
     bench_check,
     bench_du,
+    bench_edit,
     bench_extents,
     bench_locate,
     bench_pagecache,
@@ -49,6 +50,7 @@ if __name__ == "__main__":
     bench_tables.main(image)
     bench_cat.main()
     bench_build.main()
+    bench_edit.main(image)
     bench_writeback.main()
     bench_views.main()
     bench_pagecache.main()
