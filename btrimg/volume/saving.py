@@ -172,7 +172,7 @@ class SavingSink(StagedSink):
             if undo is not None:
                 self._target.sync()
                 undo.append(self._state())
-                undo.append([UndoRecord(Kind.END)])
+                undo.append([UndoRecord(Kind.END, physical=undo.durable)])
                 undo.sync()
         finally:
             if undo is not None:

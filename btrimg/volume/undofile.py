@@ -14,9 +14,9 @@ kind        what it says
 ``SIZE``    that the file was cut or made longer, and how long it was
 ``AFTER``   the CRC-32C of a superblock that is written next
 ``STATE``   CRC-32Cs of what stood in the ranges written when all was done
-``END``     that all was done
-``UNDOING`` that undoing has begun
-``UNDONE``  that it was done
+``END``     that all was done, and up to which byte of this file all was durable before that was written
+``UNDOING`` that undoing has begun, likewise
+``UNDONE``  that it was done, likewise
 ==========  ==========================================================================================
 """
 
@@ -74,6 +74,9 @@ class UndoRecord(NamedTuple):
         return bare[:-4] + crc.to_bytes(4, "little") + self.payload
 
 
+_LAST = (Kind.END, Kind.UNDOING, Kind.UNDONE)
+
+
 def _unpack(head: bytes, fd: int, at: int) -> UndoRecord | None:
     """Return the record whose *head* was read at *at*, None when it is not whole."""
     if len(head) < _HEAD.size:
@@ -124,7 +127,7 @@ class UndoReader:
         size = os.fstat(self._fd).st_size
         tail = os.pread(self._fd, _HEAD.size, max(size - _HEAD.size, 0))
         last = _unpack(tail, self._fd, size - _HEAD.size)
-        if end < size and last is not None and last.kind in (Kind.END, Kind.UNDOING, Kind.UNDONE):
+        if last is not None and last.kind in _LAST and end < last.physical:
             raise CorruptError(f"{self.path} is damaged at {end}: what is saved behind it cannot be trusted")
         return end
 
@@ -132,7 +135,7 @@ class UndoReader:
         """Add a record that says how far undoing is; durable when this returns. Raises DeviceError."""
         try:
             os.ftruncate(self._fd, self._end)  # what was torn was never needed
-            self._end += os.pwrite(self._fd, UndoRecord(kind).pack(), self._end)
+            self._end += os.pwrite(self._fd, UndoRecord(kind, physical=self._end).pack(), self._end)
             os.fdatasync(self._fd)
         except OSError as error:
             raise DeviceError(f"cannot write {self.path}: {error.strerror}") from None
@@ -150,7 +153,8 @@ class UndoWriter:
         self.path = path
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self._parts, self._size, self._named = [MAGIC], 0, False
-        self.bytes = 0  #: of the file
+        self._bytes = 0
+        self.durable = 0  #: bytes of the file that are
 
     def close(self) -> None:
         """Close the file; what was not written is lost."""
@@ -174,7 +178,7 @@ class UndoWriter:
 
     def _write(self) -> None:
         data = memoryview(b"".join(self._parts))
-        self.bytes += len(data)
+        self._bytes += len(data)
         self._parts, self._size = [], 0
         try:
             while data:
@@ -196,6 +200,7 @@ class UndoWriter:
                 finally:
                     os.close(directory)
                 self._named = True
+            self.durable = self._bytes
         except OSError as error:
             raise self._failed(error) from None
 

@@ -170,8 +170,9 @@ def back(devices: Sequence[str], undo: str) -> None:
     if os.path.exists(undo):
         try:
             undone(devices, undo)
-        except CorruptError:
-            assert os.path.getsize(undo) < 100, "nothing of it can have been overwritten"
+        except CorruptError as error:  # nothing has been overwritten then
+            if "is no undo file" not in str(error):
+                raise
 
 
 @pytest.mark.parametrize(("name", "profile", "count"), [("put", "raid5", 3), ("shrink", "single", 1)])

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .truth import Truth
 
 MIB = 1 << 20
+LARGEST = 64 * MIB  #: of a file whose content is compared, as in truth
 
 
 class Facts(NamedTuple):
@@ -45,7 +46,8 @@ class Node:
         self.data = bytearray()
         self.target = b""
         self.names: dict[bytes, Node] = {}
-        self.is_subvolume = self.is_placeholder = False
+        self.is_subvolume = self.is_placeholder = self.is_read_only = False
+        self.is_far = False  # larger than what is looked at
 
 
 def ns(time: Timespec) -> int:
@@ -268,7 +270,7 @@ class Model:
             if stat.S_ISDIR(node.mode):
                 held = sorted(node.names)
             elif stat.S_ISREG(node.mode):
-                held = hashlib.sha256(node.data).hexdigest()
+                held = None if node.is_far else hashlib.sha256(node.data).hexdigest()
             elif stat.S_ISLNK(node.mode):
                 held = node.target
             found[path] = Facts(
@@ -304,7 +306,7 @@ def facts_of_image(image: Image) -> dict[bytes, Facts]:
         if inode.is_directory:
             held = sorted(entry.name for entry, _ in inode.entries())
         elif inode.is_regular:
-            held = hashlib.sha256(inode.read(0, item.size)).hexdigest()
+            held = hashlib.sha256(inode.read(0, item.size)).hexdigest() if item.size <= LARGEST else None
         elif stat.S_ISLNK(item.mode):
             held = inode.target()
         times = tuple(ns(time) for time in (item.atime, item.mtime, item.ctime, item.otime))
