@@ -18,7 +18,7 @@ from btrimg.corrupt.told import Change
 from btrimg.corrupt.words import Marks, parse_edit
 from btrimg.edit.itemcopies import CopiedItems
 from btrimg.edit.itemreading import readings
-from btrimg.edit.itemwords import Manner, parse_place
+from btrimg.edit.itemwords import Manner, parse_place, says_all
 from btrimg.edit.newitems import new_payload
 from btrimg.errors import BtrimgError, UnsupportedError
 from btrimg.ondisk.constants import ItemType, TreeId
@@ -215,4 +215,4 @@ def _require_one(keys: Sequence[Key]) -> None:
 
 def _name(place: Place, edit: Edit) -> str:
     """Return what was set, without the value."""
-    return place.text if edit.text.startswith("=") else f"{place.text}/{re.split('[-+|&^]?=', edit.text)[0]}"
+    return place.text if says_all(edit.text) else f"{place.text}/{re.split('[-+|&^]?=', edit.text)[0]}"

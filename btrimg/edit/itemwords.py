@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _ITEM_OF_FILE = re.compile(r":[A-Z]\w*(\.|/|$)")
 _OF_BLOCKS = re.compile(r"(header|slots|bytes)\b")
+_VALUE = re.compile(r"[-+|&^]?=")
 _WITHOUT_KEY = ("super",)
 
 
@@ -46,7 +47,8 @@ class Place(NamedTuple):
         found = []
         for word in self.words:
             try:
-                edit = parse_edit(self.text + ("" if word.startswith("=") else "." if self.path else "/") + word)
+                joint = "" if says_all(word) else "." if self.path else "/"
+                edit = parse_edit(self.text + joint + word)
             except ValueError as error:
                 raise BtrimgError(str(error)) from None
             found.append(edit._replace(text=word, marks=manner.marks(edit.marks)))
@@ -56,6 +58,11 @@ class Place(NamedTuple):
     def path(self) -> str:
         """Return the field that TREE and KEY name already, as fs/257.INODE_ITEM/nlink does, or nothing."""
         return split_outside(self.text, "/")[-1] if self.target.steps else ""
+
+
+def says_all(word: str) -> bool:
+    """Return whether *word* is a value for all that a place has, without a field: =0xff, ^=1."""
+    return _VALUE.match(word) is not None
 
 
 def parse_place(words: Sequence[str]) -> Place:

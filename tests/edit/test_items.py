@@ -318,6 +318,22 @@ def test_every_field_of_headers_slots_and_key_pointers(forged: str, demo_image: 
     assert filecmp.cmp(forged, demo_image, shallow=False)
 
 
+def test_places_without_fields_are_set_whole(forged: str, tmp_path: Path) -> None:
+    with begun([forged], str(tmp_path / "undo")) as session:
+        editor = ItemEditor(session)
+        data, item = "data/131158016", ["fs", "300.STRING_ITEM.0"]
+        ((_, before),) = next(editor.get([f"csum-of/{data[5:]}"])).fields
+        editor.set([data, "^=0xff"])
+        ((_, after),) = next(editor.get(["csum-of", data[5:]])).fields
+        assert before != after, "the checksum follows"
+        editor.set(["csum-of", data[5:], f"=0x{before.hex()}" if isinstance(before, bytes) else ""])
+        assert next(editor.get(["csum-of", data[5:]])).fields[0][1] == before
+        editor.set([*item, "=0x0102"])
+        session.commit()
+        editor.set([*item, "^=0xff"], IN_PLACE)
+        assert next(editor.get([*item, "payload"])).fields == (("payload", b"\xfe\x02"),)
+
+
 @pytest.mark.progs
 def test_btrfs_progs_print_headers_slots_and_key_pointers(forged: str, tmp_path: Path) -> None:
     """Set on all copies, as far as btrfs-progs read such a block at all."""
