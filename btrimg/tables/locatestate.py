@@ -50,8 +50,7 @@ def sector_states(
     states = np.zeros(len(has_sum), np.uint8)
 
     def judge(rows: NDArray[np.intp], data: list[bytes | None]) -> NDArray[np.uint8]:
-        digest = image.volume.csum.digest
-        found = np.frombuffer(b"".join([digest(sector or b"") for sector in data]), sums.dtype)
+        found = np.frombuffer(image.volume.csum.digests([sector or b"" for sector in data]), sums.dtype)
         state = np.where(has_sum[rows], np.where(found == sums[rows], OK, BAD), NONE)
         return np.where([sector is None for sector in data], MISSING, state).astype(np.uint8)
 
