@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from btrimg.cli.command import Argument, Option, command
 from btrimg.cli.edit_parameters import surroundings
+from btrimg.cli.terminal import say
 
 if TYPE_CHECKING:
     from btrimg.cli.verbs import Context
@@ -103,7 +104,10 @@ def _done(context: Context, verb: str, words: tuple[str, ...], manner: dict[str,
 
     editor = ItemEditor(context.session)
     how = Manner(manner["in_place"], manner["copy"], fix=not manner["no_fix"])
-    _show(context, getattr(editor, verb)(_placed(words), how))
+    done = getattr(editor, verb)(_placed(words), how)
+    _show(context, done)
+    if done.in_place and how == Manner():
+        say("", "yellow", f"done in place: {done.in_place}")
     return 0
 
 

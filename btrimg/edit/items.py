@@ -108,7 +108,10 @@ class ItemEditor:
             finder = Finder(self._session.image)
             why = _WANTED if manner.in_place else self._why_in_place(finder, place, edits, manner)
             if why is None:
-                return Done(self._put_copies(place, edits, new=new), None)
+                try:
+                    return Done(self._put_copies(place, edits, new=new), None)
+                except UnsupportedError as error:
+                    why = str(error)
             if self._session.pending:
                 raise BtrimgError(f"that is done in place ({why}), and not in a transaction: commit or abort it first")
             return Done(self._write_in_place(place, edits, manner, new=new), why)
@@ -139,11 +142,8 @@ class ItemEditor:
     # Copy-on-write
 
     def _put_copies(self, place: Place, edits: Sequence[Edit], *, new: bool) -> tuple[Change, ...]:
-        try:
-            copies = CopiedItems(self._session.image, self._session.transaction())
-            self._session.doubted = True
-        except UnsupportedError as error:
-            raise UnsupportedError(f"{error}; --in-place-block changes an item where it stands") from None
+        copies = CopiedItems(self._session.image, self._session.transaction())
+        self._session.doubted = True
         _require_one([item.key for item in islice(copies.matches(place.target), _FEW)])
         item = copies.one(place.target)
         if new:
