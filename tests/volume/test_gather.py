@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 def test_what_can_be_read_comes_and_the_rest_is_none(tmp_path: Path) -> None:
     contents = {1: bytes(range(200)), 7: bytes(range(100, 250))}
-    for devid, content in contents.items():
-        (tmp_path / str(devid)).write_bytes(content)
-    volume: Any = SimpleNamespace(devices={devid: Device(str(tmp_path / str(devid))) for devid in contents})
+    for number, content in contents.items():
+        (tmp_path / str(number)).write_bytes(content)
+    volume: Any = SimpleNamespace(devices={number: Device(str(tmp_path / str(number))) for number in contents})
     devid, physical = np.repeat(np.array([1, 3, 7], np.uint64), 4), np.tile([0, 5, 195, 142], 3)
     order = device_order(devid, physical)
     found = gather(volume, devid[order], physical[order], 8)
