@@ -165,22 +165,28 @@ def of_image(image: Image, tops: Sequence[Inode] = (), *, named: bool = False, i
     files.path[file] = extents.path
     complete = image.faults == faults
     if not complete:
-        lost = _incomplete(image, files, np.unique(file[extents.kind == HOLE]))
+        hole = extents.kind == HOLE
+        others = np.bincount(file[~hole], minlength=files.rows)
+        lost = _incomplete(image, files, np.unique(file[hole]), others)
         extents, file = extents.take(~np.isin(file, lost)), file[~np.isin(file, lost)]
     found = _rows_of(image, files, extents, file, complete=complete)
     return found._replace(inline=census.inline, inline_of=np.concatenate(small)) if inline else found
 
 
-def _incomplete(image: Image, files: FileTable, holed: Ints) -> list[int]:
-    """Return which of the files with holes cannot be read whole, by themselves: what is lost looks like a hole."""
+def _incomplete(image: Image, files: FileTable, holed: Ints, others: Ints) -> list[int]:
+    """Return which of the files with holes are not what they are by themselves: what was lost looks like a hole.
+
+    *others* is how many rows each file has that are no holes.
+    """
     lost = []
-    for file, subvolume, inode in zip(
-        holed.tolist(), files.subvolume[holed].tolist(), files.inode[holed].view(np.uint64).tolist(), strict=True
-    ):
+    columns = (holed, files.subvolume[holed], files.inode[holed].view(np.uint64), others[holed])
+    for file, subvolume, ino, count in zip(*(column.tolist() for column in columns), strict=True):
         try:
-            for _ in Inode(image, image.subvolume(subvolume), inode).extents():
-                pass
+            inode = Inode(image, image.subvolume(subvolume), ino)
+            whole = sum(row.kind != "hole" for row in inode.extents()) == count
         except BtrimgError:
+            whole = False
+        if not whole:
             lost.append(file)
     return lost
 

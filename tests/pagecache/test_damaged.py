@@ -30,6 +30,7 @@ EDITS = (
     "/files/nocow.raw:EXTENT_DATA.0/num_bytes=5000",  # a hole begins inside of a page
     "/files/sparse.raw:EXTENT_DATA.0/disk_bytenr=1099511627776",  # in no chunk
     "/vm-monday/part.raw:EXTENT_DATA.0/encryption=1",  # is skipped
+    "/vm-monday/clone.raw:EXTENT_DATA.0/disk_num_bytes=9223372036854775808",  # is skipped in bulk only
 )
 
 
@@ -99,4 +100,6 @@ def test_what_is_lost_is_no_hole(damaged: Image) -> None:
         errors = {piece.offset // PAGE: piece.error for piece in cache.read_all() if piece.place == place}
         assert {page for page, error in errors.items() if error} == set(range(16))
         assert len(errors) > 16
+    clone = damaged.open(b"/vm-monday/clone.raw")
+    assert runs_of(of_image(damaged), clone, "extent") == [(0, 1024, "damaged")]
     assert of_inode(damaged.open(b"/vm-monday/disk.raw")).complete
