@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.errors import NotFoundError
 from btrimg.filesystem.image import chunk_tree_pointer, root_item, root_pointer, root_tree_pointer
+from btrimg.named import NamedTuple
+from btrimg.ondisk.blocks import Header, Key
 from btrimg.ondisk.constants import ItemType, TreeId
 from btrimg.trees.block import BlockReader, Pointer, is_subvolume
 
@@ -13,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from btrimg.filesystem.image import Image
-    from btrimg.ondisk.blocks import Key
     from btrimg.ondisk.superblock import Superblock
     from btrimg.trees.block import Block
 
@@ -37,18 +38,21 @@ class TreeChange:
         """Yield the items that were put, changed or deleted, in order; raise CorruptError for one outside its leaf."""
         before = _items_of(self.old)
         after = _items_of(self.new)
-        keys = sorted(before.keys() | after.keys())
-        for key in keys:
-            was, now = before.get(key), after.get(key)
-            if was != now:
-                yield ItemChange(self.tree_id, key, was, now)
+        changed = [key for key, was in before.items() if after.get(key) != was]
+        changed += after.keys() - before.keys()
+        for key in sorted(changed):
+            yield ItemChange(self.tree_id, Key._make(key), before.get(key), after.get(key))
 
 
-def _items_of(blocks: list[Block]) -> dict[Key, bytes]:
-    items: dict[Key, bytes] = {}
+def _items_of(blocks: list[Block]) -> dict[tuple[int, ...], bytes]:
+    """Return the payloads of all leaves among *blocks*, by plain tuples: most are compared with equal ones only."""
+    items: dict[tuple[int, ...], bytes] = {}
     for block in blocks:
         if not block.header.level:
-            items.update(zip(*block.items(), strict=True))
+            data = block.data[Header.SIZE :]
+            for number in [number for number, slot in enumerate(block.slots) if slot[3] + slot[4] > len(data)]:
+                block.payload(number)  # which says what is wrong
+            items |= {slot[:3]: data[slot[3] : slot[3] + slot[4]] for slot in block.slots}
     return items
 
 
@@ -114,7 +118,9 @@ class Changes:
             self.new[pointer.logical] = block
             new.append(block)
             if block.header.level:
-                waiting += block.children(range(len(block)), pointer)
+                fresh = [slot for slot, each in enumerate(block.slots) if each[4] == self.generation]
+                kept.update(each[3] for each in block.slots if each[4] != self.generation)
+                waiting += [block.child(slot, pointer) for slot in fresh]
         old = [] if before is None or tree_id in self._rebuilt else self._old_blocks(before, kept)
         return TreeChange(tree_id, new, old)
 
@@ -128,7 +134,8 @@ class Changes:
                 block = self.image.blocks.read(pointer)
                 old.append(block)
                 if block.header.level:
-                    waiting += block.children(range(len(block)), pointer)
+                    gone = [slot for slot, each in enumerate(block.slots) if each[3] not in kept]
+                    waiting += [block.child(slot, pointer) for slot in gone]
         return old
 
     def items(self) -> Iterator[ItemChange]:

@@ -9,7 +9,8 @@ walk is bounded by the blocks there are.
 from __future__ import annotations
 
 import struct
-from operator import ge
+from functools import partial
+from operator import ge, itemgetter
 from typing import TYPE_CHECKING
 
 from btrimg.errors import BlockError, BtrimgError, CorruptError, ItemError
@@ -18,7 +19,7 @@ from btrimg.ondisk.blocks import Header, Item, Key, KeyPtr
 from btrimg.ondisk.constants import MAX_LEVEL, TreeId
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+    from collections.abc import Callable, Container, Iterable, Iterator
 
     from btrimg.volume.volume import Volume
 
@@ -29,6 +30,8 @@ FAULTS = (
 )
 CACHED_BLOCKS = 256  #: 4 MiB of 16 KiB blocks: the upper levels of every tree that one command walks
 
+_new_key: Callable[[tuple[int, ...]], Key] = partial(tuple.__new__, Key)
+_key_fields = itemgetter(0, 1, 2)
 _SLOTS = {0: struct.Struct("<QBQII"), 1: struct.Struct("<QBQQQ")}  # Item and KeyPtr, flattened
 
 
@@ -53,6 +56,11 @@ class Fault(NamedTuple):
 def is_subvolume(tree_id: int) -> bool:
     """Return whether *tree_id* is a tree of files (kernel ``is_fstree``); qgroup levels live in the top 16 bits."""
     return tree_id == TreeId.FS_TREE or TreeId.FIRST_FREE <= tree_id < 1 << 48
+
+
+def keys_of(slots: Iterable[tuple[int, ...]]) -> list[Key]:
+    """Return the keys of slots, without any Python for each: in a third of the time."""
+    return list(map(_new_key, map(_key_fields, slots)))
 
 
 class Block:
@@ -104,14 +112,14 @@ class Block:
                 if offset < least or offset + length > size:
                     self.payload(number)
             payloads = [data[start + offset : start + offset + length] for _, _, _, offset, length in slots]
-            self._items = [Key._make(slot[:3]) for slot in slots], payloads
+            self._items = keys_of(slots), payloads
         return self._items
 
     def entries(self) -> tuple[list[Key], list[tuple[int, int]]]:
         """Return all keys of a node, and (logical, generation) of the children, made at once and kept."""
         if self._entries is None:
             slots = self.slots
-            self._entries = [Key._make(slot[:3]) for slot in slots], [(slot[3], slot[4]) for slot in slots]
+            self._entries = keys_of(slots), [(slot[3], slot[4]) for slot in slots]
         return self._entries
 
     def child(self, slot: int, parent: Pointer) -> Pointer:
