@@ -6,8 +6,9 @@ fs/btrfs writes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from btrimg.named import NamedTuple
 from btrimg.ondisk import chunks, inodes, roots
 from btrimg.ondisk.constants import (
     DEV_ITEMS_OBJECTID,

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 _EXTENTS = (ItemType.EXTENT_ITEM, ItemType.METADATA_ITEM)
 _OWN_NUMBERS = (TreeId.ROOT_TREE_DIR, TreeId.FREE_INO, TreeId.FS_TREE)  # inodes that no law of inodes is about
 _TYPE, _ADDRESS = 20, slice(21, 29)  # of a file extent: its type, disk_bytenr
+_EXTENT_DATA = int(ItemType.EXTENT_DATA)  # a number: it is compared with the key of every item
+_WITH_DATA = (TreeId.ROOT_TREE, TreeId.DATA_RELOC_TREE)  # and subvolumes; the first has space caches
 _MOST = 20  # findings: one fault can be found a million times
 
 
@@ -299,12 +301,14 @@ def _joined(ranges: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
 
 def _data_of(block: Block) -> list[int]:
     """Return the data extents that the file extents of a leaf refer to, one for each."""
-    if block.header.level or block.header.owner == TreeId.TREE_LOG:
+    owner = block.header.owner
+    if block.header.level or not (is_subvolume(owner) or owner in _WITH_DATA):
         return []
     found = []
-    for key, payload in zip(*block.items(), strict=True):
-        if key[1] == ItemType.EXTENT_DATA and len(payload) == FileExtent.SIZE and payload[_TYPE]:
-            logical = int.from_bytes(payload[_ADDRESS], "little")
+    for number, (_, key_type, *_, size) in enumerate(block.slots):
+        if key_type == _EXTENT_DATA and size == FileExtent.SIZE:
+            payload = block.payload(number)
+            logical = int.from_bytes(payload[_ADDRESS], "little") if payload[_TYPE] else 0
             if logical:
                 found.append(logical)
     return found

@@ -9,6 +9,7 @@ from btrimg.errors import BtrimgError, CorruptError, DeviceError, WorseError
 from btrimg.filesystem.image import open_image
 from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import SUPERBLOCK_OFFSETS, SUPERBLOCK_SIZE
+from btrimg.units import MIB
 from btrimg.volume.draft import Piece
 from btrimg.volume.mounted import refuse_if_in_use
 from btrimg.volume.saving import SavingSink, StagedSink
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from btrimg.volume.device import Device
     from btrimg.volume.staged import StagedDevice
     from btrimg.write.transaction import Transaction
+
+
+_FEW = 16 * MIB  # that wait
 
 
 class Outcome(NamedTuple):
@@ -163,9 +167,10 @@ class Session:
             return outcome
         txn = self._txn
         try:
-            with self._held(self.doubted and not self.force):
+            doubted = self.doubted and not self.force
+            with self._held(doubted or self._stage.held < _FEW):  # of few bytes the saving is made in one go
                 txn.commit()
-                if self.doubted and not self.force:
+                if doubted:
                     self._refuse_if_worse(moved=True)
         except BaseException:
             self.abort()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.errors import NotFoundError, RefusedError
+from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import SUPERBLOCK_OFFSETS, SUPERBLOCK_SIZE
 from btrimg.ondisk.csum import crc32c
 from btrimg.volume.superblocks import read_copies

@@ -173,7 +173,7 @@ class SavingSink(StagedSink):
                 self._target.sync()
                 undo.append(self._state())
                 undo.append([UndoRecord(Kind.END, physical=undo.durable)])
-                undo.sync()
+                undo.write()  # without it, less is known of whether others changed the image since
         finally:
             if undo is not None:
                 undo.close()

@@ -174,9 +174,10 @@ class UndoWriter:
             self._parts.append(packed)
             self._size += len(packed)
             if self._size >= self._AT_ONCE:
-                self._write()
+                self.write()
 
-    def _write(self) -> None:
+    def write(self) -> None:
+        """Hand what was appended to the kernel, which writes it some time."""
         data = memoryview(b"".join(self._parts))
         self._bytes += len(data)
         self._parts, self._size = [], 0
@@ -190,7 +191,7 @@ class UndoWriter:
         """Return when all that was appended is durable."""
         if not self._parts:
             return
-        self._write()
+        self.write()
         try:
             os.fdatasync(self._fd)
             if not self._named:
