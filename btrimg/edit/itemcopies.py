@@ -13,7 +13,10 @@ from btrimg.corrupt.values import Values
 from btrimg.edit.pending import PendingImage
 from btrimg.errors import BtrimgError, NotFoundError
 from btrimg.ondisk.blocks import DiskKey, Item, Key
+from btrimg.ondisk.constants import FileExtentType, ItemType, TreeId
+from btrimg.ondisk.extents import FileExtent
 from btrimg.ondisk.spans import find_span
+from btrimg.trees.block import is_subvolume
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -104,6 +107,18 @@ class CopiedItems:
             tree.put(new.key, new.payload)
         elif old.payload is not None:
             tree.delete(new.key)
+
+    def is_countable(self, item: CopiedItem) -> bool:
+        """Return whether a commit can count what the item uses: of file extents, an extent that there is."""
+        if item.key.type != ItemType.EXTENT_DATA or not is_subvolume(item.tree):
+            return True
+        if item.payload is None or len(item.payload) < FileExtent.SIZE:
+            return True
+        extent = FileExtent.unpack(item.payload)
+        if extent.type == FileExtentType.INLINE or not extent.disk_bytenr:
+            return True
+        key = Key(extent.disk_bytenr, ItemType.EXTENT_ITEM, extent.disk_num_bytes)
+        return extent.disk_bytenr in self._txn.refs.data or self._txn.tree(TreeId.EXTENT_TREE).find(key) is not None
 
     def changed(self, item: CopiedItem, edit: Edit) -> CopiedItem:
         """Return *item* as one edit leaves it; raises NotFoundError, CorruptError, and ValueError with a sentence."""

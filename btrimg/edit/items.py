@@ -50,6 +50,10 @@ _OF_TREES = {
 _ACCOUNTS = frozenset(_OF_TREES) | {TreeId.DEV_TREE}
 
 
+class _UncopiedError(BtrimgError):
+    """Report why an edit cannot go to a copy."""
+
+
 class Done(NamedTuple):
     """What an edit of items came to."""
 
@@ -108,10 +112,13 @@ class ItemEditor:
             finder = Finder(self._session.image)
             why = _WANTED if manner.in_place else self._why_in_place(finder, place, edits, manner)
             if why is None:
+                waits = self._session.pending is not None
                 try:
                     return Done(self._put_copies(place, edits, new=new), None)
-                except UnsupportedError as error:
+                except _UncopiedError as error:
                     why = str(error)
+                    if not waits:
+                        self._session.abort()
             if self._session.pending:
                 raise BtrimgError(f"that is done in place ({why}), and not in a transaction: commit or abort it first")
             return Done(self._write_in_place(place, edits, manner, new=new), why)
@@ -142,20 +149,25 @@ class ItemEditor:
     # Copy-on-write
 
     def _put_copies(self, place: Place, edits: Sequence[Edit], *, new: bool) -> tuple[Change, ...]:
-        copies = CopiedItems(self._session.image, self._session.transaction())
-        self._session.doubted = True
+        try:
+            copies = CopiedItems(self._session.image, self._session.transaction())
+        except UnsupportedError as error:
+            raise _UncopiedError(str(error)) from None
         _require_one([item.key for item in islice(copies.matches(place.target), _FEW)])
-        item = copies.one(place.target)
+        item = changed = copies.one(place.target)
+        if new and item.payload is not None:
+            raise BtrimgError(_THERE)
         if new:
-            if item.payload is not None:
-                raise BtrimgError(_THERE)
-            payload = new_payload(item.key, edits, copies.values)
-            copies.put(item, item._replace(payload=payload))
-            return (Change(place.text, None, payload),)
-        changed = item
-        for edit in edits:
-            changed = copies.changed(changed, edit)
+            changed = item._replace(payload=new_payload(item.key, edits, copies.values))
+        else:
+            for edit in edits:
+                changed = copies.changed(changed, edit)
+        if not (copies.is_countable(item) and copies.is_countable(changed)):
+            raise _UncopiedError("a commit counts the uses of extents, and there is none like that")
+        self._session.doubted = True
         copies.put(item, changed)
+        if new:
+            return (Change(place.text, None, changed.payload),)
         return tuple(
             Change(_name(place, edit), copies.value_of(item, edit), copies.value_of(changed, edit)) for edit in edits
         )

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support import bases, images, kernel, odd
-from support.demo import INLINE
+from support.demo import COMPRESSED, INLINE
 from support.dump_text import run_progs
 from support.populate import Filler
 
@@ -40,6 +40,8 @@ from .sessions import begun, undone
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from btrimg.corrupt.told import Reading
 
 INODE = f"{INLINE}.INODE_ITEM.0"
 IN_PLACE = Manner(in_place=True)
@@ -96,6 +98,26 @@ def test_one_copy_and_nothing_made_right(forged: str, tmp_path: Path) -> None:
         assert editor.set(["fs", INODE, "uid=9"], Manner(mirror=1, fix=False)).in_place == "new blocks are sound"
         assert next(editor.get(block, 1)).fields[0][1] == right[1], "the checksum is wrong now"
         assert next(editor.get(["fs", INODE, "uid"], 1)).fields == (("uid", 9),)
+
+
+def test_of_file_extents_the_commit_counts_the_uses_it_can(forged: str, tmp_path: Path) -> None:
+    with begun([forged], str(tmp_path / "undo")) as session:
+        editor = ItemEditor(session)
+        extent = ["fs", f"{COMPRESSED}.EXTENT_DATA.0"]
+        ((_, logical),) = next(editor.get([*extent, "disk_bytenr"])).fields
+        assert editor.delete(extent).in_place is None
+        session.commit()
+        assert not list_of(editor, ["extent", f"{logical!r}.EXTENT_ITEM"]), "nobody uses it any more"
+        other = ["fs", f"{COMPRESSED}.EXTENT_DATA.131072"]
+        assert "counts the uses" in str(editor.set([*other, "disk_bytenr=4096"]).in_place)
+        assert "counts the uses" in str(editor.delete(other).in_place), "nor that of what was there"
+
+
+def list_of(editor: ItemEditor, words: list[str]) -> list[Reading]:
+    try:
+        return list(editor.get(words))
+    except NotFoundError:
+        return []
 
 
 def test_a_key_is_changed_with_other_fields(forged: str, tmp_path: Path) -> None:
