@@ -108,11 +108,12 @@ class Views:
         length = round_up(end - row.offset, self._image.volume.sectorsize)
         for stretch in self._sound.find(name, logical, length, verify=verify):
             at = row.offset + stretch.logical - logical
+            shown = min(stretch.length, row.end - at)  # the item may end inside of a sector, which it must not
             if stretch.device:
-                yield _Part(at, stretch.length, stretch.device, stretch.physical)
+                yield _Part(at, shown, stretch.device, stretch.physical)
             else:
                 key = ("rebuilt", stretch.logical, stretch.length, extent.generation, verify)
-                yield _Part(at, stretch.length, self._decoded.hold(key, partial(self._rebuilt, stretch, verify)), 0)
+                yield _Part(at, shown, self._decoded.hold(key, partial(self._rebuilt, stretch, verify)), 0)
 
     def _rebuilt(self, stretch: Stretch, verify: bool) -> Iterator[bytes]:
         for at in range(0, stretch.length, _COPY_STEP):

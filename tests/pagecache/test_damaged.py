@@ -15,6 +15,7 @@ from btrimg.pagecache.cache import PageCache
 from btrimg.pagecache.filerows import of_image, of_inode
 from btrimg.pagecache.pages import PAGE, REFUSALS, Place
 from btrimg.pagecache.schemes import SCHEMES, Domains
+from btrimg.pagecache.views import Views
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,3 +104,11 @@ def test_what_is_lost_is_no_hole(damaged: Image) -> None:
     clone = damaged.open(b"/vm-monday/clone.raw")
     assert runs_of(of_image(damaged), clone, "extent") == [(0, 1024, "damaged")]
     assert of_inode(damaged.open(b"/vm-monday/disk.raw")).complete
+
+
+def test_views_show_what_is_read(damaged: Image) -> None:
+    """An extent item that ends inside of a sector shows no more of it."""
+    inode = damaged.open(b"/files/nocow.raw")
+    data = inode.read(0, inode.item.size)
+    assert data[5000:8192] == bytes(3192)
+    assert Views(damaged).view(inode) == data
