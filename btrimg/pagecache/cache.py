@@ -107,7 +107,7 @@ class PageCache:
         Keys of all are made at once. What cannot be read is reported to the image and skipped.
         """
         with self.store.filling:
-            rows = filerows.of_image(self.image, tops)
+            rows = filerows.of_image(self.image, tops, inline=True)
             keys = self.scheme.keys(rows, self.domains)
         for start in range(0, rows.files.rows, _BATCH):
             yield from self._opened(rows, keys, range(start, min(start + _BATCH, rows.files.rows)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from btrimg.errors import BtrimgError, DeviceError
-from btrimg.filesystem.columns import COMPRESSED, REGULAR
+from btrimg.filesystem.columns import COMPRESSED, INLINE, REGULAR
 from btrimg.filesystem.data import read_logical
 from btrimg.filesystem.inode import Inode
 from btrimg.ondisk.compression import decompress
@@ -251,11 +251,22 @@ class Filler:
         """Return inline data that are compressed. Raises CorruptError for a broken stream."""
         return decompress(compression, data, length, self._volume.sectorsize, inline=True)
 
-    def odd(self, subvolume: int, inode: int, page: int, pages: int) -> bytes:
-        """Return whole pages of a file that no extent makes up alone; zeros beyond its end."""
+    def odd(self, rows: FileRows, file: int, row: int, page: int, pages: int) -> bytes:
+        """Return whole pages of a file of *rows* that no extent makes up alone; zeros beyond its end.
+
+        *row* is its file extent, if there is one. Inline data are at hand; else the trees are searched.
+        """
+        number = int(rows.inline_of[file])
+        if number >= 0 and row >= 0 and rows.extents.kind[row] == INLINE:
+            data, compression = rows.inline.decode(number), int(rows.extents.compression[row])
+            plain = self.small(compression, data, int(rows.extents.length[row])) if compression else data
+            return plain[page * PAGE : min((page + pages) * PAGE, int(rows.files.size[file]))].ljust(
+                pages * PAGE, b"\0"
+            )
+        subvolume, inode = int(rows.files.subvolume[file]), int(rows.files.inode[file])
         with self._lock:
-            file = Inode(self._image, self._image.subvolume(subvolume), inode)
-            return file.read(page * PAGE, pages * PAGE).ljust(pages * PAGE, b"\0")
+            found = Inode(self._image, self._image.subvolume(subvolume), inode)
+            return found.read(page * PAGE, pages * PAGE).ljust(pages * PAGE, b"\0")
 
     def as_device(self, devid: int, page: int, pages: int) -> bytes:
         """Return pages of a device as they are there, unverified, as the posted patches do; zeros where it has none."""

@@ -259,7 +259,7 @@ class CachedFile:
             if missing > 0:
                 data = memoryview(bytes(data) + bytes(missing))
         else:
-            data, origin = memoryview(filler.odd(*self.place, start, end - start)), 0
+            data, origin = memoryview(filler.odd(*self._rows, run[5], start, end - start)), 0
 
         def copy(piece: memoryview, at: int) -> None:
             piece[:] = data[(at - start) * PAGE : (at - start) * PAGE + len(piece)]
