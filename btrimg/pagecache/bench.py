@@ -101,7 +101,7 @@ def measure(
     yield from _speed(image, sharers, hosts)
     yield _translation(rows)
     if every:
-        yield from _everything(image, tops, rows, mount, tick)
+        yield from _everything(image, tops, rows, mount, hosts, tick)
 
 
 def _memory(image: Image, sharers: Sharers, hosts: list[bytes], tick: Callable[[int, int], None]) -> Iterator[Measured]:
@@ -255,11 +255,17 @@ def _translation(rows: FileRows) -> Measured:
 
 
 def _everything(
-    image: Image, tops: Sequence[Inode], rows: FileRows, mount: str | None, tick: Callable[[int, int], None]
+    image: Image,
+    tops: Sequence[Inode],
+    rows: FileRows,
+    mount: str | None,
+    read: Sequence[bytes],
+    tick: Callable[[int, int], None],
 ) -> Iterator[Measured]:
     """Yield how long it takes to read every file once, and what is in memory then. Holes are left out by both.
 
-    The image itself is in memory before, if it fits: that says more of the two than of the disk.
+    *read* are those that the mount has in memory already. The image itself is in memory before, if it fits: that says
+    more of the two than of the disk.
     """
     room = memoryview(bytearray(4 * MIB))
     for device in image.volume.devices.values():
@@ -280,19 +286,22 @@ def _everything(
     theirs: float | None = None
     in_mount: float | None = None
     if mount:
-        paths = [os.fsencode(mount) + path for path in map(rows.path_of, range(rows.files.rows)) if path]
-        paths = list(filter(os.path.exists, paths))  # what hangs nowhere has no path there
-        for path in paths:
+        for path in read:
             residency.drop(path)
-        start = perf_counter_ns()
-        for path in paths:
-            told.add(True, _read_host(path, room))
-        theirs = perf_counter_ns() - start
+        theirs = in_mount = 0
+        for path in (os.fsencode(mount) + path for path in map(rows.path_of, range(rows.files.rows)) if path):
+            start = perf_counter_ns()
+            try:
+                size = _read_host(path, room)
+            except FileNotFoundError:  # what hangs nowhere has no path there
+                continue
+            theirs += perf_counter_ns() - start
+            in_mount += residency.resident(path)  # at once: what is read later may take its place
+            told.add(True, size)
         told.finish()
-        in_mount = sum(map(residency.resident, paths))
     lost = f", {bad} pieces could not be had" if bad else ""
     yield Measured("everything", f"{files} files read, opening included; none in memory{lost}", "ns", took, theirs)
-    yield Measured("everything-resident", "in memory then", "bytes", held, in_mount)
+    yield Measured("everything-resident", "memory that it takes", "bytes", held, in_mount)
 
 
 def _memory_for(rows: FileRows) -> int:
