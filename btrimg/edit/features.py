@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from btrimg.edit.assuming import assuming
+from btrimg.edit.editing import one_commit
 from btrimg.edit.holes import put_holes
 from btrimg.edit.spacetree import build_space_tree, drop_space_tree
 from btrimg.edit.wholetrees import delete_tree, new_tree
@@ -90,8 +90,8 @@ def _set_flag(session: Editing, name: str, state: str) -> None:
     """Allow items of a new form, beside which the old ones stay valid."""
     if state == OFF:
         raise RefusedError(f"{name} cannot be switched off: there may be items that nobody without it can read")
-    session.transaction().set_incompat(_FLAGS_ON[name])
-    session.commit()
+    with one_commit(session) as txn:
+        txn.set_incompat(_FLAGS_ON[name])
 
 
 def _switch_no_holes(session: Editing, *, on: bool) -> None:
@@ -99,14 +99,13 @@ def _switch_no_holes(session: Editing, *, on: bool) -> None:
     image = session.image
     flags = image.superblock.incompat_flags
     if on:
-        session.transaction().set_incompat(Incompat.NO_HOLES)
-        session.commit()
+        with one_commit(session) as txn:
+            txn.set_incompat(Incompat.NO_HOLES)
         return
     if image.superblock.compat_ro_flags & CompatRo.BLOCK_GROUP_TREE:
         raise RefusedError("the block group tree needs no-holes; switch that off first")
-    with assuming(image, incompat_flags=flags & ~Incompat.NO_HOLES):
-        put_holes(session.transaction(), [each.id for each in image.subvolumes()])
-        session.commit()
+    with one_commit(session, incompat_flags=flags & ~Incompat.NO_HOLES) as txn:
+        put_holes(txn, [each.id for each in image.subvolumes()])
 
 
 def _switch_block_group_tree(session: Editing, *, on: bool) -> None:
@@ -117,8 +116,7 @@ def _switch_block_group_tree(session: Editing, *, on: bool) -> None:
     if lacking:
         raise RefusedError(f"the block group tree needs {' and '.join(lacking)}; switch that on first")
     bit = CompatRo.BLOCK_GROUP_TREE
-    with assuming(image, compat_ro_flags=flags | bit if on else flags & ~bit):
-        txn = session.transaction()
+    with one_commit(session, compat_ro_flags=flags | bit if on else flags & ~bit) as txn:
         extents = txn.tree(TreeId.EXTENT_TREE)
         if on:
             delete_tree(txn, TreeId.BLOCK_GROUP_TREE)  # what an interrupted conversion may have left
@@ -130,4 +128,3 @@ def _switch_block_group_tree(session: Editing, *, on: bool) -> None:
             source.delete(key)
         if not on:
             delete_tree(txn, TreeId.BLOCK_GROUP_TREE)
-        session.commit()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
+from btrimg.errors import CorruptError
 from btrimg.ondisk.constants import STRIPE_LEN
 
 if TYPE_CHECKING:
@@ -24,7 +25,10 @@ class Grains:
     """The grains of one chunk, by number: which are in use, and between which it can be cut."""
 
     def __init__(self, chunk: MappedChunk, extents: Iterable[Range]) -> None:
-        """Learn from the *extents* of the chunk, as logical start and end, which grains they take."""
+        """Learn from the *extents* of the chunk, as logical start and end, which grains they take.
+
+        Raises CorruptError when one reaches out of the chunk.
+        """
         self.chunk = chunk
         turns = len(chunk.stripes) if chunk.profile.turns else 1
         self.physical = STRIPE_LEN * turns  #: bytes of a grain on each stripe
@@ -34,6 +38,8 @@ class Grains:
         self.extents = list(extents)
         self.bytes_used = sum(end - start for start, end in self.extents)
         for start, end in self.extents:
+            if not chunk.logical <= start < end <= chunk.end:
+                raise CorruptError(f"extent {start} of {end - start} bytes reaches out of chunk {chunk.logical}")
             first = (start - chunk.logical) // self.logical
             last = -(-(end - chunk.logical) // self.logical)
             self._used[first:last] = b"\1" * (last - first)

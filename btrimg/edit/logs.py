@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from btrimg.edit.assuming import assuming
+from btrimg.edit.editing import one_commit
 from btrimg.edit.superblocks import changed_superblocks
 from btrimg.errors import CorruptError, NotFoundError
 from btrimg.filesystem.image import log_root_pointer
@@ -46,8 +46,7 @@ def replay_log(session: Editing) -> None:
         *_blocks(image, log_root_pointer(image.volume)),
         *(each for _, log in logs for each in _blocks(image, log.root)),
     ]
-    with assuming(image, log_root=0, log_root_level=0):
-        txn = session.transaction()
+    with one_commit(session, log_root=0, log_root_level=0) as txn:
         for logical in blocks:  # until the commit, they are what the last state needs
             txn.space.hold(logical, txn.volume.nodesize)
         changed: list[OverlayTree] = []
@@ -61,7 +60,6 @@ def replay_log(session: Editing) -> None:
         replay_logs(image, logs, overlay)
         for tree in changed:
             _take_extents(txn, tree)
-        session.commit()
 
 
 def _require_log(image: Image) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from btrimg.edit.editing import one_commit
 from btrimg.edit.layout import Planner
 from btrimg.edit.rechunk import grains_of, recut
 from btrimg.errors import BtrimgError, NotFoundError, RefusedError
@@ -39,8 +40,8 @@ def resize(session: Editing, wanted: NewSize) -> tuple[int, int]:
             raise RefusedError(f"{device.path} has {device.size} bytes, the filesystem cannot end at {new}")
         session.sink.resize(devid, new)
     if new >= item.total_bytes:
-        session.transaction().space.resize(devid, new)
-        session.commit()
+        with one_commit(session) as txn:
+            txn.space.resize(devid, new)
         return devid, new
     if new <= RESERVED:
         raise RefusedError(f"device {devid} cannot end at {new}: its first {RESERVED} bytes hold no chunk")
@@ -65,27 +66,16 @@ def _item(image: Image, devid: int | None) -> DevItem:
 
 
 def _shrink(session: Editing, devid: int, end: int) -> None:
-    image = session.image
     for _ in range(_MOST_COMMITS):
-        txn = session.transaction()
-        items = {each: item for each, item in txn.space.device_items().items() if each in image.volume.devices}
-        ends = {
-            each: min(item.total_bytes, image.volume.devices[each].size)
-            for each, item in items.items()
-            if each not in image.volume.seeds
-        }
-        ends[devid] = end
-        uuids = {each: item.uuid for each, item in items.items()}
-        try:
-            recuts = Planner(grains_of(txn), devid, ends, uuids).plan()
-            recut(txn, session.sink, recuts)
+        with one_commit(session) as txn:
+            devices = session.image.volume.devices
+            items = {each: item for each, item in txn.space.device_items().items() if txn.space.writable(each)}
+            ends = {each: min(item.total_bytes, devices[each].size) for each, item in items.items()} | {devid: end}
+            uuids = {each: item.uuid for each, item in items.items()}
+            recut(txn, session.sink, Planner(grains_of(txn), devid, ends, uuids).plan())
             fits = txn.space.end_of(devid) <= end
             if fits:
                 txn.space.resize(devid, end)
-            session.commit()
-        except BtrimgError:
-            image.follow(image.superblock)
-            raise
         if fits:
             return
     raise BtrimgError(f"device {devid} is not freed from {end} on after {_MOST_COMMITS} commits: please report it")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from btrimg.edit.assuming import assuming
+from btrimg.edit.editing import one_commit
 from btrimg.edit.rechunk import edges_between, extents_between
 from btrimg.edit.spacecaches import drop_space_caches
 from btrimg.edit.wholetrees import delete_tree, new_tree
@@ -24,8 +24,7 @@ def build_space_tree(session: Editing) -> None:
     A v1 space cache goes. Raises CorruptError when the extent tree cannot be read.
     """
     image = session.image
-    with assuming(image, compat_ro_flags=image.superblock.compat_ro_flags | _BITS, cache_generation=0):
-        txn = session.transaction()
+    with one_commit(session, compat_ro_flags=image.superblock.compat_ro_flags | _BITS, cache_generation=0) as txn:
         delete_tree(txn, TreeId.FREE_SPACE_TREE)
         tree = new_tree(txn, TreeId.FREE_SPACE_TREE)
         txn.rebuilt.add(TreeId.FREE_SPACE_TREE)
@@ -33,7 +32,6 @@ def build_space_tree(session: Editing) -> None:
             record = SpaceRecord(chunk.logical, chunk.length, txn.volume.sectorsize)
             record.update(tree, edges_between(chunk.logical, chunk.end, extents_between(txn, chunk.logical, chunk.end)))
         drop_space_caches(txn)
-        session.commit()
 
 
 def drop_space_tree(session: Editing, *, cache: bool) -> None:
@@ -47,9 +45,7 @@ def drop_space_tree(session: Editing, *, cache: bool) -> None:
         raise RefusedError("the block group tree needs the free space tree; switch that off first")
     # Kernels write a v1 cache where this is not 0; they take none for valid, because its generation is an old one.
     generation = 1 if cache else 0
-    with assuming(image, compat_ro_flags=flags & ~_BITS, cache_generation=generation):
-        txn = session.transaction()
+    with one_commit(session, compat_ro_flags=flags & ~_BITS, cache_generation=generation) as txn:
         txn.rebuilt.add(TreeId.FREE_SPACE_TREE)
         delete_tree(txn, TreeId.FREE_SPACE_TREE)
         drop_space_caches(txn)
-        session.commit()

@@ -91,6 +91,10 @@ class Space:
         """Return the items of all devices by devid, as the superblocks are to have them."""
         return self._devices.items
 
+    def writable(self, devid: int) -> bool:
+        """Return whether a device is there, and none of a seed."""
+        return self._devices.writable(devid)
+
     @property
     def total_bytes(self) -> int:
         """Return the bytes of all devices, for the superblock."""

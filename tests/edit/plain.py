@@ -48,6 +48,10 @@ class PlainSession:
         os.truncate(device.path, size)
         device.size = size
 
+    @property
+    def pending(self) -> Transaction | None:
+        return self._txn
+
     def transaction(self) -> Transaction:
         if self._txn is None:
             self._txn = begin(self.image, self, now=Timespec(1_800_000_000, 0), uuids=seeded(b"plain"))
@@ -59,6 +63,9 @@ class PlainSession:
             self.image.follow(self._txn.superblock)
             self._txn = None
             self.commits += 1
+
+    def abort(self) -> None:
+        self._txn = None
 
     def write_pieces(self, pieces: Iterable[Piece]) -> None:
         for piece in pieces:

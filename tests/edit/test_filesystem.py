@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from filecmp import cmp
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,16 +17,19 @@ from support.truth import lasting, record
 from btrimg.corrupt.engine import Corruptor
 from btrimg.edit.features import SWITCHED, switch_feature
 from btrimg.edit.filesystem import label_pieces, seed_pieces
+from btrimg.edit.identity import change_fsid, rewrite_fsid
 from btrimg.edit.logs import forgotten_log, replay_log
 from btrimg.edit.mend import mend
 from btrimg.edit.rescue import repaired_superblocks
-from btrimg.errors import DeviceError, NotFoundError, RefusedError, UnsupportedError
+from btrimg.edit.resize import resize
+from btrimg.edit.sizes import NewSize
+from btrimg.errors import BtrimgError, DeviceError, NotFoundError, RefusedError, UnsupportedError
 from btrimg.filesystem.image import open_image
 from btrimg.ondisk.constants import SUPERBLOCK_OFFSETS, BlockGroup, CompatRo, SuperFlag, TreeId
 from btrimg.volume.device import Device
 from btrimg.volume.superblocks import read_copies
 from edit.plain import editing
-from edit.sessions import begun
+from edit.sessions import begun, undone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,6 +37,8 @@ if TYPE_CHECKING:
 
     from support.images import KernelImage
     from support.powerloss import CutImage
+
+    from btrimg.edit.session import Session
 
 MIB = 1 << 20
 
@@ -305,32 +311,75 @@ def test_bad_copies_are_written_anew(
 # All of it is undone
 
 
+def label(session: Session) -> None:
+    session.write_pieces(label_pieces(session.image, b"new"))
+
+
+def seed(session: Session) -> None:
+    session.write_pieces(seed_pieces(session.image, seed=True))
+
+
+def fsid(session: Session) -> None:
+    rewrite_fsid(session.image, session.sink, b"new filesystem!!", b"uuid of chunks!!")
+    session.written()
+
+
+def metadata_uuid(session: Session) -> None:
+    change_fsid(session.image, session.sink, b"new filesystem!!")
+    session.written()
+
+
+def no_block_group_tree(session: Session) -> None:
+    switch_feature(session, "block-group-tree", "off")
+
+
+def smaller(session: Session) -> None:
+    resize(session, NewSize(None, 0, 65 * MIB))
+
+
+def larger(session: Session) -> None:
+    resize(session, NewSize(None, 1, 100 * MIB))
+
+
+def superblocks(session: Session) -> None:
+    session.write_pieces(repaired_superblocks(session.sink.devices))
+
+
+def copies(session: Session) -> None:
+    assert mend(session.image, session.sink).bytes
+    session.written()
+
+
+@pytest.mark.filterwarnings("ignore::btrimg.filesystem.image.BtrimgWarning")
 @pytest.mark.parametrize(
-    "words",
-    [
-        *(("label", "new"), ("seed", "on"), ("fsid",), ("metadata-uuid", "random")),
-        *(("feature", "block-group-tree", "off"), ("feature", "free-space-tree", "rebuild")),
-        *(("resize", "70M"), ("resize", "+100M"), ("resize", "max"), ("super", "repair")),
-        ("scrub",),
-    ],
-    ids=" ".join,
+    "edit", [label, seed, fsid, metadata_uuid, no_block_group_tree, smaller, larger, superblocks, copies]
 )
-def test_every_verb_is_undone_byte_for_byte(tmp_path: Path, words: tuple[str, ...]) -> None:
+def test_every_edit_is_undone_byte_for_byte(tmp_path: Path, edit: Callable[[Session], None]) -> None:
     path, undo = str(tmp_path / "a.img"), str(tmp_path / "a.undo")
     make_empty(path, 80 * MIB, metadata="dup")
     os.truncate(path, 90 * MIB)
     with open_image(path) as image:
         chunk = next(chunk for chunk in image.volume.chunk_map if chunk.type & BlockGroup.METADATA)
-    if words in (("scrub",), ("super", "repair")):
-        damage(path, (chunk.stripes[1].offset, MIB) if words == ("scrub",) else (SUPERBLOCK_OFFSETS[0], 4096))
-    with open(path, "rb") as file:
-        before = file.read()
-    done = btrimg("edit", path, "--undo", undo, *words)
-    assert done.returncode == 0, done.stderr
-    with open(path, "rb") as file:
-        assert file.read() != before
+    if edit in (copies, superblocks):
+        damage(path, (chunk.stripes[1].offset, MIB) if edit == copies else (SUPERBLOCK_OFFSETS[0], 4096))
+    (before,) = images.copy_sparse([path], str(tmp_path / "before"))
+    with begun([path], undo) as session:
+        session.force = False
+        edit(session)
+    assert not cmp(path, before, shallow=False)
     assert complaints_of_btrimg([path]) == []
-    done = btrimg("undo", path, undo)
-    assert done.returncode == 0, done.stderr
-    with open(path, "rb") as file:
-        assert file.read() == before
+    undone([path], undo)
+    assert cmp(path, before, shallow=False)
+
+
+def test_nothing_else_is_under_way(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.img")
+    make_empty(path, 80 * MIB)
+    with editing([path]) as session:
+        session.transaction()
+        for edit in (no_block_group_tree, smaller):
+            with pytest.raises(BtrimgError, match="a transaction is under way: commit or abort it"):
+                edit(session)
+        session.commit()
+        no_block_group_tree(session)
+    assert complaints_of_btrimg([path]) == []

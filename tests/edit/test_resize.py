@@ -128,6 +128,8 @@ def test_cut_off_anywhere_it_is_as_before_or_as_after(tmp_path: Path) -> None:
         assert session.commits == 1
     states = set()
     for state in crashes({1: copy}, recorders[0].epochs, 0):
+        if state.epoch == 0 and (state.done or 0) % 5:
+            continue  # before the first barrier nothing leads to what is written: some of it are enough
         assert [each for each in complaints_of_btrimg([copy]) if not each.startswith("super-")] == [], state
         with open_image(copy, warn=lambda _: None) as image:
             states.add(image.superblock.total_bytes)
