@@ -123,7 +123,7 @@ def test_below_floor_8_nothing_reads_the_environment_or_exits(module: str) -> No
 
 
 @pytest.mark.parametrize(
-    "package", sorted({package_of(module) for module in rooms()} - {"btrimg.errors", "btrimg.units"})
+    "package", sorted({package_of(module) for module in rooms()} - {"btrimg.errors", "btrimg.units", "btrimg.named"})
 )
 def test_an_init_holds_no_code(package: str) -> None:
     docstring, *rest = sources()[package].body

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from btrimg.errors import NotFoundError
 from btrimg.filesystem.image import chunk_tree_pointer, root_item, root_pointer, root_tree_pointer
 from btrimg.named import NamedTuple
-from btrimg.ondisk.blocks import Header, Key
+from btrimg.ondisk.blocks import Header, Item, Key
 from btrimg.ondisk.constants import ItemType, TreeId
 from btrimg.trees.block import BlockReader, Pointer, is_subvolume
 
@@ -50,21 +50,30 @@ def _items_of(blocks: list[Block]) -> dict[tuple[int, ...], bytes]:
     for block in blocks:
         if not block.header.level:
             data = block.data[Header.SIZE :]
-            for number in [number for number, slot in enumerate(block.slots) if slot[3] + slot[4] > len(data)]:
-                block.payload(number)  # which says what is wrong
+            least, size = len(block.slots) * Item.SIZE, len(data)
+            for number, slot in enumerate(block.slots):
+                if slot[3] < least or slot[3] + slot[4] > size:
+                    block.payload(number)  # which says what is wrong
             items |= {slot[:3]: data[slot[3] : slot[3] + slot[4]] for slot in block.slots}
     return items
+
+
+class TooManyError(Exception):
+    """Say that more blocks are new than should be in memory."""
 
 
 class Changes:
     """All trees that a commit changes; *superblock* is the one that it is about to write.
 
     Every new block is read from the devices, and verified against what its parent promises; of the old ones those that
-    it replaces, but for the trees *rebuilt*. Raises BlockError when one cannot be.
+    it replaces, but for the trees *rebuilt*. Raises BlockError when one cannot be, TooManyError when more than *most*
+    are new, or replaced.
     """
 
-    def __init__(self, image: Image, superblock: Superblock, rebuilt: Collection[int] = ()) -> None:
-        self.image, self.superblock, self._rebuilt = image, superblock, rebuilt
+    def __init__(
+        self, image: Image, superblock: Superblock, rebuilt: Collection[int] = (), most: int = 1 << 62
+    ) -> None:
+        self.image, self.superblock, self._rebuilt, self._left = image, superblock, rebuilt, most
         self.generation: int = superblock.generation
         volume = image.volume
         self.blocks = BlockReader(volume, volume.fsids)
@@ -114,7 +123,7 @@ class Changes:
             if pointer.generation != self.generation or pointer.logical in self.new:
                 kept.add(pointer.logical)
                 continue
-            block = self.blocks.read(pointer)
+            block = self._count(self.blocks.read(pointer))
             self.new[pointer.logical] = block
             new.append(block)
             if block.header.level:
@@ -131,12 +140,18 @@ class Changes:
         while waiting:
             pointer = waiting.pop()
             if pointer.logical not in kept:
-                block = self.image.blocks.read(pointer)
+                block = self._count(self.image.blocks.read(pointer))
                 old.append(block)
                 if block.header.level:
                     gone = [slot for slot, each in enumerate(block.slots) if each[3] not in kept]
                     waiting += [block.child(slot, pointer) for slot in gone]
         return old
+
+    def _count(self, block: Block) -> Block:
+        self._left -= 1
+        if self._left < 0:
+            raise TooManyError
+        return block
 
     def items(self) -> Iterator[ItemChange]:
         """Yield the items that differ, tree by tree."""
