@@ -47,8 +47,11 @@ class RefusedRequest(Exception):  # noqa: N818 (an answer, no defect)
     """Answer a request with an errno."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(os.strerror(number))
+        super().__init__(number)
         self.number = number
+
+    def __str__(self) -> str:
+        return os.strerror(self.number)
 
 
 class Agreement(NamedTuple):
@@ -135,7 +138,7 @@ class Channel:
         find, failure_of = {Opcode.INTERRUPT: self._interrupt, **handlers}.get, self._failure_of
         pack, head_size = OutHeader.STRUCT.pack, OutHeader.SIZE
         me = threading.get_ident()
-        asked, looks, left = self._asked, self._looks, self._looks
+        asked, looks, left, relax = self._asked, self._looks, self._looks, os.sched_yield
         poller = select.poll()
         poller.register(fd, select.POLLIN)
         os.set_blocking(fd, not looks)
@@ -148,6 +151,7 @@ class Channel:
             except OSError as error:
                 if error.errno == errno.EAGAIN and looks:
                     left -= 1
+                    relax()
                     if not left:
                         poller.poll()
                         left = looks

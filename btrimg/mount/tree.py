@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from btrimg.ondisk.inodes import DirItem, Timespec
     from btrimg.trees.tree import Tree
 
-_INODES, _ENTRIES, _SUBVOLUMES = 4096, 65536, 64  #: how many are kept for the next question
+_INODES, _ENTRIES, _SUBVOLUMES = 4096, 250_000, 64  #: how many are kept for the next question
 _LOOKED, _LONG_NAME = 64, 16  #: directories; and bytes of size that a name takes
 _U64 = (1 << 64) - 1
 _SIZE, _FLAGS = (InodeItem.places()[name].start for name in ("size", "flags"))
@@ -233,8 +233,15 @@ class Files:
     def xattrs(self, number: int) -> dict[bytes, bytes]:
         """Return the extended attributes."""
         with self.lock:
-            inode = self.inode(number)
-            return {} if inode.is_placeholder else inode.xattrs()
+            file = self.numbers.file(number)
+            if file.parent:  # a placeholder
+                return {}
+            tree = self._subvolume(file.subvolume).tree
+            if isinstance(tree, NearTree):  # most files have none, and programs ask for several
+                first = Key(file.ino, ItemType.XATTR_ITEM, 0)
+                if not any(slots for _, slots in tree.leaves(first, first._replace(offset=_U64))):
+                    return {}
+            return self.inode(number).xattrs()
 
     def seek(self, number: int, offset: int, whence: int) -> int:
         """Return the next offset from *offset* on that has data (SEEK_DATA), or none (SEEK_HOLE).
@@ -267,9 +274,10 @@ class Files:
         """Return the names of a directory, those that can be read; always in the same order."""
         with self.lock:
             listing = self._listings.get(number)
-            if listing is None:
-                listing = self._list(number)
-                self._listings[number] = listing
+            if listing is not None:
+                self._listings.move_to_end(number)
+            else:
+                listing = self._listings[number] = self._list(number)
                 self._listed += len(listing)
                 while self._listed > _ENTRIES and len(self._listings) > 1:
                     self._listed -= len(self._listings.popitem(last=False)[1])
