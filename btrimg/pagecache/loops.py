@@ -79,18 +79,18 @@ def clock(pages: Ints, capacity: int, numbers: int, progress: Progress = None) -
 def s3_fifo(pages: Ints, capacity: int, numbers: int, progress: Progress = None) -> Outcome:
     """See :class:`Loop`.
 
-    Ghosts are numbered as they come, from 1. Those above *gone* are remembered, but for those that came back: a ghost
-    numbered above *last* is one too many, and makes the oldest go.
+    Ghosts are numbered as they come, from 1. Those above *gone* are remembered, but for those that came back. While
+    there is *space* for more, none goes.
     """
     small_size, main_size, ghost_size = s3_sizes(capacity)
     state = bytearray(numbers)  # of each page that is here: 1 and how often it was used, 3 times at most
     hits = bytearray(b"\1") * len(pages)
     ghost = [0] * numbers  # of each page: its number as a ghost
     back = bytearray(len(pages) + 2)  # of each of these numbers: whether the page came back
-    newest, gone, last = 0, 0, ghost_size
+    newest, gone, space = 0, 0, ghost_size
     small: deque[int] = deque()
     main: deque[int] = deque()
-    room = capacity
+    room, mains = capacity, 0  # mains: pages in the main queue, and the one that is about to be
     for chunk in _numbered(pages, progress):
         for at, page in chunk:
             used = state[page]
@@ -100,21 +100,26 @@ def s3_fifo(pages: Ints, capacity: int, numbers: int, progress: Progress = None)
                 continue
             hits[at] = 0
             state[page] = 1
-            queue = small
+            queue, most = small, main_size
             if ghost[page] > gone:
                 back[ghost[page]] = 1
                 ghost[page] = 0
-                last += 1
-                queue = main
+                space += 1
+                queue, most = main, main_size + 1
+                mains += 1
             if room:
                 room -= 1
-                (main if len(small) >= small_size else small).append(page)
+                if len(small) >= small_size:
+                    queue = main
+                    mains += 1
+                queue.append(page)
                 continue
-            if len(main) <= main_size:
+            if mains <= most:
                 try:
                     while state[old := small.popleft()] > 2:
                         state[old] = 1
                         main.append(old)
+                        mains += 1
                 except IndexError:
                     pass  # all were used twice, if there were any
                 else:
@@ -122,8 +127,9 @@ def s3_fifo(pages: Ints, capacity: int, numbers: int, progress: Progress = None)
                     queue.append(page)
                     newest += 1
                     ghost[old] = newest
-                    if newest > last:
-                        last += 1
+                    if space:
+                        space -= 1
+                    else:
                         gone += 1
                         while back[gone]:
                             gone += 1
@@ -131,6 +137,7 @@ def s3_fifo(pages: Ints, capacity: int, numbers: int, progress: Progress = None)
             while (used := state[old := main.popleft()]) > 1:
                 state[old] = used - 1
                 main.append(old)
+            mains -= 1
             state[old] = 0
             queue.append(page)
     return _outcome(hits, state)
@@ -139,13 +146,14 @@ def s3_fifo(pages: Ints, capacity: int, numbers: int, progress: Progress = None)
 def two_list(pages: Ints, capacity: int, numbers: int, progress: Progress = None) -> Outcome:
     """See :class:`Loop`."""
     ratio = inactive_ratio(capacity)
+    most = capacity * ratio // (1 + ratio)  # pages that may be active in a full cache: ratio times the rest
     state = bytearray(numbers)  # of each page: 1 inactive, 2 and referenced, 3 active, 4 and referenced
     hits = bytearray(b"\1") * len(pages)
     left = [_NEVER] * numbers  # of each page: the age at which it left
     stale = bytearray(numbers)  # of each page: how often it is in the inactive queue though it became active since
     inactive: deque[int] = deque()
     active: deque[int] = deque()
-    resting = age = 0  # pages that are inactive; evictions and activations so far
+    actives = age = 0  # pages that are active; evictions and activations so far
     room = capacity
     for chunk in _numbered(pages, progress):
         for at, page in chunk:
@@ -156,7 +164,7 @@ def two_list(pages: Ints, capacity: int, numbers: int, progress: Progress = None
                     if stale[page] == 255:
                         inactive = _without_stale(inactive, stale)
                     stale[page] += 1
-                    resting -= 1
+                    actives += 1
                     active.append(page)
                     age += 1
                 elif now != 4:
@@ -165,26 +173,25 @@ def two_list(pages: Ints, capacity: int, numbers: int, progress: Progress = None
             hits[at] = 0
             if room:
                 room -= 1
-                resting += 1
             else:
-                while len(active) > resting * ratio:
+                while actives > most:
                     old = active.popleft()
                     state[old] -= 2
                     inactive.append(old)
-                    resting += 1
+                    actives -= 1
                 while stale[old := inactive.popleft()]:
                     stale[old] -= 1
                 state[old] = 0
                 left[old] = age
                 age += 1
-            if age - left[page] > len(active):
+            if age - left[page] > actives:
                 state[page] = 2
                 inactive.append(page)
             else:
                 state[page] = 4
                 active.append(page)
+                actives += 1
                 age += 1
-                resting -= 1
     return _outcome(hits, state)
 
 

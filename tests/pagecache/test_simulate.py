@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from btrimg.pagecache import eviction, loops
 from btrimg.pagecache.eviction import POLICIES
 from btrimg.pagecache.loops import _without_stale
 from btrimg.pagecache.simulate import BELADY, NAMES, Stream
@@ -41,6 +42,18 @@ def test_any_sequence_is_its_accesses(policy: str, capacity: int, parts: list[tu
     outcome = Stream(np.array(pages, np.int64), 60).run(policy, capacity)
     assert outcome.hits.tobytes() == simulate(POLICIES[policy](capacity, 60), capacity, pages)
     assert np.count_nonzero(outcome.held) == min(capacity, len(set(pages)))
+
+
+@pytest.mark.parametrize("capacity", [1, 2, 40, 1400])
+def test_more_may_be_active_where_there_is_more_memory(capacity: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcomes = []
+    for ratio in (1, 3):
+        for module in (eviction, loops):
+            monkeypatch.setattr(module, "inactive_ratio", lambda _, ratio=ratio: ratio)
+        pages = WORKLOADS["popular"]()
+        outcomes.append(Stream(np.array(pages), 5000).run("two-list", capacity).hits.tobytes())
+        assert outcomes[-1] == simulate(POLICIES["two-list"](capacity, 5000), capacity, pages)
+    assert (outcomes[0] == outcomes[1]) == (capacity < 4)
 
 
 def test_stale_entries_of_a_queue_can_be_left_out() -> None:
