@@ -14,7 +14,7 @@ from btrimg.check.itemfaults import ItemJudge
 from btrimg.check.namebook import NameBook
 from btrimg.check.references import data_uses
 from btrimg.check.rule import rule as rule_of
-from btrimg.check.scrub.whole import scrub
+from btrimg.check.scrub.whole import Scrub
 from btrimg.check.store import Store
 from btrimg.filesystem.leafrows import LeafTable
 from btrimg.tables.build import FEW, few, of_columns
@@ -49,6 +49,7 @@ class Scanned(NamedTuple):
     gathered: dict[str, Gathered]  #: the relations that NEEDS names, by name
     faults: list[CorruptError]  #: what scanning met
     progress: Progress
+    scrub: Scrub | None  #: begun before the scan, where its findings are asked for
     made: dict[Any, Any]  #: what ``once`` has made
 
     def once(self, make: Callable[[Scanned], T]) -> T:
@@ -61,7 +62,8 @@ class Scanned(NamedTuple):
 
 def _bad_copies(scanned: Scanned) -> dict[str, NDArray[Any]]:
     extents, file_extents = (scanned.gathered[relation.name].different for relation in (EXTENTS, FILE_EXTENTS))
-    return scrub(scanned.image, extents, file_extents, lambda count: scanned.progress(0, count))
+    assert scanned.scrub is not None  # noqa: S101 (it was begun, because this relation was asked for)
+    return scanned.scrub.table(extents, file_extents)
 
 
 def _bad_blocks(scanned: Scanned) -> dict[str, NDArray[Any]]:
@@ -115,13 +117,18 @@ class Evidence:
         words = {word for rule in rules for word in derived.words_of(rule.query)}
         further = derived.needed(words)
         words |= {word for each in further for word in derived.words_of(each.query)}
-        self._make(image, words)
+        begun = Scrub(image, lambda count: progress(0, count)) if "bad_copies" in words else None
+        try:
+            self._make(image, words, begun)
+        finally:
+            if begun:
+                begun.stop()
         self._store.derive(further)
         self._store.settle()
         give_back()
 
-    def _make(self, image: Image, words: set[str]) -> None:
-        """Make the relations that are among *words*, with the columns that are."""
+    def _make(self, image: Image, words: set[str], begun: Scrub | None) -> None:
+        """Make the relations that are among *words*, with the columns that are; those of *begun*, the scrub, last."""
         shown = words & RELATIONS.keys()
         if {INODES.name, "linked_inodes", "present"} & words:  # which inodes are linked is to be seen from names
             shown |= {INODES.name, NAMES.name}
@@ -157,8 +164,8 @@ class Evidence:
                 kept[relation.name] = gathered
         if TREE_BLOCKS.name in shown:
             self._store.create(of_columns(TREE_BLOCKS, scan.tree_blocks()))
-        everything = Scanned(image, scan, tables, kept, self._faults, self._progress, {})
-        for name in words & MAKERS.keys():
+        everything = Scanned(image, scan, tables, kept, self._faults, self._progress, begun, {})
+        for name in sorted(words & MAKERS.keys(), key=lambda each: (each == "bad_copies", each)):
             self._store.create_from(name, MAKERS[name](everything))
 
     def _show(self, differences: Differences, gathered: Gathered) -> None:

@@ -75,6 +75,14 @@ class Volume:
         self._warned.add(message)
         self._warn(message if len(self._warned) <= _MAX_WARNINGS else "there are more warnings, which are not shown")
 
+    def for_thread(self, warn: Callable[[str], None]) -> Volume:
+        """Return the same volume for a thread that works beside others: what it warns of goes to *warn*."""
+        from copy import copy
+
+        other = copy(self)
+        other._warned, other._warn = set(), warn
+        return other
+
     def adopt(self, chunks: ChunkSource, dev_items: Iterable[DevItem]) -> None:
         """Take the chunks and device items of the chunk tree for the truth, beside the superblock's system chunks.
 

@@ -7,6 +7,8 @@ and not yet written may differ from copy to copy.
 
 from __future__ import annotations
 
+from queue import SimpleQueue
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +26,7 @@ from btrimg.filesystem.columns import COMPRESSED, REGULAR
 from btrimg.ondisk.constants import STRIPE_LEN, ItemType, SuperFlag, TreeId
 from btrimg.tables.schema import EXTENT_KINDS
 from btrimg.trees.batches import ranges
+from btrimg.trees.block import BlockReader
 from btrimg.trees.scan import Forest
 from btrimg.units import round_down
 from btrimg.volume.places import PlaceMap
@@ -35,8 +38,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from btrimg.filesystem.image import Image
-    from btrimg.trees.scan import LeafBatch
+    from btrimg.trees.block import Pointer
     from btrimg.volume.chunkmap import MappedChunk
+    from btrimg.volume.volume import Volume
 
     Ints = NDArray[np.int64]
     Unsigned = NDArray[np.uint64]
@@ -50,30 +54,54 @@ _BATCH_BYTES = 1 << 32  # that are cut into pieces at once: of a sector each, a 
 
 
 def scrub(image: Image, extents: Columns, file_extents: Columns, progress: Progress) -> dict[str, NDArray[Any]]:
-    """Return the columns of ``bad_copies``.
+    """Return the columns of ``bad_copies``, as ``Scrub`` does."""
+    return Scrub(image, progress).table(extents, file_extents)
 
-    *extents* and *file_extents* are the columns of these relations, with indexes of their words; what several
-    subvolumes share needs to be there once. *progress* hears of bytes of devices that were judged. What cannot be read
-    of the checksum tree is reported to *image*.
+
+class _StoppedError(Exception):
+    """Nobody waits for what is found any more."""
+
+
+class Scrub:
+    """Judges all copies and parity of an opened image; *progress* hears of bytes of devices that were judged.
+
+    Data with checksums, nearly all there is to read, are judged by a thread from now on, while the caller scans the
+    trees: only the checksum tree is needed for that, and mostly it waits for the device or sums up outside of Python's
+    lock. What there is to be told is told by ``table``. A caller that does not come to that must ``stop``.
     """
-    return _Scrub(image, progress).table(extents, file_extents)
 
-
-class _Scrub:
     def __init__(self, image: Image, progress: Progress) -> None:
         self._image, self._volume, self._progress = image, image.volume, progress
         self._found = BadCopies(image.volume.warn)
         self._copies = CopyScrub(image.volume, self._found, progress)
         self._chunks = [(chunk, self._backed(chunk)) for chunk in image.volume.chunk_map]
         self._places = PlaceMap(image.volume.chunk_map)
+        self._warned: list[str] = []  # by the thread, as are the errors and the counts of bytes
+        self._errors: list[CorruptError] = []
+        self._judged: SimpleQueue[int | None] = SimpleQueue()
+        self._checksummed, self._stopped = NOTHING, False
+        self._failure: BaseException | None = None
+        self._is_dump = bool(self._volume.superblock.flags & (SuperFlag.METADUMP | SuperFlag.METADUMP_V2))
+        root = None if self._is_dump else self._csum_root()
+        self._thread = Thread(target=self._judge_checksummed, args=(root,), daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; nothing is told of what it found."""
+        self._stopped = True
+        self._thread.join()
 
     def table(self, extents: Columns, file_extents: Columns) -> dict[str, NDArray[Any]]:
-        checksummed = plain = NOTHING
+        """Return the columns of ``bad_copies``.
+
+        *extents* and *file_extents* are the columns of these relations, with indexes of their words; what several
+        subvolumes share needs to be there once. What cannot be read of the checksum tree is reported to the image.
+        """
+        checksummed, plain = self._wait_for_checksummed(), NOTHING
         blocks, generations = self._scrub_blocks(extents)
-        if self._volume.superblock.flags & (SuperFlag.METADUMP | SuperFlag.METADUMP_V2):
+        if self._is_dump:
             self._volume.warn("this is a metadata dump (btrfs-image), without the data: they are not judged")
         else:
-            checksummed = self._scrub_checksummed()
             plain = self._scrub_plain(extents, file_extents, checksummed)
         if any(chunk.profile.parity for chunk, _ in self._chunks):
             written = contents(checksummed, plain, blocks, generations, self._volume.nodesize)
@@ -92,11 +120,53 @@ class _Scrub:
             longest = -(-longest // STRIPE_LEN) * STRIPE_LEN * columns
         return min(chunk.length, round_down(max(longest, 0), self._volume.sectorsize))
 
-    def _scrub_checksummed(self) -> Spans:
+    def _csum_root(self) -> Pointer | None:
+        try:
+            return self._image.tree(TreeId.CSUM_TREE).root
+        except NotFoundError:
+            return None
+        except CorruptError as error:
+            self._errors.append(error)
+            return None
+
+    def _judge_checksummed(self, root: Pointer | None) -> None:
+        """Judge data that have checksums, in a thread: it has a reader of its own, and tells nobody but ``table``."""
+        try:
+            if root is not None:
+                volume = self._volume.for_thread(self._warned.append)
+                forest = Forest(BlockReader(volume, volume.fsids), [root], self._errors.append)
+                self._checksummed = self._scrub_checksummed(volume, forest)
+        except _StoppedError:
+            pass
+        except BaseException as error:  # raised where it is waited for
+            self._failure = error
+        finally:
+            self._judged.put(None)
+
+    def _count(self, judged: int) -> None:
+        if self._stopped:
+            raise _StoppedError
+        self._judged.put(judged)
+
+    def _wait_for_checksummed(self) -> Spans:
+        """Return where data with checksums are, once they are judged, and pass on what the thread has to say."""
+        for judged in iter(self._judged.get, None):
+            self._progress(judged)
+        self._thread.join()
+        for said in self._warned:
+            self._volume.warn(said)
+        for error in self._errors:
+            self._image.report(error)
+        if self._failure:
+            raise self._failure
+        return self._checksummed
+
+    def _scrub_checksummed(self, volume: Volume, forest: Forest) -> Spans:
         """Judge data that have checksums; return where they are."""
-        csum_size, sector = self._volume.csum.size, self._volume.sectorsize
+        csum_size, sector = volume.csum.size, volume.sectorsize
+        copies = CopyScrub(volume, self._found, self._count)
         start, length = [np.empty(0, np.uint64)], [np.empty(0, np.uint64)]
-        for batch in self._csum_leaves():
+        for batch in forest.leaves():
             items = batch.of_type(ItemType.EXTENT_CSUM)
             items = items.take(items.objectid == TreeId.EXTENT_CSUM)
             items = items.take(np.argsort(items.offset, kind="stable"))
@@ -107,18 +177,8 @@ class _Scrub:
             sums = _structs_at(items.data, csum_size, _each(items.position, count, csum_size))
             pieces, _ = cut(self._places, items.offset.view(np.int64), count * sector, sector)
             for some in pieces:
-                self._copies.judge(_DATA, some, Sectors(self._volume, some, sums))
+                copies.judge(_DATA, some, Sectors(volume, some, sums))
         return union(np.concatenate(start), np.concatenate(length))
-
-    def _csum_leaves(self) -> Iterator[LeafBatch]:
-        try:
-            root = self._image.tree(TreeId.CSUM_TREE).root
-        except NotFoundError:
-            return
-        except CorruptError as error:
-            self._image.report(error)
-            return
-        yield from Forest(self._image.blocks, [root], self._image.report).leaves()
 
     def _scrub_blocks(self, extents: Columns) -> tuple[Unsigned, Unsigned]:
         """Judge all tree blocks; return their addresses, in order, and the generations that wrote them."""

@@ -1,0 +1,77 @@
+"""The scrub's thread: what it finds is told by the one who waits for it, and it ends where nobody does."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from btrimg.check import evidence
+from btrimg.check.rule import rule
+from btrimg.check.run import check
+from btrimg.check.scrub.whole import Scrub
+from btrimg.errors import BtrimgError
+from btrimg.filesystem.image import open_image
+from btrimg.ondisk.constants import TreeId
+
+if TYPE_CHECKING:
+    from btrimg.errors import CorruptError
+
+RULES = [rule("data-csum")]
+
+
+def scrubbing() -> list[str]:
+    """Return the names of the scrub's threads that are alive."""
+    return [thread.name for thread in threading.enumerate() if "_judge_checksummed" in thread.name]
+
+
+def test_where_scanning_fails_no_thread_is_left(demo_image: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise BtrimgError("no scan today")
+
+    monkeypatch.setattr(evidence, "LeafScan", fail)
+    with open_image([demo_image]) as image, pytest.raises(BtrimgError, match="no scan today"):
+        check(image, RULES)
+    assert not scrubbing()
+
+
+def test_who_stops_waits_for_the_thread_and_is_told_nothing(demo_image: str) -> None:
+    judged: list[int] = []
+    with open_image([demo_image]) as image:
+        begun = Scrub(image, judged.append)
+        begun.stop()
+        assert not scrubbing()
+    assert judged == []
+
+
+def test_what_the_thread_meets_is_reported_by_the_thread_that_asks(forged: str) -> None:
+    with open_image([forged]) as image:
+        root = image.tree(TreeId.CSUM_TREE).root.logical
+        places = image.volume.chunk_map.find(root).locate(root).copies
+    with open(forged, "r+b") as file:
+        for place in places:
+            file.seek(place.physical + 200)
+            file.write(b"\xff" * 64)
+    heard: list[tuple[CorruptError, threading.Thread]] = []
+    with open_image([forged]) as image:
+        image.listen(lambda error: heard.append((error, threading.current_thread())))
+        begun = Scrub(image, lambda _: None)
+        begun._thread.join()
+        assert not heard
+        columns = begun._wait_for_checksummed()
+    assert len(columns.start) == 0
+    assert [(getattr(error, "logical", None), thread) for error, thread in heard] == [
+        (root, threading.current_thread())
+    ]
+
+
+def test_what_ends_the_thread_is_raised_by_the_thread_that_asks(
+    demo_image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(Scrub, "_scrub_checksummed", fail)
+    with open_image([demo_image]) as image, pytest.raises(MemoryError, match="no room"):
+        list(check(image, RULES))
