@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from btrimg.filesystem.inode import Inode
 from btrimg.pagecache.handle import CachedFile
-from btrimg.pagecache.pages import PAGE
+from btrimg.pagecache.pages import PAGE, REFUSALS
 from btrimg.pagecache.schemes import KIND_MASK, POSTED
 from btrimg.pagecache.through import StoredFile
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from btrimg.pagecache.fill import Stored
     from btrimg.pagecache.handle import Run
     from btrimg.pagecache.pages import Place
+
+_DAMAGED = REFUSALS.index("damaged")
 
 
 class ComparedFile(CachedFile):
@@ -28,6 +30,9 @@ class ComparedFile(CachedFile):
         self._file: StoredFile | None = None
 
     def _read(self, room: memoryview, offset: int) -> None:
+        if all(run[4] == _DAMAGED for run in self._runs):
+            super()._read(room, offset)  # there is nothing that pages could be found by, and no list of extents
+            return
         cache = self._cache
         if self._file is None:
             with cache.store.filling:

@@ -86,14 +86,15 @@ def test_every_page_is_in_one_run(damaged: Image, scheme: str) -> None:
     assert (end[last] == rows.files.pages[keys.file[last]]).all()
 
 
-def test_what_is_lost_is_no_hole(damaged: Image) -> None:
+@pytest.mark.parametrize("scheme", ["extent", "content"])
+def test_what_is_lost_is_no_hole(damaged: Image, scheme: str) -> None:
     """An item that makes no sense leaves a gap; its bytes must not be read as zeros, in bulk either."""
     inode = damaged.open(b"/vm-monday/part.raw")
     place = Place(inode.subvolume.id, inode.ino)
     for rows in (of_image(damaged), of_inode(inode)):
         assert not rows.complete
         assert runs_of(rows, inode, "extent") == [(0, 144, "damaged")]
-    with PageCache(damaged, budget=300 * PAGE) as cache:
+    with PageCache(damaged, budget=300 * PAGE, scheme=scheme) as cache:
         (file,) = (file for file in cache.open_all() if file.place == place)
         with pytest.raises(UnsupportedError):
             file.read(8 * PAGE, PAGE)
