@@ -154,7 +154,7 @@ def resize(context: Context, size: NewSize) -> int:
     \b
       btrimg edit disk.img resize 10G
       btrimg edit disk.img resize -512M
-      btrimg edit disk1.img resize 2:+1G -d disk2.img
+      btrimg edit disk1.img -d disk2.img resize 2:+1G
       btrimg edit disk.img resize max
 
     What lies behind the new end is moved first; when there is no room for it, nothing is changed. Image files become
