@@ -35,6 +35,7 @@ _OWN_NUMBERS = (TreeId.ROOT_TREE_DIR, TreeId.FREE_INO, TreeId.FS_TREE)  # inodes
 _TYPE, _ADDRESS = 20, slice(21, 29)  # of a file extent: its type, disk_bytenr
 _EXTENT_DATA = int(ItemType.EXTENT_DATA)  # a number: it is compared with the key of every item
 _WITH_DATA = (TreeId.ROOT_TREE, TreeId.DATA_RELOC_TREE)  # and subvolumes; the first has space caches
+_MOST_BLOCKS = 128 * MIB  # of new tree blocks; what is made of them takes several times as much
 _MOST = 20  # findings: one fault can be found a million times
 
 
@@ -42,12 +43,12 @@ def faults_of_commit(image: Image, superblock: Superblock, rebuilt: Collection[i
     """Return a sentence for each thing that is wrong with what a commit is about to make count, the first few.
 
     *image* is as it was before, on devices that show what was written; *superblock* is the one to be written, *rebuilt*
-    are the trees that are made anew.
+    are the trees that are made anew. Raises TooManyError when there is more than should be in memory at once.
     """
     from btrimg.edit.changed import Changes
 
     try:
-        judge = _Judge(image, Changes(image, superblock, rebuilt), rebuilt)
+        judge = _Judge(image, Changes(image, superblock, rebuilt, most=_MOST_BLOCKS // image.volume.nodesize), rebuilt)
     except CorruptError as error:
         return [str(error)]
     found: list[str] = []
@@ -109,33 +110,31 @@ class _Judge:
 
     def _broken_laws(self) -> Iterator[str]:
         """Find items that were put and cannot be what their keys say."""
-        anything = Law()
+        anything, sector = Law(), self._volume.sectorsize
         for key_type, items in self._items.items():
             law, kind = self._laws.get(key_type, anything), ITEM_KINDS.get(key_type)
+            trees = {item.tree for item in items}
+            homes = {tree for tree in trees if kind is None or _home(tree) in kind.trees or _may_hold(tree, key_type)}
+            least, most, step = law.least, law.most, law.step
+            (low, high), (first, last) = law.objectid, law.offset
+            steps = (sector if "objectid" in law.aligned else 1, sector if "offset" in law.aligned else 1)
             for tree, key, _, after in items:
                 if after is None:
                     continue
-                home = TreeId.FS_TREE if is_subvolume(tree) or tree == TreeId.DATA_RELOC_TREE else tree
-                if kind is not None and home not in kind.trees and not self._is_special(key, tree):
+                objectid, _, offset = key
+                size = len(after)
+                if tree not in homes:
                     yield f"tree {tree}: ({key_words(key)}) does not belong there"
-                elif self._breaks(law, key, after):
-                    yield f"tree {tree}: ({key_words(key)}) with {len(after)} bytes cannot be"
-
-    @staticmethod
-    def _is_special(key: Key, tree: int) -> bool:
-        return key.type == ItemType.UNTYPED or tree == TreeId.UUID_TREE
-
-    def _breaks(self, law: Law, key: Key, payload: bytes) -> bool:
-        size = len(payload)
-        if not law.least <= size <= law.most or (size - law.least) % law.step:
-            return True
-        is_data = key.type == ItemType.EXTENT_DATA
-        if is_data and payload[_TYPE] != FileExtentType.INLINE and size != FileExtent.SIZE:
-            return True
-        if any(getattr(key, name) % self._volume.sectorsize for name in law.aligned):
-            return True
-        within = law.objectid[0] <= key.objectid <= law.objectid[1] and law.offset[0] <= key.offset <= law.offset[1]
-        return not within and key.objectid not in _OWN_NUMBERS
+                elif (
+                    not least <= size <= most
+                    or (size - least) % step
+                    or not (low <= objectid <= high or objectid in _OWN_NUMBERS)
+                    or not first <= offset <= last
+                    or objectid % steps[0]
+                    or offset % steps[1]
+                    or (key_type == _EXTENT_DATA and size != FileExtent.SIZE and after[_TYPE] != FileExtentType.INLINE)
+                ):
+                    yield f"tree {tree}: ({key_words(key)}) with {size} bytes cannot be"
 
     # Accounts
 
@@ -285,6 +284,16 @@ class _Judge:
                 at, end = max(span_start, first), min(span_end, last)
                 if at < end:
                     yield at, end
+
+
+def _home(tree: int) -> int:
+    """Return the tree that stands for all that hold the same items."""
+    return TreeId.FS_TREE if is_subvolume(tree) or tree == TreeId.DATA_RELOC_TREE else tree
+
+
+def _may_hold(tree: int, key_type: int) -> bool:
+    """Return whether old programs put items of that type into a tree where they do not belong."""
+    return key_type == ItemType.UNTYPED or tree == TreeId.UUID_TREE
 
 
 def _joined(ranges: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:

@@ -170,7 +170,7 @@ class Session:
             doubted = self.doubted and not self.force
             with self._held(doubted or self._stage.held < _FEW):  # of few bytes the saving is made in one go
                 txn.commit()
-                if doubted:
+                if self.doubted and not self.force:
                     self._refuse_if_worse(moved=True)
         except BaseException:
             self.abort()
@@ -181,10 +181,15 @@ class Session:
         return self._outcome()
 
     def _judge(self, superblock: Superblock) -> None:
+        from btrimg.edit.changed import TooManyError
         from btrimg.edit.judge import faults_of_commit
 
         rebuilt = self._txn.rebuilt if self._txn is not None else ()
-        faults = faults_of_commit(self.image, superblock, rebuilt)
+        try:
+            faults = faults_of_commit(self.image, superblock, rebuilt)
+        except TooManyError:  # all that is read for a check is not in memory at once
+            self.doubted = self.sink.holding = True
+            return
         if faults:
             raise WorseError(faults)
 

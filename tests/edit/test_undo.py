@@ -19,6 +19,8 @@ from support.program import btrimg
 from support.syscalls import Call, killed_at, watched
 
 from btrimg.build.values import Storage
+from btrimg.corrupt import leaf
+from btrimg.edit import judge, worse
 from btrimg.edit.filesystem import label_pieces
 from btrimg.edit.identity import rewrite_fsid
 from btrimg.edit.items import ItemEditor
@@ -29,7 +31,10 @@ from btrimg.edit.sizes import parse_new_size
 from btrimg.edit.verbs import FileEditor
 from btrimg.errors import CorruptError, DeviceError, NotFoundError, RefusedError, WorseError
 from btrimg.filesystem.image import open_image
+from btrimg.ondisk.blocks import Header
+from btrimg.ondisk.constants import ItemType
 from btrimg.ondisk.inodes import Timespec
+from btrimg.ondisk.seal import seal
 from btrimg.volume.ranges import Ranges
 from btrimg.volume.undofile import UndoReader
 from btrimg.write.uuids import seeded
@@ -39,6 +44,8 @@ from .sessions import undone
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from btrimg.ondisk.superblock import Superblock
 
 #: With BTRIMG_LONG=1 all calls of a program are tried, not only some of them.
 LONG = bool(os.environ.get("BTRIMG_LONG"))
@@ -435,6 +442,76 @@ def test_items_that_make_the_image_worse_are_refused_unless_forced(tmp_path: Pat
     set_item(devices, ["5", "257.INODE_ITEM", "uid=7"])  # what was wrong before does not keep from other edits
     undone(devices, f"{devices[0]}.undo")
     undone(devices, undo)
+    assert state(devices) == before
+
+
+def test_a_commit_of_very_many_blocks_is_checked_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    devices = make(str(tmp_path), "single", 1)
+    monkeypatch.setattr(judge, "_MOST_BLOCKS", 1 << 15)
+    seen: list[bool] = []
+
+    def complain(*_: object, moved: bool, **__: object) -> list[str]:
+        seen.append(moved)
+        return ["one"]
+
+    monkeypatch.setattr(worse, "new_faults", complain)
+    before = state(devices)
+    with pytest.raises(WorseError, match="worse: one"):
+        put(devices)
+    assert (seen, state(devices)) == ([True], before)
+    monkeypatch.setattr(worse, "new_faults", lambda *_, **__: [])
+    put(devices)
+    assert complaints_of_btrimg(devices) == []
+
+
+def changed_leaf(superblock: Superblock, edits: Session, change: Callable[[bytes], bytes], key_type: int) -> None:
+    """Change the new leaf that has an item of a type, in what waits to be written, and seal it."""
+    for piece in list(edits.writes()):
+        for at in range(0, len(piece.after), 16384):
+            block = piece.after[at : at + 16384]
+            header = Header.unpack(block.ljust(Header.SIZE, b"\0"))
+            if header.generation == superblock.generation and key_type in [key.type for key in leaf.keys_of(block)]:
+                changed = seal(change(block), edits.image.volume.csum)
+                edits.sink.pwrite(piece.devid, piece.physical + at, changed)
+
+
+def of_item(key_type: int, change: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
+    """Return what changes the payload of the last item of a type."""
+
+    def changed(data: bytes) -> bytes:
+        slot = max(number for number, key in enumerate(leaf.keys_of(data)) if key.type == key_type)
+        return leaf.with_payload(data, slot, change(leaf.payload_of(data, slot)))
+
+    return changed
+
+
+def one_more(at: int) -> Callable[[bytes], bytes]:
+    return lambda data: data[:at] + bytes([data[at] + 1]) + data[at + 1 :]
+
+
+WRONG = {
+    "used": (ItemType.BLOCK_GROUP_ITEM, of_item(ItemType.BLOCK_GROUP_ITEM, one_more(1)), "block group"),
+    "references": (ItemType.EXTENT_ITEM, of_item(ItemType.EXTENT_ITEM, one_more(0)), "references"),
+    "size": (ItemType.INODE_ITEM, of_item(ItemType.INODE_ITEM, lambda data: data + b"\0"), "cannot be"),
+    "csums": (ItemType.EXTENT_CSUM, of_item(ItemType.EXTENT_CSUM, one_more(-1)), "checksums"),
+    "address": (ItemType.EXTENT_DATA, of_item(ItemType.EXTENT_DATA, one_more(22)), "data extent"),
+    "header": (ItemType.EXTENT_DATA, one_more(80), "generation is"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_commit_whose_accounts_are_wrong_is_refused_before_anything_is_written(tmp_path: Path, name: str) -> None:
+    devices = make(str(tmp_path), "single", 1)
+    before = state(devices)
+    key_type, change, sentence = WRONG[name]
+    with session(devices) as edits:
+        files = FileEditor(edits)
+        files.put([str(tmp_path / "source").encode()], b"/new", Storage(), (0, 0), None)
+        wrong = partial(changed_leaf, edits=edits, change=change, key_type=key_type)
+        edits.transaction().before_superblocks.insert(0, wrong)
+        with pytest.raises(WorseError, match=sentence):
+            edits.commit()
+        files.close()
     assert state(devices) == before
 
 
