@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -114,9 +115,11 @@ def paused(directory: str) -> Sequence[str]:
                 fill.sync()
         fill.sync()
         for _ in range(20):
-            kernel.run("btrfs", "balance", "start", "--full-balance", "--background", top)
-            time.sleep(0.02)
-            with suppress(RuntimeError):  # it was faster
-                kernel.run("btrfs", "balance", "pause", top)
-                break
+            start = ["btrfs", "balance", "start", "--full-balance", top]
+            # Not in the background: the filesystem cannot be unmounted before it has ended.
+            with subprocess.Popen(start, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+                time.sleep(0.02)
+                with suppress(RuntimeError):  # it was faster
+                    kernel.run("btrfs", "balance", "pause", top)
+                    break
     return devices
