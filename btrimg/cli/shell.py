@@ -145,6 +145,11 @@ class Shell:
             print(printable(self._around.directory))
         elif word == "begin":
             self._around.begin()
+            try:
+                self._context.session.transaction()  # now, so that nothing is done in place meanwhile
+            except BaseException:
+                self._around.end()
+                raise
         elif word == "commit":
             self._around.end()
             self._commit()

@@ -104,6 +104,7 @@ def test_between_begin_and_commit_edits_are_one_transaction_that_readers_see(for
     done = piped(
         forged,
         "begin",
+        "item set super label=x",
         "mkdir a",
         f"put {source} a/file",
         "item set fs 261.INODE_ITEM.0 uid=12",
@@ -113,7 +114,6 @@ def test_between_begin_and_commit_edits_are_one_transaction_that_readers_see(for
         "item fs 261.INODE_ITEM.0 uid",
         "item ./files/inline.txt INODE_ITEM gid",
         "begin",
-        "item set super label=x",
         "mkdir a",
         "chmod 700 a",
         "commit",
@@ -128,8 +128,8 @@ def test_between_begin_and_commit_edits_are_one_transaction_that_readers_see(for
     )
     assert done.returncode == 2
     said = done.stderr.splitlines()
-    assert said[0] == "btrimg: a transaction has begun already: commit or abort ends it"
-    assert "not in a transaction: commit or abort it first" in said[1]
+    assert "not in a transaction: commit or abort it first" in said[0]
+    assert said[1] == "btrimg: a transaction has begun already: commit or abort ends it"
     assert "'/a'" in said[2]
     assert said[3] == "btrimg: there is no '/a'"
     assert said[4].startswith("btrimg: no transaction has begun")
