@@ -99,6 +99,8 @@ class EditModel(Model):
     def do_Truncate(self, do: values.Truncate) -> None:
         node = self.find(do.path)
         old = len(node.data)
+        if old == do.size:
+            return  # fs/btrfs/inode.c btrfs_setsize: nor do times change
         super().do_Truncate(do)
         blocks = self._blocks(node)
         for size in (old, do.size):
@@ -114,7 +116,7 @@ class EditModel(Model):
         blocks = self._blocks(node)
         for at in range(do.offset // BLOCK, min(-(-end // BLOCK), len(blocks))):
             whole = at * BLOCK >= do.offset and (at + 1) * BLOCK <= end
-            blocks[at] = None if whole else UNKNOWN
+            blocks[at] = None if whole or blocks[at] is None else UNKNOWN
 
     def do_Reflink(self, do: values.Reflink) -> None:
         source = self.find(do.source)
@@ -132,6 +134,12 @@ class EditModel(Model):
     def do_MakeSnapshot(self, do: values.MakeSnapshot) -> None:
         super().do_MakeSnapshot(do)
         self.find(do.path).is_read_only = do.readonly
+
+    def holds(self, path: bytes, start: int, end: int) -> bool:
+        """Return whether [start, end) of a file is not all a hole."""
+        node = self.find(path)
+        some = any(number is not None for number in self._blocks(node)[start // BLOCK : -(-end // BLOCK)])
+        return start < len(node.data) and (some or len(node.data) < _BELOW)
 
     # What may be chosen
 
