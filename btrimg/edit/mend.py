@@ -35,8 +35,8 @@ class Mended(NamedTuple):
 def mend(image: Image, sink: Sink, progress: Callable[[int, int], None] = lambda _things, _bytes: None) -> Mended:
     """Write every bad copy of tree blocks and of data with checksums anew from a good one, and parity from data.
 
-    Copies of data without checksums stay, and parity of rows that hold such: what is right there, nothing tells. *progress* is that of a check. Raises
-    DeviceError when a device cannot be written.
+    Copies of data without checksums stay, and parity of rows that hold such: what is right there, nothing tells.
+    *progress* is that of a check. Raises DeviceError when a device cannot be written.
     """
     mender = _Mender(image, sink)
     found = list(check(image, [rules()[code] for code in (_BLOCKS, _DATA, _PARITY)], progress))
