@@ -138,6 +138,7 @@ def speeds(sides: tuple[Side, ...]) -> None:
         "its first reflink, read after it": (False, lambda top: read(f"{top}/base/reflink")),
         f"{SMALL} small files cold": (True, lambda top: small(f"{top}/base/small")),
         f"{SMALL} small files warm": (False, lambda top: small(f"{top}/base/small")),
+        f"{SMALL} small files of a snapshot": (False, lambda top: small(f"{top}/c0/small")),
         "find cold": (True, lambda top: find(f"{top}/base")),
         "find warm": (False, lambda top: find(f"{top}/base")),
     }
