@@ -61,9 +61,8 @@ class Scanned(NamedTuple):
 
 
 def _bad_copies(scanned: Scanned) -> dict[str, NDArray[Any]]:
-    extents, file_extents = (scanned.gathered[relation.name].different for relation in (EXTENTS, FILE_EXTENTS))
     assert scanned.scrub is not None  # noqa: S101 (it was begun, because this relation was asked for)
-    return scanned.scrub.table(extents, file_extents)
+    return scanned.scrub.table()
 
 
 def _bad_blocks(scanned: Scanned) -> dict[str, NDArray[Any]]:
@@ -155,13 +154,16 @@ class Evidence:
         give_back()
         differences = Differences(scan, *inodes)
         kept = {}
-        for relation in sorted(leaves, key=lambda each: each.name != NAMES.name):
+        soon = [NAMES.name, *(relation.name for relation in NEEDS["bad_copies"])]
+        for relation in sorted(leaves, key=lambda each: soon.index(each.name) if each.name in soon else len(soon)):
             if relation.name in shown | needed.keys():
                 gathered = differences.gathered(relation)
             if relation.name in shown:
                 self._show(differences, gathered)
             if relation.name in needed:
                 kept[relation.name] = gathered
+            if begun and relation.name == soon[-1]:
+                begun.go_on(*(kept[name].different for name in soon[1:]))
         if TREE_BLOCKS.name in shown:
             self._store.create(of_columns(TREE_BLOCKS, scan.tree_blocks()))
         everything = Scanned(image, scan, tables, kept, self._faults, self._progress, begun, {})

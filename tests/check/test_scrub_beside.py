@@ -14,6 +14,8 @@ from btrimg.check.scrub.whole import Scrub
 from btrimg.errors import BtrimgError
 from btrimg.filesystem.image import open_image
 from btrimg.ondisk.constants import TreeId
+from btrimg.tables.leafscan import LeafScan, every_tree
+from btrimg.tables.schema import EXTENTS, FILE_EXTENTS
 
 if TYPE_CHECKING:
     from btrimg.errors import CorruptError
@@ -57,10 +59,13 @@ def test_what_the_thread_meets_is_reported_by_the_thread_that_asks(forged: str) 
     with open_image([forged]) as image:
         image.listen(lambda error: heard.append((error, threading.current_thread())))
         begun = Scrub(image, lambda _: None)
-        begun._thread.join()
-        assert not heard
-        columns = begun._wait_for_checksummed()
-    assert len(columns.start) == 0
+        scan = LeafScan(image, [EXTENTS, FILE_EXTENTS], every_tree(image))
+        relations = [scan.gathered(relation).different for relation in (EXTENTS, FILE_EXTENTS)]
+        heard.clear()
+        begun.go_on(*relations)
+        table = begun.table()
+    assert table["kind"].tolist() == ["tree block"] * len(places)
+    assert sorted(table["physical"].tolist()) == sorted(place.physical for place in places)
     assert [(getattr(error, "logical", None), thread) for error, thread in heard] == [
         (root, threading.current_thread())
     ]

@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from btrimg.check.scrub.contents import Contents
     from btrimg.filesystem.image import Image
     from btrimg.trees.block import Pointer
     from btrimg.volume.chunkmap import MappedChunk
-    from btrimg.volume.volume import Volume
 
     Ints = NDArray[np.int64]
     Unsigned = NDArray[np.uint64]
@@ -55,7 +55,9 @@ _BATCH_BYTES = 1 << 32  # that are cut into pieces at once: of a sector each, a 
 
 def scrub(image: Image, extents: Columns, file_extents: Columns, progress: Progress) -> dict[str, NDArray[Any]]:
     """Return the columns of ``bad_copies``, as ``Scrub`` does."""
-    return Scrub(image, progress).table(extents, file_extents)
+    begun = Scrub(image, progress)
+    begun.go_on(extents, file_extents)
+    return begun.table()
 
 
 class _StoppedError(Exception):
@@ -65,60 +67,70 @@ class _StoppedError(Exception):
 class Scrub:
     """Judges all copies and parity of an opened image; *progress* hears of bytes of devices that were judged.
 
-    Data with checksums, nearly all there is to read, are judged by a thread from now on, while the caller scans the
-    trees: only the checksum tree is needed for that, and mostly it waits for the device or sums up outside of Python's
-    lock. What there is to be told is told by ``table``. A caller that does not come to that must ``stop``.
+    Copies are judged by a thread, beside the caller's other work: mostly it waits for the device, or sums up outside of
+    Python's lock. Of data with checksums, nearly all there is to read, it begins at once: that takes only the checksum
+    tree. For the others it waits until it is told to ``go_on``. What there is to tell is told by ``table``. A caller
+    that does not come to that must ``stop``.
     """
 
     def __init__(self, image: Image, progress: Progress) -> None:
-        self._image, self._volume, self._progress = image, image.volume, progress
-        self._found = BadCopies(image.volume.warn)
-        self._copies = CopyScrub(image.volume, self._found, progress)
-        self._chunks = [(chunk, self._backed(chunk)) for chunk in image.volume.chunk_map]
-        self._places = PlaceMap(image.volume.chunk_map)
+        self._image, self._progress = image, progress
         self._warned: list[str] = []  # by the thread, as are the errors and the counts of bytes
         self._errors: list[CorruptError] = []
         self._judged: SimpleQueue[int | None] = SimpleQueue()
-        self._checksummed, self._stopped = NOTHING, False
-        self._failure: BaseException | None = None
+        self._volume = image.volume.for_thread(self._warned.append)
+        self._found = BadCopies(self._warned.append)
+        self._copies = CopyScrub(self._volume, self._found, self._count)
+        self._chunks = [(chunk, self._backed(chunk)) for chunk in image.volume.chunk_map]
+        self._places = PlaceMap(image.volume.chunk_map)
         self._is_dump = bool(self._volume.superblock.flags & (SuperFlag.METADUMP | SuperFlag.METADUMP_V2))
+        self._relations: SimpleQueue[tuple[Columns, Columns] | None] = SimpleQueue()
+        self._contents: Contents | None = None
+        self._failure: BaseException | None = None
+        self._stopped = False
         root = None if self._is_dump else self._csum_root()
-        self._thread = Thread(target=self._judge_checksummed, args=(root,), daemon=True)
+        self._thread = Thread(target=self._judge_copies, args=(root,), daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """End the thread; nothing is told of what it found."""
         self._stopped = True
+        self._relations.put(None)
         self._thread.join()
 
-    def table(self, extents: Columns, file_extents: Columns) -> dict[str, NDArray[Any]]:
-        """Return the columns of ``bad_copies``.
+    def go_on(self, extents: Columns, file_extents: Columns) -> None:
+        """Let the thread judge the rest, which the columns of these two relations tell of, with indexes of their words.
 
-        *extents* and *file_extents* are the columns of these relations, with indexes of their words; what several
-        subvolumes share needs to be there once. What cannot be read of the checksum tree is reported to the image.
+        What several subvolumes share needs to be there once.
         """
-        checksummed, plain = self._wait_for_checksummed(), NOTHING
-        blocks, generations = self._scrub_blocks(extents)
-        if self._is_dump:
-            self._volume.warn("this is a metadata dump (btrfs-image), without the data: they are not judged")
-        else:
-            plain = self._scrub_plain(extents, file_extents, checksummed)
-        if any(chunk.profile.parity for chunk, _ in self._chunks):
-            written = contents(checksummed, plain, blocks, generations, self._volume.nodesize)
-            rows = RowScrub(self._image, self._found, self._progress, written)
+        self._relations.put((extents, file_extents))
+
+    def table(self) -> dict[str, NDArray[Any]]:
+        """Return the columns of ``bad_copies``, once all is judged, and pass on what the thread has to say.
+
+        What cannot be read of the checksum tree is reported to the image.
+        """
+        for judged in iter(self._judged.get, None):
+            self._progress(judged)
+        self._thread.join()
+        if self._failure:
+            raise self._failure
+        for error in self._errors:
+            self._image.report(error)
+        if self._contents and any(chunk.profile.parity for chunk, _ in self._chunks):
+            rows = RowScrub(self._image, self._found, self._progress, self._contents)
             for chunk, backed in self._chunks:
                 if chunk.profile.parity:
                     rows.scrub(chunk, backed)
-        return self._found.table()
+        table = self._found.table()
+        for said in self._warned:
+            self._image.volume.warn(said)
+        return table
 
-    def _backed(self, chunk: MappedChunk) -> int:
-        """Return how many bytes of a chunk, from its start on, can lie within the devices that are there."""
-        devices = self._volume.devices
-        longest = max((devices[s.devid].size - s.offset for s in chunk.stripes if s.devid in devices), default=0)
-        if chunk.striped:
-            columns = data_columns(len(chunk.stripes), chunk.profile)
-            longest = -(-longest // STRIPE_LEN) * STRIPE_LEN * columns
-        return min(chunk.length, round_down(max(longest, 0), self._volume.sectorsize))
+    def _count(self, judged: int) -> None:
+        if self._stopped:
+            raise _StoppedError
+        self._judged.put(judged)
 
     def _csum_root(self) -> Pointer | None:
         try:
@@ -129,13 +141,13 @@ class Scrub:
             self._errors.append(error)
             return None
 
-    def _judge_checksummed(self, root: Pointer | None) -> None:
-        """Judge data that have checksums, in a thread: it has a reader of its own, and tells nobody but ``table``."""
+    def _judge_copies(self, root: Pointer | None) -> None:
+        """Judge all copies, in a thread: it has a reader of its own, and tells nobody but ``table``."""
         try:
-            if root is not None:
-                volume = self._volume.for_thread(self._warned.append)
-                forest = Forest(BlockReader(volume, volume.fsids), [root], self._errors.append)
-                self._checksummed = self._scrub_checksummed(volume, forest)
+            checksummed = self._scrub_checksummed(root) if root is not None else NOTHING
+            relations = self._relations.get()
+            if relations is not None:
+                self._contents = self._scrub_others(*relations, checksummed)
         except _StoppedError:
             pass
         except BaseException as error:  # raised where it is waited for
@@ -143,29 +155,29 @@ class Scrub:
         finally:
             self._judged.put(None)
 
-    def _count(self, judged: int) -> None:
-        if self._stopped:
-            raise _StoppedError
-        self._judged.put(judged)
+    def _scrub_others(self, extents: Columns, file_extents: Columns, checksummed: Spans) -> Contents:
+        blocks, generations = self._scrub_blocks(extents)
+        plain = NOTHING
+        if self._is_dump:
+            self._warned.append("this is a metadata dump (btrfs-image), without the data: they are not judged")
+        else:
+            plain = self._scrub_plain(extents, file_extents, checksummed)
+        return contents(checksummed, plain, blocks, generations, self._volume.nodesize)
 
-    def _wait_for_checksummed(self) -> Spans:
-        """Return where data with checksums are, once they are judged, and pass on what the thread has to say."""
-        for judged in iter(self._judged.get, None):
-            self._progress(judged)
-        self._thread.join()
-        for said in self._warned:
-            self._volume.warn(said)
-        for error in self._errors:
-            self._image.report(error)
-        if self._failure:
-            raise self._failure
-        return self._checksummed
+    def _backed(self, chunk: MappedChunk) -> int:
+        """Return how many bytes of a chunk, from its start on, can lie within the devices that are there."""
+        devices = self._volume.devices
+        longest = max((devices[s.devid].size - s.offset for s in chunk.stripes if s.devid in devices), default=0)
+        if chunk.striped:
+            columns = data_columns(len(chunk.stripes), chunk.profile)
+            longest = -(-longest // STRIPE_LEN) * STRIPE_LEN * columns
+        return min(chunk.length, round_down(max(longest, 0), self._volume.sectorsize))
 
-    def _scrub_checksummed(self, volume: Volume, forest: Forest) -> Spans:
+    def _scrub_checksummed(self, root: Pointer) -> Spans:
         """Judge data that have checksums; return where they are."""
-        csum_size, sector = volume.csum.size, volume.sectorsize
-        copies = CopyScrub(volume, self._found, self._count)
+        csum_size, sector = self._volume.csum.size, self._volume.sectorsize
         start, length = [np.empty(0, np.uint64)], [np.empty(0, np.uint64)]
+        forest = Forest(BlockReader(self._volume, self._volume.fsids), [root], self._errors.append)
         for batch in forest.leaves():
             items = batch.of_type(ItemType.EXTENT_CSUM)
             items = items.take(items.objectid == TreeId.EXTENT_CSUM)
@@ -177,7 +189,7 @@ class Scrub:
             sums = _structs_at(items.data, csum_size, _each(items.position, count, csum_size))
             pieces, _ = cut(self._places, items.offset.view(np.int64), count * sector, sector)
             for some in pieces:
-                copies.judge(_DATA, some, Sectors(volume, some, sums))
+                self._copies.judge(_DATA, some, Sectors(self._volume, some, sums))
         return union(np.concatenate(start), np.concatenate(length))
 
     def _scrub_blocks(self, extents: Columns) -> tuple[Unsigned, Unsigned]:
