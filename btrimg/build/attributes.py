@@ -45,6 +45,12 @@ def flags_of(parent: Spot, kind: int, attributes: Attributes, around: Surroundin
     return flags | xattrs.compression_flags(compression)
 
 
+def hands_on(directory: Spot) -> bool:
+    """Return whether what is new in a *directory* inherits more from it than flags."""
+    item = inodes.read(*directory)
+    return bool(item.mode & stat.S_ISGID or item.flags & _COMPRESSED)
+
+
 def kept_by_reflink(flags: int) -> int:
     """Return which *flags* of its source a new file gets that is to share its data: with others it could not."""
     return int(flags & _STORED)

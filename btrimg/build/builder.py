@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import stat
-from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from btrimg.build import attributes, values
 from btrimg.build.content import Surroundings, reading
 from btrimg.build.filedata import FileData
+from btrimg.build.hostfiles import HostFiles
 from btrimg.build.paths import Paths, Spot
 from btrimg.build.removal import remove, remove_tree
 from btrimg.build.values import Attributes, Storage
@@ -22,18 +21,14 @@ from btrimg.write.collector import uncollected
 from btrimg.write.data import DataSink
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from btrimg.build.beside import Source
-    from btrimg.build.entries import Entry
     from btrimg.build.recipe import Origin
-    from btrimg.build.tree import TreeWriter
     from btrimg.build.values import Compression, Operation
     from btrimg.ondisk.record import Value
     from btrimg.write.files import Files
     from btrimg.write.transaction import Transaction
 
-STDIN = b"/dev/stdin"  #: the archive that is piped in
 _AT_ONCE = 100_000  # items that are kept in memory before a commit
 _PIECE = 128 * MIB  # bytes that are written in one go: those of the longest extent
 _LOOK = 256  # operations after which they are counted
@@ -66,7 +61,7 @@ class Builder:
         """
         self.txn = txn
         self._directory, self._seed, self._progress = directory, seed, progress
-        self._latest, self._warn, self._edit = latest, warn, edit
+        self._edit = edit
         self._around = Surroundings(directory, seed, "")
         self._origin: Origin
         self._readonly: dict[int, bool] = {}  # subvolumes, as far as somebody asked
@@ -74,6 +69,9 @@ class Builder:
         self._sink = DataSink(txn)
         self._sink.sharing = dedupe
         self._data = FileData(txn, self._sink, self._paths, compress)
+        self._host = HostFiles(
+            txn, directory, self._paths, self._sink, self._data, latest=latest, edit=edit, progress=progress, warn=warn
+        )
         self._given_times: dict[tuple[int, int], dict[str, Value]] = {}  # of directories, by subvolume and inode
 
     def __enter__(self) -> Self:
@@ -339,8 +337,12 @@ class Builder:
         source = self._paths.find(do.source or do.path)
         if self._paths.entry(do.path) is None:
             parent, name = self._place(do.path)
-            flags = attributes.kept_by_reflink(inodes.read(*source).flags)
-            ino = attributes.create(parent, stat.S_IFREG, Attributes(flags=flags), self._around)
+            said = Attributes(flags=attributes.kept_by_reflink(inodes.read(*source).flags))
+            if self._edit:
+                from btrimg.build.inherit import inherited_file
+
+                said = inherited_file(do.path, said, self._paths)
+            ino = attributes.create(parent, stat.S_IFREG, said, self._around)
             self._enter(parent, name, ino, FileType.REG_FILE)
             target = Spot(parent.files, ino)
         else:
@@ -353,6 +355,10 @@ class Builder:
         from btrimg.build.clones import Clones
 
         parent, _ = self._place(reflinks[0].path)
+        if self._edit and attributes.hands_on(parent):
+            for do, self._origin in zip(reflinks, origins, strict=True):
+                self._reflink(do)
+            return
         clones = Clones(parent, self._paths.find(reflinks[0].source), self._around)
         for do, self._origin in zip(reflinks, origins, strict=True):
             name = do.path.rpartition(b"/")[2]
@@ -369,79 +375,29 @@ class Builder:
 
     # From the host
 
-    def _written(self) -> set[tuple[int, int]]:
-        """Return the files of the host that are being written."""
-        devices = self.txn.volume.devices.values()
-        return {(found.st_dev, found.st_ino) for found in (os.stat(device.path) for device in devices)}
-
     def _from_directory(self, do: values.FromDirectory) -> None:
-        from btrimg.build.directory import Selection, read_directory
-        from btrimg.build.tree import TreeWriter
-
-        selection = Selection(do.exclude, do.one_filesystem, do.owner, self._latest, self._written())
-        host = os.path.join(self._directory, do.host)
-        source = partial(read_directory, host, self.txn.volume.sectorsize, selection)
-        self._grow(TreeWriter, do.to, do.storage, source)
-
-    def _put(self, puts: Sequence[values.Put], origins: Sequence[Origin] = ()) -> None:
-        """Copy what goes to one directory, kept in one way."""
-        from btrimg.build.directory import Selection
-        from btrimg.build.inherit import property_of, stored, with_property
-        from btrimg.build.puts import MANY, read_puts
-        from btrimg.build.tree import TreeWriter
-
-        parent, _ = self._place(puts[0].path)
-        value = property_of(parent) if self._edit else None
-        given = {do.path.rpartition(b"/")[2]: origin for do, origin in zip(puts, origins, strict=False)}
-        selection = Selection(latest=self._latest, without=self._written())
-        sectorsize, now = self.txn.volume.sectorsize, self.txn.now
-        source = partial(read_puts, puts, self._directory, sectorsize, selection, now)
-
-        def told(entries: Iterable[Entry]) -> Iterator[Entry]:
-            for entry in entries:
-                if entry.path in given:
-                    self._origin = given[entry.path]
-                yield with_property(entry, value) if value else entry
-
-        writer = self._writer(TreeWriter, parent, stored(puts[0].storage, value))
-        if len(puts) < MANY:
-            writer.add_all(told(source(warn=self._warn)))
-        else:
-            from btrimg.build.beside import read_beside
-
-            with read_beside(source, self._warn) as entries:
-                writer.add_all(told(entries))
-        self._touched(parent)
+        self._host.from_directory(self._directory_to_change(do.to), do)
 
     def _from_tar(self, do: values.FromTar) -> None:
-        from btrimg.build.layer import LayerWriter
-        from btrimg.build.tarball import read_tar
-        from btrimg.build.tree import TreeWriter
+        self._host.from_tar(self._directory_to_change(do.to), do)
 
-        host = os.path.join(self._directory, do.host)
-        name = ascii(os.fsdecode(host))
-        try:
-            # Standard input by its name would be opened anew: from its beginning, and not at all if it is a socket.
-            stream = open(os.dup(0) if host == STDIN else host, "rb")  # noqa: SIM115  # closed below
-        except OSError as error:
-            raise BtrimgError(f"cannot read {name}: {error.strerror}") from None
-        with stream:
-            sectorsize = self.txn.volume.sectorsize
-            source = partial(read_tar, stream, name, sectorsize, owner=do.owner, latest=self._latest)
-            self._grow(LayerWriter if do.whiteouts else TreeWriter, do.to, do.storage, source)
-
-    def _grow(self, writer: type[TreeWriter], path: bytes, storage: Storage, source: Source) -> None:
-        """Put the entries of *source* into the directory at *path*."""
+    def _directory_to_change(self, path: bytes) -> Spot:
         spot = self._to_change(path)
         if not stat.S_ISDIR(inodes.read(*spot).mode):
             raise RefusedError(f"{quoted(path)} is not a directory")
-        from btrimg.build.beside import read_beside
+        return spot
 
-        with read_beside(source, self._warn) as entries:
-            self._writer(writer, spot, storage).add_all(entries)
+    def _put(self, puts: Sequence[values.Put], origins: Sequence[Origin] = ()) -> None:
+        """Copy what goes to one directory, kept in one way."""
+        parent, _ = self._place(puts[0].path)
+        given = {do.path.rpartition(b"/")[2]: origin for do, origin in zip(puts, origins, strict=False)}
 
-    def _writer(self, kind: type[TreeWriter], spot: Spot, storage: Storage) -> TreeWriter:
-        return kind(spot, self._paths, self._sink, self._data, storage, self._progress, whole=self._edit)
+        def told(path: bytes) -> None:
+            if path in given:
+                self._origin = given[path]
+
+        self._host.put(parent, puts, told)
+        self._touched(parent)
 
     # The clock, and the end of transactions
 

@@ -45,6 +45,11 @@ def inherited(operation: Operation, paths: Paths) -> Operation:
     return operation
 
 
+def inherited_file(path: bytes, said: values.Attributes, paths: Paths) -> values.Attributes:
+    """Return the attributes of a new file at *path*, with what it inherits."""
+    return _made(values.MakeFile(path, (), None, Storage(), said), paths).attributes
+
+
 def property_of(spot: Spot) -> bytes | None:
     """Return the property that says how an inode, or what is new in a directory, is compressed."""
     return xattrs.read(*spot, xattrs.COMPRESSION) if inodes.read(*spot).flags & _COMPRESSED else None

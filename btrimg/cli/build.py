@@ -192,7 +192,7 @@ def _operations(
 ) -> Operations:
     """Yield what the recipe says, then what options add."""
     from btrimg.build import values
-    from btrimg.build.builder import STDIN
+    from btrimg.build.hostfiles import STDIN
     from btrimg.build.recipe import Origin
 
     yield from recipe.operations()

@@ -98,6 +98,14 @@ CHANGES = [
         "reflink /plain/file@64K+16K /plain/clone@256K",
         lambda top, _: kernel.clone_range(f"{top}/plain/file", 65536, 16384, f"{top}/plain/clone", 262144),
     ),
+    Change(
+        "reflink /plain/grown /zstd/clone",
+        lambda top, _: run("cp", "--reflink=always", f"{top}/plain/grown", f"{top}/zstd/clone"),
+    ),
+    Change(
+        "reflink /plain/file /setgid/clone",
+        lambda top, _: run("cp", "--reflink=always", f"{top}/plain/file", f"{top}/setgid/clone"),
+    ),
     Change("subvolume create /plain/sv", lambda top, _: kernel.create_subvolume(os.fsencode(f"{top}/plain/sv"))),
     Change("put HOST/small /plain/sv", lambda top, host: run("cp", "-a", f"{host}/small", f"{top}/plain/sv")),
     Change("snapshot /sub /plain/snap", lambda top, _: snapshot(top, "sub", "plain/snap", read_only=False)),
