@@ -52,6 +52,7 @@ MANY = int(os.environ.get("BTRIMG_EDITS", "0"))
 STEPS = 200 if MANY else 24
 NOW = Timespec(1_900_000_000, 123_456_789)
 AS_IS = Attributes()
+_MOST_SNAPSHOTS = 4  # each has a thousand files, all of which are compared
 
 numbers = st.integers(0, 1 << 30)
 sizes = st.one_of(st.integers(0, 6000), st.integers(0, 300_000), st.sampled_from([0, 1, BLOCK, 5 * BLOCK, 128 << 10]))
@@ -79,7 +80,7 @@ class Editing(RuleBasedStateMachine):
         self.stack.callback(lambda: self.files.close())
         self.model = EditModel(self.session.image, NOW.sec * 10**9 + NOW.nsec)
         self.committed = copy.deepcopy(self.model)
-        self.names = 0
+        self.names = self.snapshots = 0
 
     def do(self, edit: Callable[[], None], *operations: object) -> None:
         """Do an edit, and let the model do the same."""
@@ -255,7 +256,8 @@ class Editing(RuleBasedStateMachine):
     def snapshot(self, which: int, where: int, read_only: bool) -> None:
         found = [b"/", *self.model.subvolumes()]
         source, path = found[which % len(found)], self.new(where)
-        if self.names < 100 and not (path + b"/").startswith(source.rstrip(b"/") + b"/edit"):
+        if self.snapshots < _MOST_SNAPSHOTS and not (path + b"/").startswith(source.rstrip(b"/") + b"/edit"):
+            self.snapshots += 1
             self.do(
                 lambda: self.files.snapshot(source, path, read_only=read_only),
                 values.MakeSnapshot(path, source, read_only, None),
