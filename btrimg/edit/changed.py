@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from btrimg.errors import NotFoundError
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from btrimg.filesystem.image import Image
     from btrimg.ondisk.superblock import Superblock
     from btrimg.trees.block import Block
+
+
+_OFFSET, _SIZE = itemgetter(3), itemgetter(4)  # of a slot
 
 
 class ItemChange(NamedTuple):
@@ -50,11 +54,12 @@ def _items_of(blocks: list[Block]) -> dict[tuple[int, ...], bytes]:
     for block in blocks:
         if not block.header.level:
             data = block.data[Header.SIZE :]
-            least, size = len(block.slots) * Item.SIZE, len(data)
-            for number, slot in enumerate(block.slots):
-                if slot[3] < least or slot[3] + slot[4] > size:
+            payloads = {slot[:3]: data[slot[3] : slot[3] + slot[4]] for slot in block.slots}
+            least = min(map(_OFFSET, block.slots), default=len(data))
+            if least < len(block) * Item.SIZE or sum(map(len, payloads.values())) != sum(map(_SIZE, block.slots)):
+                for number in range(len(block)):
                     block.payload(number)  # which says what is wrong
-            items |= {slot[:3]: data[slot[3] : slot[3] + slot[4]] for slot in block.slots}
+            items |= payloads
     return items
 
 

@@ -111,22 +111,27 @@ def refuse_if_in_use(path: str) -> None:
 
     A loop device that is read-only and not mounted does no harm.
     """
-    from glob import glob
-
     try:
         status = os.stat(path)
     except OSError as error:
         raise DeviceError(f"cannot write {path}: {error.strerror}") from None
-    mounted = {_number_of(device) for device in glob("/sys/fs/btrfs/*/devices/*")}
+    filesystems = [f"/sys/fs/btrfs/{name}/devices" for name in _names_in("/sys/fs/btrfs")]
+    mounted = {_number_of(f"{devices}/{name}") for devices in filesystems for name in _names_in(devices)}
     if status.st_rdev in mounted:
         raise DeviceError(f"{path} is mounted; unmount it first")
-    for attached in glob("/sys/block/loop*/loop"):
-        loop = os.path.dirname(attached)
-        with suppress(OSError):  # what is behind it may be gone by now, or lie in another mount namespace
-            behind = os.stat(_line_of(f"{attached}/backing_file"))
+    for loop in (f"/sys/block/{name}" for name in _names_in("/sys/block") if name.startswith("loop")):
+        with suppress(OSError):  # it is attached to nothing, or that is gone by now, or in another mount namespace
+            behind = os.stat(_line_of(f"{loop}/loop/backing_file"))
             if os.path.samestat(behind, status) and (_number_of(loop) in mounted or _line_of(f"{loop}/ro") == "0"):
                 device = "/dev/" + os.path.basename(loop)
                 raise DeviceError(f"{path} is attached to {device}; unmount that and run losetup --detach {device}")
+
+
+def _names_in(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except OSError:  # no btrfs is mounted, or it just went
+        return []
 
 
 def _number_of(directory: str) -> int | None:
