@@ -343,7 +343,10 @@ CELLS = variants()[:MANY] if MANY else variants()[:1]
 def test_random_edits_agree_with_the_model_and_the_kernel(
     kernel_image: Callable[..., KernelImage], tmp_path: Path, cell: Variant
 ) -> None:
-    base = kernel_image(**options_of(cell)).copy(str(tmp_path))
+    options = options_of(cell)
+    if MANY:  # the kernel finds no room to balance all of a small one, edited or not, and stops writing
+        options |= {"size": 1 << 30}
+    base = kernel_image(**options).copy(str(tmp_path))
     with kernel.mount(base, options=NEW_CACHE):
         pass
     machine = type("Editing", (Editing,), {"base": base})
