@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,6 +9,7 @@ from btrimg.errors import DeviceError
 from btrimg.filesystem.csums import Csums
 from btrimg.ondisk.constants import TreeId
 from btrimg.units import MIB
+from btrimg.volume.ranges import Ranges
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -108,29 +108,3 @@ class SoundCopies:
             return False
         sectors = (data[at : at + volume.sectorsize] for at in range(0, length, volume.sectorsize))
         return volume.csum.digests(sectors) == expected
-
-
-class Ranges:
-    """Disjoint ranges of addresses, which join where they touch."""
-
-    def __init__(self) -> None:
-        self._starts: list[int] = []
-        self._ends: list[int] = []
-
-    def add(self, start: int, end: int) -> None:
-        """Add [start, end), which is not empty."""
-        first, last = bisect_left(self._ends, start), bisect_right(self._starts, end)
-        if first < last:
-            start, end = min(start, self._starts[first]), max(end, self._ends[last - 1])
-        self._starts[first:last], self._ends[first:last] = [start], [end]
-
-    def missing(self, start: int, end: int) -> Iterator[tuple[int, int]]:
-        """Yield the parts of [start, end) that are in no range, in order."""
-        at = bisect_right(self._ends, start)
-        while at < len(self._starts) and self._starts[at] < end:
-            if start < self._starts[at]:
-                yield start, self._starts[at]
-            start = self._ends[at]
-            at += 1
-        if start < end:
-            yield start, end

@@ -30,13 +30,10 @@ class Ranges:
 
     def missing(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """Yield what of a range is not there; the set may grow meanwhile by what was yielded."""
-        at = bisect_right(self._ends, start)
-        known = list(zip(self._starts[at:], self._ends[at:], strict=True)) if at < len(self._ends) else []
-        for first, last in known:
-            if first >= end:
-                break
+        at, behind = bisect_right(self._ends, start), bisect_left(self._starts, end)
+        for first, last in zip(self._starts[at:behind], self._ends[at:behind], strict=True):
             if start < first:
                 yield start, first
-            start = max(start, last)
+            start = last
         if start < end:
             yield start, end

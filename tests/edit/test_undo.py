@@ -8,7 +8,6 @@ import os
 import random
 import shutil
 from functools import partial
-from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -35,7 +34,6 @@ from btrimg.ondisk.blocks import Header
 from btrimg.ondisk.constants import ItemType
 from btrimg.ondisk.inodes import Timespec
 from btrimg.ondisk.seal import seal
-from btrimg.volume.ranges import Ranges
 from btrimg.volume.undofile import UndoReader
 from btrimg.write.uuids import seeded
 
@@ -547,22 +545,3 @@ def test_a_backup_is_made_before(tmp_path: Path) -> None:
     assert state([backup])[:2] == before[:2]
     with pytest.raises(DeviceError, match="backup exists"):
         put(devices, backup=backup)
-
-
-# Ranges
-
-
-def test_ranges_are_sets() -> None:
-    chance = random.Random("ranges")
-    for _ in range(200):
-        ranges, known = Ranges(), set[int]()
-        for _ in range(chance.randrange(12)):
-            start = chance.randrange(50)
-            end = start + chance.randrange(15)
-            missing = [at for span in ranges.missing(start, end) for at in range(*span)]
-            assert missing == sorted({*range(start, end)} - known)
-            ranges.add(start, end)
-            known |= {*range(start, end)}
-        spans = list(ranges)
-        assert [at for span in spans for at in range(*span)] == sorted(known)
-        assert all(before[1] < after[0] for before, after in pairwise(spans))

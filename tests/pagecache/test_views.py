@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from support import kernel
 from support.demo import spoil
 from support.images import mkfs, new_devices
@@ -21,7 +19,6 @@ from support.matrix import name_of, options_of, variants
 from btrimg.errors import ChecksumError, DeviceError, NotFoundError, UnsupportedError
 from btrimg.filesystem.image import open_image
 from btrimg.pagecache.cache import PageCache
-from btrimg.pagecache.sound import Ranges
 from btrimg.pagecache.views import Views
 from btrimg.units import MIB
 from btrimg.volume.mapping import AREA_MAX, GRAIN, Area
@@ -299,16 +296,6 @@ def test_an_area_is_zeros_and_nothing_is_laid_outside(demo_image: str) -> None:
                 area.lay(at, length, device, 0)
         with pytest.raises(DeviceError, match="ends at"):
             area.lay(0, GRAIN, device, device.size)
-
-
-@given(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20)), max_size=12), st.integers(0, 60), st.integers(0, 30))
-def test_ranges_know_what_is_missing(added: list[tuple[int, int]], start: int, length: int) -> None:
-    ranges, covered = Ranges(), set[int]()
-    for at, count in added:
-        ranges.add(at, at + count)
-        covered.update(range(at, at + count))
-    missing = [at for first, end in ranges.missing(start, start + length) for at in range(first, end)]
-    assert missing == sorted(set(range(start, start + length)) - covered)
 
 
 def test_files_of_a_cache_give_views(demo_image: str) -> None:
