@@ -8,13 +8,14 @@ from bisect import bisect_right
 
 Path = tuple[str | int, ...]  #: keys and indices that lead from the document to a value
 
-_BLANK = re.compile(r"(?:[ \t\n]++|#[^\n]*+)*+")
-_KEY = re.compile(r"""[\w-]++|"(?:[^"\\]++|\\.)*+"|'[^']*+'""")
+# No group is repeated possessively: Python 3.11 before 3.11.5 errs there (gh-106052). None of these backtracks far.
+_BLANK = re.compile(r"[ \t\n]*+(?:#[^\n]*+[ \t\n]*+)*")
+_KEY = re.compile(r"""[\w-]++|"[^"\\]*+(?:\\.[^"\\]*+)*"|'[^']*+'""")
 _DOT = re.compile(r"[ \t]*+\.[ \t]*+")
 _STRING = re.compile(
-    r'"""(?:[^"\\]++|\\.|"(?!""))*+"{3,5}'  # up to two quotes may stand before the three that end it
-    r"|'''(?:[^']++|'(?!''))*+'{3,5}"
-    r'|"(?:[^"\\]++|\\.)*+"'
+    r'"""[^"\\]*+(?:(?:\\.|"(?!""))[^"\\]*+)*"{3,5}'  # up to two quotes may stand before the three that end it
+    r"|'''[^']*+(?:'(?!'')[^']*+)*'{3,5}"
+    r'|"[^"\\]*+(?:\\.[^"\\]*+)*"'
     r"|'[^']*+'",
     re.DOTALL,
 )
