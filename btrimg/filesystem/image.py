@@ -328,8 +328,8 @@ def open_image(
 
     *force* opens in spite of unknown incompat bits. *replay_log* shows the files as the kernel would after replaying
     the log tree; False tells *warn* that there is one, None (for who looks at the disk as it is) does not. *warn* hears
-    one sentence for each thing that was bad and could be got by, by default as a BtrimgWarning. *opener* opens each device.
-    Raises DeviceError, UnsupportedError or CorruptError when it cannot be opened.
+    one sentence for each thing that was bad and could be got by, by default as a BtrimgWarning. *opener* opens each
+    device. Raises DeviceError, UnsupportedError or CorruptError when it cannot be opened.
     """
     several = [paths] if isinstance(paths, str | os.PathLike) else paths
     volume = open_volume([os.fspath(path) for path in several], force=force, warn=warn or _warn, opener=opener)

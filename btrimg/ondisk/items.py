@@ -215,7 +215,7 @@ def parse_item(key: Key, payload: bytes) -> ItemValue:
 
 
 def cut_off(key: Key, value: ItemValue) -> type[Record] | None:
-    """Return the structure that the tail of *value* begins like, though a length or type in it does not fit; or None."""
+    """Return the structure that the tail of *value* begins like, where a length or type in it does not fit, or None."""
     kind = kind_of(key.type)
     if kind.shape is _extent_item and value.records:
         following: type[Record] = InlineRef
