@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from btrimg.corrupt.told import Change, Reading
 
 _UUID = "16s"  # the code of fields that hold one
+_CSUM = "32s"  # and that of checksums, which are no text even where they look like it
 _LOOKS_LIKE_ELSE = re.compile(r"0x|\{|none$|older$|.*[@\\]")  # what text must not look like to be read back as text
 _LONG = 64  # bytes of hexadecimal that a message shows
 
@@ -62,7 +63,7 @@ def value_text(value: Any, code: str = "") -> str:
         text = stripped.decode()
     except UnicodeDecodeError:
         text = ""
-    readable = text.isprintable() and text.strip() == text and not _LOOKS_LIKE_ELSE.match(text)
+    readable = code != _CSUM and text.isprintable() and text.strip() == text and not _LOOKS_LIKE_ELSE.match(text)
     return text if text and readable else f"0x{stripped.hex()}"
 
 

@@ -31,7 +31,7 @@ from btrimg.ondisk.constants import SUPERBLOCK_OFFSETS, ItemType, TreeId
 from btrimg.ondisk.items import parse_item
 from btrimg.ondisk.keynames import key_words
 from btrimg.ondisk.superblock import Superblock
-from btrimg.render.itemrows import reading_lines
+from btrimg.render.itemrows import reading_lines, value_text
 from btrimg.trees.tree import Tree
 
 from .fieldsets import fields_of
@@ -490,6 +490,12 @@ def test_parity_is_kept(profile: str, tmp_path: Path) -> None:
         session.commit()
         assert next(editor.get(["fs", "256.INODE_ITEM.0", "uid", "gid"])).fields == (("uid", 3), ("gid", 4))
     assert found_in(devices) == before
+
+
+def test_checksums_are_never_shown_as_text() -> None:
+    by_name = dict(Superblock.FIELDS)
+    assert value_text(b"a3Zk" + bytes(28), by_name["csum"]) == "0x61335a6b"
+    assert value_text(b"a3Zk" + bytes(252), by_name["label"]) == "a3Zk"
 
 
 def found_in(devices: Sequence[str]) -> list[str]:
