@@ -178,6 +178,8 @@ class FileEditor:
 
     def move(self, sources: Sequence[bytes], path: bytes) -> None:
         """Move files, directories and subvolumes to *path*; into it, if it is a directory."""
+        if b"/" in sources:
+            raise RefusedError("/ cannot be moved: it is the top-level subvolume")
         for source, target in self._targets(sources, path):
             self._do(values.Rename(self._names.place(source), target))
 

@@ -193,6 +193,7 @@ MISTAKES = [
     (2, ["put", "/new"], "two names at least"),
     (2, ["put", "HOST", "HOST", "/dir/file"], "several files need one to go to"),
     (2, ["mv", "/dir", "/dir/below"], "cannot be moved into itself"),
+    (2, ["mv", "/", "/below"], "/ cannot be moved: it is the top-level subvolume"),
     (2, ["mv", "/dir/file", "/home/file"], "only subvolumes can move there"),
     (2, ["ln", "/dir/file", "/home/file"], "a hard link cannot leave its own"),
     (2, ["write", "/nowhere", "/dir/file"], "cannot be read"),
