@@ -74,6 +74,8 @@ class UndoFile:
 
         Raises NotFoundError when some of those that were changed are not among them, or others are.
         """
+        if not self.found:
+            raise NotFoundError(f"{self.path} saved nothing: the edit was stopped before it wrote, or the file was cut")
         if len(devices) != len(self.found):
             paths = ", ".join(found.path for found in self.found.values())
             raise NotFoundError(f"{self.path} is about {len(self.found)} devices ({paths}): give all of them (-d)")

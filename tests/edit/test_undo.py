@@ -34,6 +34,7 @@ from btrimg.ondisk.blocks import Header
 from btrimg.ondisk.constants import ItemType
 from btrimg.ondisk.inodes import Timespec
 from btrimg.ondisk.seal import seal
+from btrimg.volume.restore import UndoFile
 from btrimg.volume.undofile import UndoReader
 from btrimg.write.uuids import seeded
 
@@ -354,6 +355,9 @@ def test_a_damaged_undo_file_is_told(tmp_path: Path) -> None:
         UndoReader(undo)
     with pytest.raises(CorruptError, match="is no undo file"):
         UndoReader(devices[0])
+    os.truncate(undo, 20)
+    with UndoReader(undo) as reader, pytest.raises(NotFoundError, match="saved nothing"):
+        UndoFile(reader).assign([])
 
 
 def test_an_undo_file_is_never_overwritten(tmp_path: Path) -> None:
