@@ -134,13 +134,7 @@ class _Walk:
         """Yield the entry of what is no directory."""
         try:
             if os.path.isfile(self._top):
-                file = _open(self._top, _FILE & ~os.O_NOFOLLOW)
-                try:
-                    entry = self._regular(file)
-                    if entry:
-                        yield entry
-                finally:
-                    os.close(file)
+                yield from self._file(_open(self._top, _FILE & ~os.O_NOFOLLOW))
             else:
                 head, name = os.path.split(os.path.realpath(self._top))
                 directory = _open(head, _DIRECTORY)
@@ -168,13 +162,7 @@ class _Walk:
         for name, listed in self._listing(fd, path):
             if listed.is_file(follow_symlinks=False):
                 self._at = _join(path, name)
-                file = _open(name, _FILE, fd)
-                try:
-                    entry = self._regular(file)
-                    if entry:
-                        yield entry
-                finally:
-                    os.close(file)
+                yield from self._file(_open(name, _FILE, fd))
             elif listed.is_dir(follow_symlinks=False):
                 below.append(name)
             else:
@@ -225,6 +213,15 @@ class _Walk:
         """Return the entry for a further name of a file that came already; take note of the first one."""
         first = self._first_names.setdefault((found.dev, found.ino), self._at)
         return None if first == self._at else self._entry(found, same_as=first)
+
+    def _file(self, fd: int) -> Iterator[Entry]:
+        """Yield the entry of a regular file, unless it is to be left out; close *fd* when its content was read."""
+        try:
+            entry = self._regular(fd)
+            if entry:
+                yield entry
+        finally:
+            os.close(fd)
 
     def _regular(self, fd: int) -> Entry | None:
         """Return the entry of a regular file, None when it is to be left out."""
