@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from support import kernel
 from support.images import copy_sparse
 from support.matrix import name_of, options_of, variants
-from support.program import btrimg
+from support.program import built
 
 from btrimg.errors import ChecksumError, DeviceError
 from btrimg.filesystem.image import open_image
@@ -55,17 +55,9 @@ do = [
 """
 
 
-def build(directory: Any, *options: str) -> str:
-    (directory / "files.toml").write_text(RECIPE)
-    path = str(directory / "files.img")
-    done = btrimg("build", *options, directory / "files.toml", "-o", path)
-    assert done.returncode == 0, done.stderr
-    return path
-
-
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return build(tmp_path_factory.mktemp("cache"))
+    return built(tmp_path_factory.mktemp("cache"), RECIPE)
 
 
 @pytest.fixture(scope="module")
@@ -268,7 +260,7 @@ def test_a_bad_sector_fails_its_read_only_and_is_not_kept(path: str, tmp_path: A
 
 
 def test_the_other_copy_is_used(tmp_path: Any) -> None:
-    broken = build(tmp_path, "--data", "dup")
+    broken = built(tmp_path, RECIPE, "--data", "dup")
     heard: list[str] = []
     with open_image(broken, warn=heard.append) as image:
         known = image.open(b"/big").read(0, 1 << 20)
@@ -305,7 +297,7 @@ def test_direct_reads_are_the_same(image: Image) -> None:
 
 
 def test_large_sectors(tmp_path: Any) -> None:
-    with open_image(build(tmp_path, "--sectorsize", "64K")) as image:
+    with open_image(built(tmp_path, RECIPE, "--sectorsize", "64K")) as image:
         for pages in (1, 40, 4096):
             with PageCache(image, budget=pages * PAGE) as cache:
                 for file in cache.open_all():

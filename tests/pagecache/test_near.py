@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from support.program import built
 
 from btrimg.filesystem.image import open_image
 from btrimg.pagecache import posted
@@ -19,7 +20,7 @@ from btrimg.pagecache.filerows import of_image
 from btrimg.pagecache.pages import PAGE
 from btrimg.pagecache.schemes import Domains
 from btrimg.volume.device import Device
-from pagecache.test_cache import build, true_bytes
+from pagecache.test_cache import RECIPE, true_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
-    with open_image(build(tmp_path_factory.mktemp("near"))) as image:
+    with open_image(built(tmp_path_factory.mktemp("near"), RECIPE)) as image:
         yield image
 
 

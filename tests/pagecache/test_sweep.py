@@ -12,7 +12,7 @@ import pytest
 from support import kernel, mounted
 from support.images import copy_sparse
 from support.matrix import name_of, options_of, variants
-from support.program import btrimg
+from support.program import btrimg, built
 
 from btrimg.errors import ChecksumError, DeviceError
 from btrimg.filesystem.image import open_image
@@ -57,17 +57,9 @@ do = [
 """
 
 
-def build(directory: Any, *options: str) -> str:
-    (directory / "files.toml").write_text(RECIPE)
-    path = str(directory / "files.img")
-    done = btrimg("build", *options, directory / "files.toml", "-o", path)
-    assert done.returncode == 0, done.stderr
-    return path
-
-
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return build(tmp_path_factory.mktemp("sweep"))
+    return built(tmp_path_factory.mktemp("sweep"), RECIPE)
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +205,7 @@ def pages_of(data: bytes) -> range:
 
 
 def test_another_copy_is_used(tmp_path: Any) -> None:
-    broken = build(tmp_path, "--data", "dup")
+    broken = built(tmp_path, RECIPE, "--data", "dup")
     heard: list[str] = []
     with open_image(broken, warn=heard.append) as image:
         known = {file.place: true_bytes(image, file.place, min(file.size, 1 << 22)) for file in all_files(image)}
@@ -286,7 +278,7 @@ def logical_of(inode: Inode, page: int) -> int:
 
 
 def test_large_sectors_and_accounts_go_file_by_file(tmp_path: Any) -> None:
-    with open_image(build(tmp_path, "--sectorsize", "16K")) as image:
+    with open_image(built(tmp_path, RECIPE, "--sectorsize", "16K")) as image:
         for account in (False, True):
             with PageCache(image, budget=4096 * PAGE, account=account) as cache:
                 for place, (data, errors) in swept(cache).items():

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def btrimg(*words: object, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -12,3 +16,12 @@ def btrimg(*words: object, stdin: str | None = None) -> subprocess.CompletedProc
     done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr, done.stderr
     return done
+
+
+def built(directory: Path, recipe: str, *options: str) -> str:
+    """Build what *recipe* says, and return the path of the image in *directory*."""
+    (directory / "files.toml").write_text(recipe)
+    path = str(directory / "files.img")
+    done = btrimg("build", *options, directory / "files.toml", "-o", path)
+    assert done.returncode == 0, done.stderr
+    return path
