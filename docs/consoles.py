@@ -5,6 +5,7 @@ The commands work on the image of ``make demo``, from the root of the repository
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import subprocess
@@ -32,8 +33,16 @@ def output_of(command: str) -> str:
 
 
 def refresh(text: str) -> str:
-    """Return the page *text* with the output of each command as it is now."""
-    return _CONSOLE.sub(lambda found: f"$ {found[1]}\n{output_of(found[1])}", text)
+    """Return the page *text* with the output of each command as it is now.
+
+    Pages make images under build/: whoever else refreshes one in this repository at the same time waits.
+    """
+    repository = os.open(ROOT, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(repository, fcntl.LOCK_EX)
+        return _CONSOLE.sub(lambda found: f"$ {found[1]}\n{output_of(found[1])}", text)
+    finally:
+        os.close(repository)
 
 
 def main() -> None:
