@@ -170,6 +170,7 @@ def resize(context: Context, size: NewSize) -> int:
 @command(
     Option("mirror", ("--from-mirror",), "Take this copy; 0 is the primary.  [default: the newest]", _number, "N"),
     Option("backup", ("--backup-root",), "Go back to the roots of this backup, 0 to 3.", _number, "N"),
+    name="repair",
 )
 def super_repair(context: Context, mirror: int | None, backup: int | None) -> int:
     """Write all superblocks of every device anew from the newest sound one of it.
@@ -188,7 +189,7 @@ def super_repair(context: Context, mirror: int | None, backup: int | None) -> in
     return 0
 
 
-@command()
+@command(name="replay")
 def log_replay(context: Context) -> int:
     """Replay the log tree, in a commit: what was fsynced after the last one becomes part of the filesystem.
 
@@ -203,7 +204,7 @@ def log_replay(context: Context) -> int:
     return 0
 
 
-@command()
+@command(name="zero")
 def log_zero(context: Context) -> int:
     """Forget the log tree: what was fsynced after the last commit is lost.
 

@@ -126,7 +126,9 @@ def test_help_lists_the_verbs_with_their_arguments(capsys: pytest.CaptureFixture
     assert run_with_click(["edit", "--help"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     for words, (_, short) in VERBS.items():
-        assert f"{' '.join((*words[:-1], load_from(VERBS, words).usage))} {short}" in said
+        verb = load_from(VERBS, words)
+        assert verb.name == words[-1], "the list of verbs says what to type"
+        assert f"{' '.join((*words[:-1], verb.usage))} {short}" in said
 
 
 LINES = [
