@@ -6,7 +6,8 @@ What the next files need and is not here comes in together. Then a file costs so
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
+from functools import partial
+from itertools import islice, pairwise, repeat
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -42,19 +43,21 @@ class Piece(NamedTuple):
     error: BtrimgError | None = None  #: why there are no *data*, though there should be some
 
 
+_new_place, _new_piece = partial(tuple.__new__, Place), partial(tuple.__new__, Piece)  # quicker than ``_make``
+
+
 class _Batch(NamedTuple):
     """Rows of a plan, from number *start* on, as lists: numpy's numbers take longer one by one."""
 
     start: int
-    subvolume: list[int]
-    inode: list[int]
+    places: list[Place]
     size: list[int]
     offset: list[int]
     length: list[int]
 
     def piece(self, at: int, data: memoryview = _NONE, error: BtrimgError | None = None) -> Piece:
         """Return *data*, or an error, as what a row stands for."""
-        return Piece(Place(self.subvolume[at], self.inode[at]), self.size[at], self.offset[at], data, error)
+        return Piece(self.places[at], self.size[at], self.offset[at], data, error)
 
 
 class Sweep:
@@ -108,46 +111,57 @@ class Sweep:
 
     def _batch(self, start: int, end: int, frame: Ints, here: Here) -> Iterator[Piece]:
         """Yield what rows [start, end) of the plan stand for."""
-        rows, files, memory = self._plan, self._rows.files, self._memory
+        rows, files = self._plan, self._rows.files
         file = rows.file[start:end]
         size, offset = files.size[file], rows.page[start:end] << PAGE_SHIFT
         length = np.minimum(rows.pages[start:end], -(-(size - offset) >> PAGE_SHIFT)) << PAGE_SHIFT
         length = np.minimum(length, size - offset)
-        columns = (files.subvolume[file], files.inode[file], size, offset, length)
-        batch = _Batch._make([start, *(column.tolist() for column in columns)])
-        first, last = (frame << PAGE_SHIFT).tolist(), ((frame << PAGE_SHIFT) + length).tolist()
-        ready, sort = self._ready(start, end, length), rows.sort[start:end].tolist()
-        for at, row in enumerate(zip(*batch[1:5], first, last, ready, strict=True)):
-            subvolume, inode, size_, offset_, low, high, data = row
-            if low >= 0:
-                yield Piece(Place(subvolume, inode), size_, offset_, memory[low:high])
-            elif data is not None:
-                yield Piece(Place(subvolume, inode), size_, offset_, data)
-            elif sort[at] == SMALL:
-                yield self._decoded(batch, at)
-            elif (same := int(rows.same[start + at])) in here.scattered:
-                yield from self._scattered(here.scattered[same], batch, at)
-            else:
-                yield from self._alone(batch, at)
+        places = map(_new_place, zip(files.subvolume[file].tolist(), files.inode[file].tolist(), strict=True))
+        batch = _Batch(start, [*places], size.tolist(), offset.tolist(), length.tolist())
+        data, others = self._ready(start, end, frame, length)
+        # Most rows are ready: theirs are made without a line of Python for each, which would take as long as the rest.
+        ready = map(_new_piece, zip(*batch[1:4], data, repeat(None)))
+        done = 0
+        for at in others:
+            yield from islice(ready, at - done)
+            next(ready)
+            yield from self._other(batch, at, here)
+            done = at + 1
+        yield from ready
 
-    def _ready(self, start: int, end: int, length: Ints) -> list[memoryview | None]:
-        """Return the bytes of rows that are inline data, and not compressed, or nothing.
+    def _ready(self, start: int, end: int, frame: Ints, length: Ints) -> tuple[list[memoryview], list[int]]:
+        """Return the bytes of rows [start, end) that are in frames side by side, or at hand; and which are others.
 
-        They are not cached, for they are in the leaves that were read to know the files.
+        The latter are inline data that are not compressed. They are not cached, for they are in the leaves that were
+        read to know the files.
         """
-        rows, inline, data = self._plan, self._rows.inline.offsets, self._inline
-        ready: list[memoryview | None] = [None] * (end - start)
+        rows, inline = self._plan, self._rows.inline.offsets
         sort = rows.sort[start:end]
-        for at in np.flatnonzero(sort == NOTHING).tolist():
-            ready[at] = _NONE
+        low, high = frame << PAGE_SHIFT, (frame << PAGE_SHIFT) + length
+        data = [*map(self._memory.__getitem__, map(slice, low.tolist(), high.tolist()))]
         small = np.flatnonzero(sort == SMALL)
         small = small[self._rows.extents.compression[rows.row[start + small]] == 0]
         number = self._rows.inline_of[rows.file[start + small]]
         low = inline[number]
         high = np.minimum(inline[number + 1], low + length[small])
         for at, first, last in zip(small.tolist(), low.tolist(), high.tolist(), strict=True):
-            ready[at] = data[first:last]
-        return ready
+            data[at] = self._inline[first:last]
+        empty = sort == NOTHING
+        for at in np.flatnonzero(empty).tolist():
+            data[at] = _NONE
+        other = (frame < 0) & ~empty
+        other[small] = False
+        return data, np.flatnonzero(other).tolist()
+
+    def _other(self, batch: _Batch, at: int, here: Here) -> Iterator[Piece]:
+        """Yield what a row stands for that is not ready."""
+        number = batch.start + at
+        if self._plan.sort[number] == SMALL:
+            yield self._decoded(batch, at)
+        elif (same := int(self._plan.same[number])) in here.scattered:
+            yield from self._scattered(here.scattered[same], batch, at)
+        else:
+            yield from self._alone(batch, at)
 
     def _scattered(self, runs: list[PageRun], batch: _Batch, at: int) -> Iterator[Piece]:
         """Yield the bytes of a row whose pages are in several places."""
@@ -184,7 +198,7 @@ class Sweep:
         """Yield what a row stands for, read through a handle; what is bad by itself."""
         number, start, length = batch.start + at, batch.offset[at], batch.length[at]
         if self._plan.row[number] < 0 and length > LONGEST * PAGE:
-            where = f"inode {batch.inode[at]} of subvolume {batch.subvolume[at]}"
+            where = f"inode {batch.places[at].inode} of subvolume {batch.places[at].subvolume}"
             yield batch.piece(at, error=CorruptError(f"{where}: its extents make no sense together"))
             return
         file, room, piece = self._handle_of(int(self._plan.file[number])), self._aside, batch.piece(at)
