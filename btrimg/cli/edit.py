@@ -121,6 +121,8 @@ def context_of(
 
 
 def _devices(image: str) -> tuple[str, ...]:
+    if os.path.exists(image) and not os.path.isdir(image):  # without a superblock it can be repaired
+        return (image,)
     try:
         target = parse_target(image)
     except ValueError as error:

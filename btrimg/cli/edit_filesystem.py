@@ -11,10 +11,12 @@ from btrimg.render.text import printable
 from btrimg.volume.superblocks import uuid_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from btrimg.cli.verbs import Context
+    from btrimg.edit.session import Session
     from btrimg.edit.sizes import NewSize
+    from btrimg.ondisk.superblock import Superblock
 
 _RANDOM, _ORIGINAL = "random", "original"
 
@@ -180,13 +182,33 @@ def super_repair(context: Context, mirror: int | None, backup: int | None) -> in
       btrimg edit disk.img super repair --from-mirror 1
       btrimg edit disk.img super repair --backup-root 2
 
-    Trees are not needed for it. A superblock keeps the roots of the last four commits: to go back to one of these loses
-    what came later, and helps where the newest root cannot be read; `item get super super_roots` shows them.
+    A device that has none left gets that of another one, with its own item from the chunk tree; what lies on it tells
+    which one it was. Otherwise trees are not needed.
+
+    A superblock keeps the roots of the last four commits: to go back to one of these loses what came later, and helps
+    where the newest root cannot be read; `item get super super_roots` shows them.
     """
     from btrimg.edit.rescue import repaired_superblocks
 
-    context.session.write_pieces(repaired_superblocks(context.session.sink.devices, mirror, backup))
+    session = context.session
+    made = _made_superblocks(session, mirror)
+    session.write_pieces(repaired_superblocks(session.sink.devices, mirror, backup, made))
     return 0
+
+
+def _made_superblocks(session: Session, mirror: int | None) -> Mapping[int, Superblock]:
+    """Return superblocks for devices that have lost theirs, which the session writes to from now on, by devid."""
+    devices = session.lost_devices()
+    if not devices:
+        return {}
+    from btrimg.edit.lost import known_again, superblocks_of
+    from btrimg.errors import RefusedError
+
+    if mirror is not None:
+        raise RefusedError(f"{devices[0].path} has no sound superblock, not mirror {mirror} either; leave it out")
+    lost = known_again(session.image, devices, force=session.force)
+    session.take_in(lost)
+    return superblocks_of(session.image, list(lost))
 
 
 @command(name="replay")

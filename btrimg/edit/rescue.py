@@ -23,16 +23,20 @@ if TYPE_CHECKING:
 
 
 def repaired_superblocks(
-    devices: Mapping[int, Device], mirror: int | None = None, backup: int | None = None
+    devices: Mapping[int, Device],
+    mirror: int | None = None,
+    backup: int | None = None,
+    made: Mapping[int, Superblock] | None = None,
 ) -> Iterator[Piece]:
     """Yield what is to be written so that all superblocks of each device are what the best sound one is, or *mirror*.
 
     The best is that of the highest generation, of these the first. With *backup*, its roots become those of that backup
     (0 to 3), which an earlier commit may have written: what came later is lost. Raises NotFoundError when there is no
-    sound one, or no such backup, RefusedError when *mirror* is not sound.
+    sound one, or no such backup, RefusedError when *mirror* is not sound. Devices that have none are given those *made*
+    for them, by devid.
     """
     for devid, device in devices.items():
-        superblock = _chosen(device, mirror)
+        superblock = made[devid] if made and devid in made else _chosen(device, mirror)
         yield from copies_of(devid, device, superblock if backup is None else _of_backup(superblock, backup))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
-from btrimg.errors import BtrimgError, CorruptError, DeviceError, WorseError
+from btrimg.errors import BtrimgError, CorruptError, DeviceError, RefusedError, WorseError
 from btrimg.filesystem.image import open_image
 from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import SUPERBLOCK_OFFSETS, SUPERBLOCK_SIZE
@@ -75,6 +75,7 @@ class Session:
         self._outcome_in_place: Outcome | None = None  # that no commit has returned yet
         #: What the commits of a dry run would have done to items.
         self.item_changes: list[ItemChange] = []
+        self._taken_in: dict[int, StagedDevice] = {}  # devices that the image does not know
         self._committed = False  # anything, so that an undo file is needed for it
 
     def __enter__(self) -> Self:
@@ -140,7 +141,20 @@ class Session:
             known = self.image.volume.devices
         except CorruptError:
             return _by_own_claim([self._stage.open(path) for path in self.paths])
-        return {devid: self._stage.open(device.path) for devid, device in known.items()}
+        return {devid: self._stage.open(device.path) for devid, device in known.items()} | self._taken_in
+
+    def lost_devices(self) -> list[StagedDevice]:
+        """Return the devices without a sound superblock; none where no device has one, or all have."""
+        devices = [self._stage.open(path) for path in self.paths]
+        lost = [device for device in devices if all(copy.fault for copy in read_copies(device))]
+        return lost if len(lost) < len(devices) else []
+
+    def take_in(self, devices: Mapping[int, StagedDevice]) -> None:
+        """Let the first edit, and all after it, write to *devices* too, by devid, which the image does not know."""
+        if self._sink is not None and devices.keys() - self._sink.devices.keys():
+            raise RefusedError("other edits have begun: what has lost its superblocks is repaired before them")
+        self._taken_in = dict(devices)
+        self._seen |= _superblocks_of(devices)
 
     # Copy-on-write
 
