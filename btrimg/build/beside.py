@@ -5,26 +5,25 @@ A thread would wait for the interpreter that both need; it gained a twentieth of
 
 from __future__ import annotations
 
-import marshal
 import mmap
-import os
 import pickle
-import struct
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from btrimg.build.entries import PIECE, Entry
 from btrimg.errors import BtrimgError
+from btrimg.forked import beside, cores
 from btrimg.units import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from typing import BinaryIO, TypeAlias
+    from typing import TypeAlias
+
+    from btrimg.forked import Line
 
     Source: TypeAlias = Callable[..., Iterable[Entry]]  # takes warn=
     Told: TypeAlias = tuple[tuple[Any, ...], bytes]  # fields of an entry or a piece, and its content
 
-_SIZE = struct.Struct("<Q")  # before a message: its bytes
 _AT_ONCE, _MANY = MIB, 256  # bytes of content, and things told, after which a message is sent
 _SLOT = _AT_ONCE + PIECE  # bytes of content that a message can have
 _SLOTS = 16  # so many messages may be on their way
@@ -38,53 +37,36 @@ def read_beside(source: Source, warn: Callable[[str], None]) -> Iterator[Iterabl
 
     What it raises is raised here, by the next entry or piece that is asked for. At the end the process is gone.
     """
-    if len(os.sched_getaffinity(0)) == 1:
+    if cores() == 1:
         yield source(warn=warn)
         return
-    from multiprocessing import get_context  # takes 10 ms
-
-    with mmap.mmap(-1, _SLOTS * _SLOT) as contents, ExitStack() as stack:
-        told, telling = (stack.enter_context(end) for end in _pipe())
-        waiting, freeing = (stack.enter_context(end) for end in _pipe())
-        child = get_context("fork").Process(
-            target=_serve, args=((told, freeing), _Sender(contents, telling, waiting), source)
-        )
-        child.start()
-        telling.close()  # so that it ends with the other process; *waiting* stays open: nobody may need what is freed
-        try:
-            yield _entries(_told(contents, told, freeing, warn))
-        finally:
-            child.kill()  # it may be waiting for its source, and has nothing to clean up
-            child.join()
-
-
-def _pipe() -> tuple[BinaryIO, BinaryIO]:
-    reading, writing = os.pipe()
-    return open(reading, "rb"), open(writing, "wb")
+    with (
+        mmap.mmap(-1, _SLOTS * _SLOT) as contents,
+        beside(lambda line: _serve(_Sender(contents, line), source)) as line,
+    ):
+        yield _entries(_told(contents, line, warn))
 
 
 # The process that reads
 
 
-def _serve(ends: tuple[BinaryIO, BinaryIO], sender: _Sender, source: Source) -> None:
-    """Tell all entries of *source*, after closing *ends*, which are the parent's."""
-    for end in ends:
-        end.close()
-    with suppress(BaseException):  # a signal, or a parent that has gone: nobody is left to be told of it
-        try:
-            for entry in source(warn=lambda text: sender.tell(_WARNING, text)):
-                sender.tell_entry(entry)
-            sender.tell(_END, None)
-        except Exception as error:  # our parent raises it
-            sender.tell(_ERROR, pickle.dumps(error))
-        sender.send()
+def _serve(sender: _Sender, source: Source) -> None:
+    """Tell all entries of *source*."""
+    try:
+        for entry in source(warn=lambda text: sender.tell(_WARNING, text)):
+            sender.tell_entry(entry)
+        sender.tell(_END, None)
+    except Exception as error:  # our parent raises it
+        sender.tell(_ERROR, pickle.dumps(error))
+    sender.send()
 
 
 class _Sender:
     """Gathers what is told into messages."""
 
-    def __init__(self, contents: mmap.mmap, told: BinaryIO, free: BinaryIO) -> None:
-        self._contents, self._pipe, self._free = contents, told, free
+    def __init__(self, contents: mmap.mmap, line: Line) -> None:
+        self._contents, self._line = contents, line
+        self._free = _SLOTS
         self._told: list[tuple[int, int, Any]] = []
         self._slot = self._at = 0  # where the content of this message begins, and the next content goes
 
@@ -102,8 +84,11 @@ class _Sender:
 
     def tell(self, kind: int, what: Any, data: bytes = b"") -> None:
         """Tell *what*, which has *data*."""
-        if not self._told and not self._free.read(1):
-            raise BrokenPipeError
+        if not self._told:
+            if self._free:
+                self._free -= 1
+            else:
+                self._line.hear()  # that one is free again
         self._told.append((kind, len(data), what))
         end = self._at + len(data)
         self._contents[self._at : end] = data
@@ -113,9 +98,7 @@ class _Sender:
 
     def send(self) -> None:
         """Send what was told."""
-        told = marshal.dumps(self._told)
-        self._pipe.write(_SIZE.pack(len(told)) + told)
-        self._pipe.flush()
+        self._line.tell(self._told)
         self._told = []
         self._slot = self._at = (self._slot + _SLOT) % len(self._contents)
 
@@ -143,31 +126,25 @@ def _pieces(told: Iterator[Told]) -> Iterator[tuple[int, bytes]]:
         yield offset, data
 
 
-def _told(contents: mmap.mmap, pipe: BinaryIO, free: BinaryIO, warn: Callable[[str], None]) -> Iterator[Told]:
+def _told(contents: mmap.mmap, line: Line, warn: Callable[[str], None]) -> Iterator[Told]:
     """Yield what is told of entries and pieces, each with its content; pass on warnings, raise errors."""
-    free.write(bytes(_SLOTS))
-    free.flush()
     slot = 0
     while True:
-        (size,) = _SIZE.unpack(_read(pipe, _SIZE.size))
+        try:
+            told = line.hear()
+        except EOFError:
+            raise BtrimgError("the process that reads the files was killed") from None
         at = slot
-        for kind, length, what in marshal.loads(_read(pipe, size)):  # noqa: S302  # of a process of our own
+        for kind, length, what in told:
             if kind == _WARNING:
                 warn(what)
             elif kind == _ERROR:
-                raise pickle.loads(what)  # noqa: S301
+                raise pickle.loads(what)  # noqa: S301  # of a process of our own
             elif kind == _END:
                 return
             else:
                 yield what, contents[at : at + length]
                 at += length
-        free.write(b"\0")
-        free.flush()
+        with suppress(BrokenPipeError):  # it has told all, and gone
+            line.tell(None)  # a slot is free
         slot = (slot + _SLOT) % len(contents)
-
-
-def _read(pipe: BinaryIO, size: int) -> bytes:
-    data = pipe.read(size)
-    if len(data) < size:
-        raise BtrimgError("the process that reads the files was killed")
-    return data
