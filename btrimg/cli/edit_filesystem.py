@@ -76,8 +76,8 @@ def fsid(context: Context, uuid: bytes | str | None) -> int:
 
     session = context.session
     new = uuid if isinstance(uuid, bytes) else session.uuids()
-    rewritten = rewrite_fsid(session.image, session.sink, new, session.uuids())
-    session.written()
+    chunk_tree_uuid = session.uuids()
+    rewritten = session.in_order(lambda: rewrite_fsid(session.image, session.sink, new, chunk_tree_uuid))
     print(uuid_text(rewritten))
     return 0
 
@@ -98,8 +98,7 @@ def metadata_uuid(context: Context, uuid: bytes | str) -> int:
     session = context.session
     original = session.image.volume.metadata_fsid
     new = uuid if isinstance(uuid, bytes) else original if uuid == _ORIGINAL else session.uuids()
-    change_fsid(session.image, session.sink, new)
-    session.written()
+    session.in_order(lambda: change_fsid(session.image, session.sink, new))
     print(uuid_text(new))
     return 0
 
@@ -256,10 +255,11 @@ def scrub(context: Context) -> int:
     from btrimg.edit.mend import mend
     from btrimg.units import format_size
 
+    session = context.session
     with counting("reading", "tree blocks") as progress:
-        mended = mend(context.session.image, context.session.sink, progress)
+        mended = mend(session.image, session.sink, progress, session.in_place)
     if mended.bytes:
-        context.session.written()
+        session.written()
     for sentence in mended.lost:
         say("lost", "red", sentence)
     print(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
 from btrimg.check.rule import rules
@@ -16,6 +17,7 @@ from btrimg.volume.writer import VolumeWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
 
     from btrimg.check.run import Finding
     from btrimg.filesystem.image import Image
@@ -32,16 +34,24 @@ class Mended(NamedTuple):
     lost: tuple[str, ...]  #: a sentence for each place of which there is no good copy
 
 
-def mend(image: Image, sink: Sink, progress: Callable[[int, int], None] = lambda _things, _bytes: None) -> Mended:
+def mend(
+    image: Image,
+    sink: Sink,
+    progress: Callable[[int, int], None] = lambda _things, _bytes: None,
+    judged: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> Mended:
     """Write every bad copy of tree blocks and of data with checksums anew from a good one, and parity from data.
 
     Copies of data without checksums stay, and parity of rows that hold such: what is right there, nothing tells.
-    *progress* is that of a check. Raises DeviceError when a device cannot be written.
+    *progress* is that of a check. What is written of tree blocks is within a ``with judged()``: which of two is the
+    good one tells the extent tree, which may be wrong itself; of data, the checksums tell. Raises DeviceError when a
+    device cannot be written.
     """
     mender = _Mender(image, sink)
     found = list(check(image, [rules()[code] for code in (_BLOCKS, _DATA, _PARITY)], progress))
     for code in (_BLOCKS, _DATA, _PARITY):
-        mender.mend(code, (finding for finding in found if finding.rule.code == code))
+        with judged() if code == _BLOCKS else nullcontext():
+            mender.mend(code, (finding for finding in found if finding.rule.code == code))
     sink.sync()
     return Mended(mender.bytes, tuple(mender.lost))
 

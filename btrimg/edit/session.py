@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from btrimg.errors import BtrimgError, CorruptError, DeviceError, RefusedError, WorseError
 from btrimg.filesystem.image import open_image
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from btrimg.write.transaction import Transaction
 
 
+_Done = TypeVar("_Done")
 _FEW = 16 * MIB  # that wait
 
 
@@ -226,28 +227,71 @@ class Session:
 
     # In place
 
-    def write_pieces(self, pieces: Iterable[Piece]) -> Outcome | None:
-        """Write bytes where they stand, durable when this returns; None when there are none.
+    @contextmanager
+    def in_place(self, *, harmless: bool = False) -> Iterator[StagedSink]:
+        """Give where bytes go that are written where others stand: they wait until the end of the ``with`` block.
 
-        Raises WorseError when that makes the image worse (unless forced): then nothing is written.
+        Raises WorseError when they make the image worse (unless forced): then nothing is written. Of what is *harmless*
+        only the superblocks are looked at.
         """
-        if self._txn is not None:
-            raise BtrimgError("a transaction is under way: commit or abort it before anything is written in place")
-        several = list(pieces)
-        if not several:
-            return None
+        self._refuse_if_pending()
         try:
             with self._held(not self.force):
-                for piece in several:
-                    self.sink.pwrite(piece.devid, piece.physical, piece.after)
-                if not self.force:
-                    from btrimg.edit.worse import is_harmless
-
-                    self._refuse_if_worse(harmless=is_harmless(several))
+                yield self.sink
+                if not self.force and self._stage.waits():
+                    self._refuse_if_worse(harmless=harmless)
         except BaseException:
             self.abort()
             raise
+
+    def _refuse_if_pending(self) -> None:
+        if self._txn is not None:
+            raise BtrimgError("a transaction is under way: commit or abort it before anything is written in place")
+
+    def write_pieces(self, pieces: Iterable[Piece]) -> Outcome | None:
+        """Write bytes where they stand, durable when this returns; None when there are none. Raises as in_place."""
+        self._refuse_if_pending()
+        several = list(pieces)
+        if not several:
+            return None
+        harmless = False
+        if not self.force:
+            from btrimg.edit.worse import is_harmless
+
+            harmless = is_harmless(several)
+        with self.in_place(harmless=harmless) as sink:
+            for piece in several:
+                sink.pwrite(piece.devid, piece.physical, piece.after)
         return self.written()
+
+    def in_order(self, write: Callable[[], _Done]) -> _Done:
+        """Do what writes in place through :attr:`sink`, in an order that tells whoever comes after it is cut off.
+
+        It is done twice: what would be written is judged first, and raises WorseError when it makes the image worse
+        (unless forced). When it fails in the middle, what it wrote is taken back if nothing was written before.
+        """
+        self._refuse_if_pending()
+        try:
+            done = write() if self.force else self._judged(write)
+        except BaseException:
+            self.abort()
+            raise
+        self.written()
+        return done
+
+    def _judged(self, write: Callable[[], _Done]) -> _Done:
+        sink = self.sink
+        was, sink.holding = sink.holding, True
+        try:
+            done = write()
+            self._refuse_if_worse()
+        finally:
+            sink.holding = was
+        if self.dry_run:
+            return done
+        sink.forget()
+        self._image = None
+        return write()
 
     @contextmanager
     def _held(self, hold: bool) -> Iterator[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from filecmp import cmp
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import pytest
 from support import images, kernel
@@ -23,7 +24,7 @@ from btrimg.edit.mend import mend
 from btrimg.edit.rescue import repaired_superblocks
 from btrimg.edit.resize import resize
 from btrimg.edit.sizes import NewSize
-from btrimg.errors import BtrimgError, DeviceError, NotFoundError, RefusedError, UnsupportedError
+from btrimg.errors import BtrimgError, DeviceError, NotFoundError, RefusedError, UnsupportedError, WorseError
 from btrimg.filesystem.image import open_image
 from btrimg.ondisk.constants import SUPERBLOCK_OFFSETS, BlockGroup, CompatRo, SuperFlag, TreeId
 from btrimg.volume.device import Device
@@ -349,6 +350,51 @@ def test_every_edit_is_undone_byte_for_byte(tmp_path: Path, edit: Callable[[Sess
     assert complaints_of_btrimg([path]) == []
     undone([path], undo)
     assert cmp(path, before, shallow=False)
+
+
+def spoil(session: Session, places: Sequence[int]) -> None:
+    with session.in_place() as sink:
+        for physical in places:
+            sink.pwrite(1, physical, bytes(4096))
+
+
+def test_what_is_written_in_place_is_judged(tmp_path: Path) -> None:
+    """A tree block that the extent tree does not know keeps its fsid, which would be that of another filesystem."""
+    path = str(tmp_path / "a.img")
+    make_empty(path, 80 * MIB, metadata="dup")
+    with open_image(path) as image:
+        block = image.tree(TreeId.CSUM_TREE).root.logical
+        places = [place.physical for place in image.volume.chunk_map.locate(image.root_tree.root.logical).copies]
+    done = btrimg("edit", path, "--force", "item", "delete", "extent", f"{block}.METADATA_ITEM")
+    assert done.returncode == 0, done.stderr
+    (before,) = images.copy_sparse([path], str(tmp_path / "before"))
+    for said in ((), ("--dry-run",)):
+        done = btrimg("edit", path, "--undo", path + ".2", *said, "fsid", str(UUID(int=5)))
+        assert "refused, for it would make the image worse: " in done.stderr
+        assert done.returncode == 1
+    assert cmp(path, before, shallow=False)
+    assert not os.path.exists(path + ".2")
+    with begun([path], path + ".2") as session:
+        session.force = False
+        with pytest.raises(WorseError, match="block-"):
+            spoil(session, places)
+    assert cmp(path, before, shallow=False)
+    done = btrimg("edit", path, "--undo", path + ".2", "metadata-uuid", str(UUID(int=5)))
+    assert done.returncode == 0, f"nothing becomes worse by that: {done.stderr}"
+    done = btrimg("edit", path, "--undo", path + ".3", "--force", "metadata-uuid", "original")
+    assert done.returncode == 0, done.stderr
+    done = btrimg("edit", path, "--undo", path + ".4", "--force", "fsid", str(UUID(int=5)))
+    assert done.returncode == 0, done.stderr
+    assert btrimg("ls", path).returncode == 0
+    assert any(each.startswith("block-fsid") for each in complaints_of_btrimg([path]))
+
+
+def test_nothing_is_written_in_place_while_edits_wait(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.img")
+    make_empty(path, 80 * MIB)
+    for line in ("fsid", "metadata-uuid random", "scrub", "label new"):
+        done = btrimg("shell", path, stdin=f"begin\nmkdir /d\n{line}\n")
+        assert (done.returncode, "a transaction is under way" in done.stderr) == (2, True), done.stderr
 
 
 def test_nothing_else_is_under_way(tmp_path: Path) -> None:
