@@ -12,12 +12,12 @@ import io
 import os
 import sys
 import tokenize
-from enum import Enum, IntFlag
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from btrimg.check import schema as check_schema
 from btrimg.check.rule import rules
+from btrimg.enums import IntEnum, IntFlag
 from btrimg.ondisk import constants
 from btrimg.ondisk.constants import ItemType, TreeId
 from btrimg.ondisk.generate import all_records
@@ -146,15 +146,15 @@ def tree_ids() -> str:
     return f"## Tree ids\n\n{summary(TreeId)}\n\n" + table(("Number", "Name"), rows)
 
 
-def enums() -> Iterator[type[Enum]]:
+def enums() -> Iterator[type[IntEnum | IntFlag]]:
     """Yield the enums of constants.py that have no section of their own."""
     for value in vars(constants).values():
-        ours = inspect.isclass(value) and value.__module__ == constants.__name__ and issubclass(value, Enum)
-        if ours and value not in (TreeId, ItemType):
+        ours = inspect.isclass(value) and value.__module__ == constants.__name__
+        if ours and issubclass(value, IntEnum | IntFlag) and value not in (TreeId, ItemType):
             yield value
 
 
-def numbers(enum: type[Enum]) -> str:
+def numbers(enum: type[IntEnum | IntFlag]) -> str:
     """Return the section of one enum: a number or a bit for each name."""
     flags = issubclass(enum, IntFlag)
     head = f"## {enum.__name__}\n\n{summary(enum)}\n\n"

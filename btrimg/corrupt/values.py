@@ -5,10 +5,10 @@ from __future__ import annotations
 import operator
 import os
 import re
-from enum import IntEnum, IntFlag
 from typing import TYPE_CHECKING
 
 from btrimg.corrupt.words import parse_reference, split_outside
+from btrimg.enums import IntEnum, IntFlag
 from btrimg.errors import BtrimgError
 from btrimg.ondisk import constants
 from btrimg.ondisk.blocks import KEY_MAX, Key

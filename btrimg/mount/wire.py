@@ -6,9 +6,9 @@ Names, values and layouts are those of include/uapi/linux/fuse.h, version 7.45. 
 
 from __future__ import annotations
 
-from enum import IntEnum, IntFlag
 from typing import TYPE_CHECKING
 
+from btrimg.enums import IntEnum, IntFlag
 from btrimg.ondisk.record import Record
 
 if TYPE_CHECKING:

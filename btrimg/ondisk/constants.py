@@ -2,12 +2,11 @@
 
 Source unless said otherwise: ``include/uapi/linux/btrfs_tree.h`` and ``include/uapi/linux/btrfs.h`` of Linux 6.18.
 Records hold raw integers; these enums are applied where a number is used or shown, so that unknown bits stay.
-To clear a bit, mask the integer: ``~`` of an IntFlag member has the known bits only.
 """
 
 from __future__ import annotations
 
-from enum import IntEnum, IntFlag
+from btrimg.enums import IntEnum, IntFlag
 
 MAGIC = int.from_bytes(b"_BHRfS_M", "little")
 SUPERBLOCK_SIZE = 4096

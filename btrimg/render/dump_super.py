@@ -17,8 +17,8 @@ from btrimg.volume.superblocks import metadata_fsid, uuid_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from enum import IntFlag
 
+    from btrimg.enums import IntFlag
     from btrimg.ondisk.blocks import DiskKey
     from btrimg.ondisk.chunks import Chunk
     from btrimg.ondisk.superblock import RootBackup, Superblock

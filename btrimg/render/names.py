@@ -19,8 +19,7 @@ from btrimg.ondisk.inodes import Timespec
 from btrimg.render.text import utc
 
 if TYPE_CHECKING:
-    from enum import IntFlag
-
+    from btrimg.enums import IntFlag
     from btrimg.ondisk.blocks import DiskKey, Key
 
 _QGROUP_LEVEL_SHIFT = 48  # BTRFS_QGROUP_LEVEL_SHIFT

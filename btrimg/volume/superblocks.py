@@ -15,7 +15,8 @@ from btrimg.volume.device import Device
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from enum import IntFlag
+
+    from btrimg.enums import IntFlag
 
 _CSUM_FIELD = 32  # bytes before what the checksum covers
 _MIN_SECTORSIZE, _MAX_NODESIZE = 512, 64 << 10

@@ -24,9 +24,9 @@ from __future__ import annotations
 
 import os
 import struct
-from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from btrimg.enums import IntEnum
 from btrimg.errors import CorruptError, DeviceError
 from btrimg.named import NamedTuple
 from btrimg.ondisk.csum import crc32c
@@ -82,7 +82,7 @@ def _unpack(head: bytes, fd: int, at: int) -> UndoRecord | None:
     if len(head) < _HEAD.size:
         return None
     mark, kind, devid, physical, length, size, _ = _HEAD.unpack(head)
-    if mark != _MARK or kind not in Kind._value2member_map_ or size > MOST:
+    if mark != _MARK or kind not in Kind or size > MOST:
         return None
     record = UndoRecord(Kind(kind), devid, physical, length, os.pread(fd, size, at + _HEAD.size))
     return record if len(record.payload) == size and record.pack()[: _HEAD.size] == head else None
