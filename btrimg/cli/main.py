@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from io import RawIOBase
 from typing import TYPE_CHECKING, NoReturn
 
 from btrimg.cli.command import load_from
@@ -88,6 +89,10 @@ def main() -> NoReturn:
     gc.set_threshold(100_000)  # what is made at start-up stays: looking for garbage in it costs 2 ms
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal may not be UTF-8
+    if isinstance(sys.stdout.buffer, RawIOBase):
+        from btrimg.cli.unbuffered import whole_output
+
+        sys.stdout = whole_output(sys.stdout)
     try:
         try:
             code = run(sys.argv[1:])

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
 import tarfile
-from typing import TYPE_CHECKING, Any
+import termios
+import time
+from array import array
+from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 
@@ -334,3 +339,27 @@ def test_a_log_tree_is_spoken_of_where_files_are_shown(cut_image: Callable[..., 
     assert b"--replay-log" in said("ls", device)
     assert said("ls", device, "--replay-log") == b""
     assert said("inspect", "dump-tree", "-t", "tree_log", device) == b""
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_signal_amid_a_write_loses_no_bytes(demo_image: str, unbuffered: str) -> None:
+    command = [sys.executable, "-m", "btrimg", "cat", f"{demo_image}:/vm/disk.raw"]
+    whole = subprocess.run(command, capture_output=True, check=True).stdout
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
+        assert process.stdout
+        capacity = fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 4096)
+        assert len(whole) > 2 * capacity, "or nothing is left to lose"
+        while _waiting(process.stdout) < capacity:
+            time.sleep(0.01)
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            process.send_signal(number)
+            time.sleep(0.1)
+        assert process.stdout.read() == whole
+
+
+def _waiting(pipe: IO[bytes]) -> int:
+    """Return how many bytes can be read from *pipe* now."""
+    count = array("i", [0])
+    fcntl.ioctl(pipe, termios.FIONREAD, count)
+    return count[0]
