@@ -123,7 +123,7 @@ class Session:
             for device in devices.values():
                 refuse_if_in_use(device.path)
             return StagedSink(self._stage, devices)
-        sink = SavingSink(self._stage, devices, self._undo)
+        sink = SavingSink(self._stage, devices, self._undo, self._stage.open(self.paths[0]))
         try:
             if self._seen not in ({}, _superblocks_of(devices)):
                 raise DeviceError(f"{self.paths[0]} was changed by another program just now; start again")

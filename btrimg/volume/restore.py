@@ -147,6 +147,14 @@ class UndoFile:
         *progress* hears of bytes. Raises DeviceError.
         """
         self._reader.append(Kind.UNDOING)
+        self.write_back(sink, progress)
+        self._reader.append(Kind.UNDONE)
+
+    def write_back(self, sink: DeviceSink, progress: Callable[[int], None] = lambda _bytes: None) -> None:
+        """Bring back what was saved, durable when this returns, and note nothing of it in the undo file.
+
+        Raises DeviceError.
+        """
         for found in self.found.values():
             if not found.is_block and found.devid in self._resized:
                 sink.resize(found.devid, found.size)
@@ -160,7 +168,6 @@ class UndoFile:
             if record.kind in _SAVED:
                 progress(record.length)
         sink.sync()
-        self._reader.append(Kind.UNDONE)
 
 
 def _superblock_sums(device: Device) -> Iterator[tuple[int, int]]:
@@ -185,7 +192,7 @@ def _changed(how: str) -> RefusedError:
     return RefusedError(f"the image was changed after the edit ({how}): undoing would mix two states; --force does it")
 
 
-def restore(path: str, sink: DeviceSink) -> None:
-    """Bring back all that the undo file at *path* has; raises DeviceError."""
+def write_back(path: str, sink: DeviceSink) -> None:
+    """Bring back all that the undo file at *path* has, which needs no room on the disk; raises DeviceError."""
     with UndoReader(path) as reader:
-        UndoFile(reader).restore(sink)
+        UndoFile(reader).write_back(sink)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -89,13 +90,15 @@ class SavingSink(StagedSink):
 
     Writes wait in *stage* until there are many, or a sync asks for them; then what stands there is saved and made
     durable, and they are made. Nothing is saved twice, and holes are saved as such. Several threads may write. Without
-    *undo*, one beside the first device is taken whose name is free.
+    *undo*, one *beside* a device is taken whose name is free.
     """
 
-    def __init__(self, stage: Stage, devices: Mapping[int, StagedDevice], undo: str | None) -> None:
+    def __init__(
+        self, stage: Stage, devices: Mapping[int, StagedDevice], undo: str | None, beside: StagedDevice
+    ) -> None:
         super().__init__(stage, devices)
         self._target = DeviceSink(devices)
-        self._path = undo
+        self._path, self._beside = undo, beside
         self._undo: UndoWriter | None = None
         self._saved = {devid: Ranges() for devid in devices}
         self._written = {devid: Ranges() for devid in devices}
@@ -171,9 +174,10 @@ class SavingSink(StagedSink):
         try:
             if undo is not None:
                 self._target.sync()
-                undo.append(self._state())
-                undo.append([UndoRecord(Kind.END, physical=undo.durable)])
-                undo.write()  # without it, less is known of whether others changed the image since
+                with suppress(DeviceError):  # without it, less is known of whether others changed the image since
+                    undo.append(self._state())
+                    undo.append([UndoRecord(Kind.END, physical=undo.durable)])
+                    undo.write()
         finally:
             if undo is not None:
                 undo.close()
@@ -181,14 +185,14 @@ class SavingSink(StagedSink):
 
     def roll_back(self) -> None:
         """Undo all that was written, and remove the undo file."""
-        from btrimg.volume.restore import restore
+        from btrimg.volume.restore import write_back
 
         self.forget()
         undo, self._undo = self._undo, None
         if undo is None:
             return
-        undo.sync()
-        restore(undo.path, self._target)
+        if undo.durable:  # nothing is overwritten before
+            write_back(undo.path, self._target)
         undo.remove()
         for devid, device in self.devices.items():
             device.size = device.file_size = self._found_sizes[devid]
@@ -199,7 +203,7 @@ class SavingSink(StagedSink):
 
     def _opened(self) -> UndoWriter:
         if self._undo is None:
-            self._undo = _new_file(self._path, next(iter(self.devices.values())))
+            self._undo = _new_file(self._path, self._beside)
             self._undo.append(_as_found(devid, device) for devid, device in self.devices.items())
         return self._undo
 

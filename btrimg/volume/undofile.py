@@ -179,17 +179,18 @@ class UndoWriter:
     def write(self) -> None:
         """Hand what was appended to the kernel, which writes it some time."""
         data = memoryview(b"".join(self._parts))
-        self._bytes += len(data)
-        self._parts, self._size = [], 0
+        done = 0
         try:
-            while data:
-                data = data[os.write(self._fd, data) :]
+            while done < len(data):
+                done += os.pwrite(self._fd, data[done:], self._bytes + done)
         except OSError as error:
-            raise self._failed(error) from None
+            raise self._failed(error) from None  # all of it still waits: a later try writes over what is torn
+        self._bytes += done
+        self._parts, self._size = [], 0
 
     def sync(self) -> None:
         """Return when all that was appended is durable."""
-        if not self._parts:
+        if not self._parts and self.durable == self._bytes:
             return
         self.write()
         try:
@@ -203,6 +204,7 @@ class UndoWriter:
                 self._named = True
             self.durable = self._bytes
         except OSError as error:
+            self.close()  # what of it has come to the disk cannot be known: nothing is saved behind it
             raise self._failed(error) from None
 
     def _failed(self, error: OSError) -> DeviceError:

@@ -6,7 +6,9 @@ import fcntl
 import hashlib
 import os
 import random
+import resource
 import shutil
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -41,7 +43,7 @@ from btrimg.write.uuids import seeded
 from .sessions import undone
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from btrimg.ondisk.superblock import Superblock
@@ -549,3 +551,54 @@ def test_a_backup_is_made_before(tmp_path: Path) -> None:
     assert state([backup])[:2] == before[:2]
     with pytest.raises(DeviceError, match="backup exists"):
         put(devices, backup=backup)
+
+
+# Where an undo file cannot be written
+
+
+@contextmanager
+def files_end_at(size: int) -> Iterator[None]:
+    """Let no file be written behind *size* bytes, as on a disk that is full."""
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+
+
+@pytest.mark.parametrize("room", [0, 100, 8192])
+def test_without_room_for_the_undo_file_nothing_is_changed(tmp_path: Path, room: int) -> None:
+    devices = make(str(tmp_path), "single", 1)
+    before = state(devices)
+    with files_end_at(room), pytest.raises(DeviceError, match=r"cannot save .*0\.img\.undo: File too large"):
+        put(devices)
+    assert state(devices) == before
+    assert not os.path.exists(f"{devices[0]}.undo")
+
+
+def test_a_session_goes_on_when_there_is_room_again_and_all_of_it_is_undone(tmp_path: Path) -> None:
+    devices = make(str(tmp_path), "single", 1)
+    before, undo = state(devices), str(tmp_path / "undo")
+
+    def change(edits: Session, name: bytes) -> None:
+        FileEditor(edits).put([str(tmp_path / "source").encode()], name, Storage(), (0, 0), None)
+        edits.commit()
+
+    with session(devices, undo=undo) as edits:
+        change(edits, b"/first")
+        for torn in (1, 50, 5000):
+            with files_end_at(os.path.getsize(undo) + torn), pytest.raises(DeviceError, match="cannot save"):
+                change(edits, b"/lost")
+        change(edits, b"/second")
+        with files_end_at(os.path.getsize(undo)):
+            edits.close()  # what it says of the end is not needed
+    assert complaints_of_btrimg(devices) == []
+    undone(devices, undo)
+    assert state(devices) == before
+
+
+def test_an_undo_file_is_beside_the_device_that_is_named_first(tmp_path: Path) -> None:
+    devices = make(str(tmp_path), "raid1", 2)
+    put(devices[::-1])
+    assert [name for name in os.listdir(tmp_path) if "undo" in name] == ["1.img.undo"]
