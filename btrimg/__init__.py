@@ -12,8 +12,7 @@ The public names are those of ``__all__``; each is imported when it is first use
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from btrimg.errors import (
         BlockError,

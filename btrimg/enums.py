@@ -6,13 +6,12 @@ needs, took 8 ms. Here a member is a number, and its class knows the names.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from enum import IntEnum as IntEnum
     from enum import IntFlag as IntFlag
-    from typing import Self
+    from typing import Any, Self
 else:
     _new = int.__new__
 

@@ -20,8 +20,7 @@ One tree, so that ``except BtrimgError`` is enough; a class exists where a calle
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

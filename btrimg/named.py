@@ -6,12 +6,11 @@ every class: `btrimg edit` imports 90 of them, and makes values of half. Here it
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any, Self
     from typing import NamedTuple as NamedTuple
-    from typing import Self
 else:
     from collections import _tuplegetter as field_at  # what collections makes the fields of its named tuples of
 

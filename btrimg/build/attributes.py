@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import stat
 from functools import cache
-from typing import TYPE_CHECKING
 
 from btrimg.build.content import content_bytes
 from btrimg.errors import RefusedError
@@ -12,6 +11,7 @@ from btrimg.ondisk.constants import InodeFlag
 from btrimg.write import inodes, xattrs
 from btrimg.write.inodes import Times
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from btrimg.build.content import Surroundings
     from btrimg.build.paths import Spot

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import stat
-from typing import TYPE_CHECKING, Any, Self
 
 from btrimg.build import attributes, values
 from btrimg.build.content import Surroundings, reading
@@ -20,8 +19,10 @@ from btrimg.write import contents, fileextents, inodes, moves, names, reflink, s
 from btrimg.write.collector import uncollected
 from btrimg.write.data import DataSink
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from typing import Any, Self
 
     from btrimg.build.recipe import Origin
     from btrimg.build.values import Compression, Operation

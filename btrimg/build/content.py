@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from btrimg.errors import BtrimgError, RefusedError
 from btrimg.named import NamedTuple
 from btrimg.units import KIB, MIB
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 

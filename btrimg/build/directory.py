@@ -10,9 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from fnmatch import fnmatchcase
 from operator import itemgetter
-from typing import TYPE_CHECKING
 
 from btrimg.build.entries import PIECE, XATTRS_KEPT, Entry, until
 from btrimg.errors import BtrimgError
@@ -21,6 +19,7 @@ from btrimg.units import round_down, round_up
 from btrimg.volume.statx import stat as statx
 from btrimg.volume.statx import stat_without_birth
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 
@@ -180,6 +179,8 @@ class _Walk:
         return listing
 
     def _is_excluded(self, path: bytes) -> bool:
+        from fnmatch import fnmatchcase
+
         names = _names(path)
         return any(
             len(names) == len(pattern) and all(map(fnmatchcase, names, pattern))

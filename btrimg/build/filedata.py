@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from btrimg.build.content import reading
 from btrimg.build.values import Compression, Storage
 from btrimg.errors import BtrimgError, NotFoundError, RefusedError
@@ -20,6 +18,7 @@ from btrimg.write import fileextents, inodes
 from btrimg.write.fileextents import placed
 from btrimg.write.inline import MAX_INLINE
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
 
 from btrimg.build.entries import PIECE
 from btrimg.build.imported import create, inode_item
@@ -17,6 +16,7 @@ from btrimg.write.encode import AT_ONCE
 from btrimg.write.fileextents import placed
 from btrimg.write.inline import most_inline
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from concurrent.futures import Future

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.constants import ItemType
 from btrimg.ondisk.inodes import InodeItem, Timespec
 from btrimg.write import inodes, xattrs
 from btrimg.write.inodes import Times
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from btrimg.build.entries import Entry
     from btrimg.write.files import Files

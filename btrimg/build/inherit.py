@@ -6,7 +6,6 @@ fs/inode.c ``inode_init_owner``, fs/btrfs/props.c ``inode_inherit_props``. ACLs 
 from __future__ import annotations
 
 import stat
-from typing import TYPE_CHECKING, TypeVar
 
 from btrimg.build import values
 from btrimg.build.values import Compression, Content, Storage
@@ -14,7 +13,10 @@ from btrimg.ondisk.constants import Compression as Algorithm
 from btrimg.ondisk.constants import InodeFlag
 from btrimg.write import inodes, xattrs
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import TypeVar
+
     from btrimg.build.entries import Entry
     from btrimg.build.paths import Paths, Spot
     from btrimg.build.values import Operation

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from btrimg.errors import NotFoundError
 from btrimg.filesystem.edit_names import entry_named
 from btrimg.filesystem.inode import quoted
@@ -12,6 +10,7 @@ from btrimg.ondisk.constants import FileType, ItemType, TreeId
 from btrimg.write import subvolumes
 from btrimg.write.files import Files
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from btrimg.ondisk.inodes import DirItem
     from btrimg.write.transaction import Transaction

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime, time, timedelta, timezone
-from typing import Any
 
 from btrimg.build.values import Compression, Place
 from btrimg.ondisk.constants import Compression as Algorithm
 from btrimg.ondisk.constants import InodeFlag
 from btrimg.ondisk.inodes import Timespec
 from btrimg.units import parse_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|(\\)|)")
 _DECIMAL = re.compile(r"(-?)(\d{1,19})(?:\.(\d{1,9}))?", re.ASCII)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from btrimg.build.paths import Spot
 from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.constants import U64_MAX, FileType, ItemType, TreeId
@@ -12,6 +10,7 @@ from btrimg.ondisk.items import records_of
 from btrimg.ondisk.roots import RootRef
 from btrimg.write import names, subvolumes
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

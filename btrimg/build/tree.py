@@ -8,7 +8,6 @@ put and the tree is flushed, which bounds the memory whatever the size of the so
 from __future__ import annotations
 
 import stat
-from typing import TYPE_CHECKING
 
 from btrimg.build.entries import Entry
 from btrimg.build.filequeue import FileQueue
@@ -24,6 +23,7 @@ from btrimg.ondisk.constants import U64_MAX, FileType, InodeFlag, ItemType
 from btrimg.write import inodes, names
 from btrimg.write.collector import uncollected
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from itertools import chain
-from typing import TYPE_CHECKING
 
 from btrimg.build.imported import create
 from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.constants import U64_MAX, InodeFlag, ItemType
 from btrimg.write import fileextents, inodes
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

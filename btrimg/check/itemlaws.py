@@ -6,8 +6,6 @@ fs/btrfs writes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from btrimg.named import NamedTuple
 from btrimg.ondisk import chunks, inodes, roots
 from btrimg.ondisk.constants import (
@@ -20,6 +18,7 @@ from btrimg.ondisk.constants import (
 )
 from btrimg.ondisk.extents import ExtentDataRef, ExtentItem, FileExtentInline, SharedDataRef
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
 
 from btrimg.cli.command import command
 from btrimg.cli.parameters import NO_VERIFY, OPENING, SUBVOLUME, TARGET, open_inode, open_target, size_option
 from btrimg.errors import NotFoundError
 from btrimg.units import MIB
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from btrimg.cli.parameters import Target
 
 

@@ -7,12 +7,13 @@ plain (help, completion, errors, clustered flags) goes to click, which :mod:`cli
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
 from btrimg.named import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
 
     Table = Mapping[tuple[str, ...], tuple[str, str]]  # words: (module and attribute, one line of help)
 

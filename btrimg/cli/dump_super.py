@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from btrimg.cli.command import Argument, Option, command
 from btrimg.cli.parameters import JSON
@@ -13,6 +12,7 @@ from btrimg.ondisk.constants import MAGIC, SUPERBLOCK_OFFSETS, SUPERBLOCK_SIZE
 from btrimg.units import parse_size
 from btrimg.volume.device import Device
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any
 
 from btrimg.cli.command import Argument, Option, command
 from btrimg.cli.edit_parameters import parse_time
@@ -16,8 +15,10 @@ from btrimg.cli.verbs import VERBS, Context
 from btrimg.errors import BtrimgError
 from btrimg.ondisk.inodes import Timespec
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from btrimg.cli.command import Command
     from btrimg.edit.session import Outcome, Session

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from btrimg.cli.command import Argument, Option, command
 from btrimg.cli.edit_parameters import PATH, PATHS, parse_time
 from btrimg.edit.words import Flags, parse_flags, parse_mode, parse_owner
 from btrimg.errors import BtrimgError, NotFoundError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from btrimg.cli.verbs import Context
     from btrimg.edit.words import Mode, Owner

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from btrimg.cli.command import Argument, Option, command
 from btrimg.cli.edit_parameters import (
     COMPRESS,
@@ -18,6 +16,7 @@ from btrimg.cli.edit_parameters import (
 from btrimg.errors import BtrimgError
 from btrimg.units import parse_size
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from btrimg.build.values import Compression
     from btrimg.cli.verbs import Context

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from btrimg.cli.command import Argument, Option, command
 from btrimg.cli.edit_parameters import (
@@ -19,6 +18,7 @@ from btrimg.cli.edit_parameters import (
 )
 from btrimg.errors import BtrimgError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from btrimg.build.values import Compression
     from btrimg.cli.verbs import Context

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from btrimg.cli.command import Argument, Option, command
 from btrimg.edit.sizes import parse_new_size
 from btrimg.render.text import printable
 from btrimg.volume.superblocks import uuid_text
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 

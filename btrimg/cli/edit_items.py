@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
 
 from btrimg.cli.command import Argument, Option, command
 from btrimg.cli.edit_parameters import surroundings
 from btrimg.cli.terminal import say
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from btrimg.cli.verbs import Context
     from btrimg.edit.items import Done
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
-from typing import TYPE_CHECKING, Any
 
 from btrimg.cli.command import Argument, Option
 from btrimg.edit.pathnames import image_path
@@ -13,14 +11,15 @@ from btrimg.errors import BtrimgError
 from btrimg.named import NamedTuple
 from btrimg.units import parse_size
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import BinaryIO
+    from typing import Any, BinaryIO
 
     from btrimg.build.values import Compression, Storage
     from btrimg.ondisk.inodes import Timespec
 
-_RANGE = re.compile(r"(?s)(.+)@([^@+/]+)(?:\+([^@+/]+))?")
+_RANGE = r"(?s)(.+)@([^@+/]+)(?:\+([^@+/]+))?"
 
 
 class Surroundings:
@@ -76,7 +75,9 @@ def parse_compression(text: str) -> Compression:
 
 def parse_range(text: str) -> FileRange:
     """Return what PATH, PATH@OFFSET or PATH@OFFSET+LENGTH names."""
-    found = _RANGE.fullmatch(text)
+    import re
+
+    found = re.fullmatch(_RANGE, text)
     if found is None:
         return FileRange(parse_path(text), 0, None)
     length = None if found[3] is None else parse_size(found[3])

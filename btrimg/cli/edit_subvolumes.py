@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from btrimg.cli.command import Argument, Option, command
 from btrimg.cli.edit_parameters import PATH, PATHS, parse_path
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from btrimg.cli.verbs import Context
 

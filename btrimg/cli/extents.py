@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
 
 from btrimg.cli.command import Option, command
 from btrimg.cli.parameters import JSON, OPENING, SUBVOLUME, TARGET, TOP_LEVEL, open_inode, open_target
 from btrimg.errors import BtrimgError, CorruptError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from btrimg.cli.parameters import Target
     from btrimg.filesystem.extents import FileExtentRow

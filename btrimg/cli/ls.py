@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import stat
 import sys
-from typing import TYPE_CHECKING, Any
 
 from btrimg.cli.command import Option, command
 from btrimg.cli.parameters import JSON, OPENING, SUBVOLUME, TARGET, open_inode, open_target
 from btrimg.cli.terminal import paint
 from btrimg.errors import BtrimgError, CorruptError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from btrimg.cli.parameters import Target
     from btrimg.filesystem.inode import Inode

@@ -6,14 +6,15 @@ import gc
 import os
 import sys
 from io import RawIOBase
-from typing import TYPE_CHECKING, NoReturn
 
 from btrimg.cli.command import load_from
 from btrimg.cli.terminal import say
 from btrimg.errors import BtrimgError, CorruptError, NotFoundError, WorseError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import NoReturn
 
     from btrimg.cli.command import Command
 

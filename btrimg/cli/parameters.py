@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from btrimg.cli.command import Argument, Option
 from btrimg.cli.terminal import say
@@ -13,6 +12,7 @@ from btrimg.named import NamedTuple
 from btrimg.units import parse_size
 from btrimg.volume.superblocks import has_superblock
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from btrimg.filesystem.image import Image
     from btrimg.filesystem.inode import Inode

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from btrimg.cli.command import Argument, command
 from btrimg.cli.parameters import JSON, OPENING, SUBVOLUME, TARGET, open_inode, open_target
 from btrimg.units import parse_size
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from btrimg.cli.parameters import Target
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from typing import NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from typing import NoReturn
+else:
+    import _signal as signal  # what the module signal hands on, after it has made enumerations of it for 4 ms
 
 
 def clean_up_when_stopped() -> None:
@@ -13,7 +18,7 @@ def clean_up_when_stopped() -> None:
     A SIGHUP that is ignored, as under nohup, stays so.
     """
     signal.signal(signal.SIGTERM, _stop)
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         signal.signal(signal.SIGHUP, _stop)
 
 

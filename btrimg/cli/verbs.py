@@ -5,10 +5,9 @@ A verb is declared as a command is; its function is called with the :class:`Cont
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from btrimg.cli.parameters import source_date_epoch, warn
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

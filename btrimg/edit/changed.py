@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from operator import itemgetter
-from typing import TYPE_CHECKING
 
 from btrimg.errors import NotFoundError
 from btrimg.filesystem.image import chunk_tree_pointer, root_item, root_pointer, root_tree_pointer
@@ -12,6 +11,7 @@ from btrimg.ondisk.blocks import Header, Item, Key
 from btrimg.ondisk.constants import ItemType, TreeId
 from btrimg.trees.block import BlockReader, Pointer, is_subvolume
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from btrimg.edit.superblocks import changed_superblocks
 from btrimg.errors import RefusedError
 from btrimg.ondisk.constants import Incompat, SuperFlag
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

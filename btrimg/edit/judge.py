@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from typing import TYPE_CHECKING
 
 from btrimg.check.itemlaws import Law, laws
 from btrimg.errors import CorruptError, DeviceError
@@ -23,6 +22,7 @@ from btrimg.trees.block import Block, is_subvolume
 from btrimg.trees.tree import Tree
 from btrimg.units import MIB
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from btrimg.errors import NotFoundError
 from btrimg.filesystem.inode import quoted
 from btrimg.filesystem.namei import MAX_SYMLINKS
@@ -11,6 +9,7 @@ from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.constants import NAME_MAX, FileType, ItemType
 from btrimg.ondisk.extents import FileExtentInline
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from btrimg.build.paths import Paths, Spot
     from btrimg.ondisk.inodes import DirItem

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Self, TypeVar
 
 from btrimg.errors import BtrimgError, CorruptError, DeviceError, RefusedError, WorseError
 from btrimg.filesystem.image import open_image
@@ -17,8 +16,10 @@ from btrimg.volume.staged import Stage, pieces_of
 from btrimg.volume.superblocks import read_copies
 from btrimg.write.begin import begin
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from typing import Self, TypeVar
 
     from btrimg.edit.changed import ItemChange
     from btrimg.filesystem.image import Image
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from btrimg.volume.staged import StagedDevice
     from btrimg.write.transaction import Transaction
 
+    _Done = TypeVar("_Done")
 
-_Done = TypeVar("_Done")
 _FEW = 16 * MIB  # that wait
 
 

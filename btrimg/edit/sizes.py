@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
+from btrimg.named import NamedTuple
 from btrimg.units import parse_size
 
 _WORD = re.compile(r"(?:(\d+):)?(max|[+-]?.+)", re.ASCII)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from btrimg.errors import CorruptError, DeviceError
 from btrimg.filesystem.image import device_items
+from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import SUPERBLOCK_OFFSETS, SUPERBLOCK_SIZE, SuperFlag, TreeId
 from btrimg.ondisk.seal import seal_superblock
 from btrimg.volume.draft import Piece
 from btrimg.volume.superblocks import choose, metadata_fsid
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 

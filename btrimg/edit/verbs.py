@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING
 
 from btrimg.build import values
 from btrimg.build.builder import Builder
@@ -18,6 +17,7 @@ from btrimg.filesystem.inode import quoted
 from btrimg.ondisk.constants import FileType, ItemType
 from btrimg.write import inodes, xattrs
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import BinaryIO

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import stat
-from typing import TYPE_CHECKING, NamedTuple
 
 from btrimg.build.readers import FLAGS, read_compression, read_mode, read_owner
+from btrimg.named import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
 
 from btrimg.errors import CorruptError, UnsupportedError
 from btrimg.filesystem.extents import row_of_item
 from btrimg.filesystem.image import root_pointer
+from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import Header, Key
 from btrimg.ondisk.constants import MAX_COMPRESSED, MAX_LEVEL, U64_MAX, ItemType, TreeId
 from btrimg.ondisk.extents import (
@@ -31,6 +31,7 @@ from btrimg.ondisk.extents import (
 from btrimg.ondisk.items import parse, records_of
 from btrimg.trees.block import Pointer
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from btrimg.errors import ChecksumError, CorruptError, DeviceError, NotFoundError
+from btrimg.named import NamedTuple
 from btrimg.trees.block import Block, Pointer
 from btrimg.units import MIB, round_down, round_up
 from btrimg.volume.superblocks import read_copies
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from btrimg.filesystem.backrefs import Extent
     from btrimg.filesystem.image import Image

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from btrimg.errors import ChecksumError
 from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.constants import ItemType, TreeId
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from btrimg.trees.tree import Tree
 

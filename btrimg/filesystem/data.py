@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Protocol
 
 from btrimg.errors import BtrimgError, ChecksumError, CorruptError, DeviceError
 from btrimg.filesystem.extents import file_extents
 from btrimg.units import MIB, round_down, round_up
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Protocol
 
     from btrimg.filesystem.csums import Csums
     from btrimg.filesystem.extents import FileExtentRow
     from btrimg.filesystem.inode import Inode
     from btrimg.volume.volume import Volume
 
+    class Source(Protocol):
+        """Where data are read: an Image, or a transaction under way."""
+
+        @property
+        def volume(self) -> Volume:
+            """Return the devices."""
+
+        @property
+        def csums(self) -> Csums:
+            """Return the stored checksums."""
+
+
 READ_SIZE = 4 * MIB  #: bytes of one read of a large extent; of 1 GiB in cache, 1 MiB reads take a sixth longer
-
-
-class Source(Protocol):
-    """Where data are read: an Image, or a transaction under way."""
-
-    @property
-    def volume(self) -> Volume:
-        """Return the devices."""
-
-    @property
-    def csums(self) -> Csums:
-        """Return the stored checksums."""
 
 
 def read(inode: Inode, offset: int, length: int, *, verify: bool = True) -> bytes:

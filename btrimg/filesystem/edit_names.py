@@ -7,7 +7,6 @@ the INODE_REF or INODE_EXTREF by which the inode knows the name. The directory's
 from __future__ import annotations
 
 import stat
-from typing import TYPE_CHECKING, TypeVar
 
 from btrimg.errors import CorruptError, RefusedError
 from btrimg.filesystem.namei import Link
@@ -17,8 +16,10 @@ from btrimg.ondisk.csum import extref_hash, name_hash
 from btrimg.ondisk.inodes import DirItem, InodeExtref, InodeItem, InodeRef
 from btrimg.ondisk.items import records_of
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import TypeVar
 
     from btrimg.ondisk.record import Record, Value
     from btrimg.trees.overlay import OverlayTree

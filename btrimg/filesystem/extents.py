@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from btrimg.errors import CorruptError, NotFoundError, UnsupportedError
 from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import Key
@@ -11,6 +9,7 @@ from btrimg.ondisk.constants import MAX_COMPRESSED, U64_MAX, Compression, FileEx
 from btrimg.ondisk.extents import ExtentItem, FileExtent, FileExtentInline
 from btrimg.units import round_up
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 

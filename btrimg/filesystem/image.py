@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from typing import TYPE_CHECKING, Self
 
 from btrimg.errors import BlockError, CorruptError, NotFoundError
 from btrimg.named import NamedTuple
@@ -26,8 +25,10 @@ from btrimg.trees.tree import Tree
 from btrimg.volume.device import Device
 from btrimg.volume.volume import open_volume
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from typing import Self
 
     from btrimg.filesystem.columns import ExtentColumns
     from btrimg.filesystem.csums import Csums

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import stat
-from typing import TYPE_CHECKING
 
 from btrimg.errors import CorruptError, NotFoundError
 from btrimg.ondisk.blocks import Key
@@ -11,6 +10,7 @@ from btrimg.ondisk.constants import EMPTY_SUBVOL_DIR_OBJECTID, U64_MAX, FileType
 from btrimg.ondisk.inodes import DirItem, InodeItem
 from btrimg.ondisk.items import records_of
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

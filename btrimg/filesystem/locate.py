@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
 
 from btrimg.errors import CorruptError, NotFoundError
 from btrimg.filesystem import copystate
 from btrimg.filesystem.backrefs import Backrefs
 from btrimg.filesystem.extents import OFFSET_MAX
+from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import STRIPE_LEN
 from btrimg.trees.block import Pointer
 from btrimg.volume.devicemap import DeviceMap
 from btrimg.volume.profiles import data_columns
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import TypeAlias

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import stat
-from typing import TYPE_CHECKING
 
 from btrimg.errors import CorruptError, NotFoundError
 from btrimg.filesystem.inode import Inode, quoted
@@ -15,6 +14,7 @@ from btrimg.ondisk.inodes import DirItem, InodeExtref, InodeRef
 from btrimg.ondisk.items import records_of
 from btrimg.ondisk.roots import RootRef
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from btrimg.errors import ChecksumError, NotFoundError
 from btrimg.filesystem.extents import COMPRESSION_NAMES, extent_at, past_the_end
+from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import InodeFlag
 from btrimg.units import round_down
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from btrimg.filesystem.extents import ExtentRef, FileExtentRow
     from btrimg.filesystem.image import Image

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from btrimg.named import NamedTuple
 from btrimg.ondisk.record import Record
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from btrimg.ondisk.fields import U8, U32, U64, Csum, Uuid
 

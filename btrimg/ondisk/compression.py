@@ -18,17 +18,27 @@ import struct
 import sys
 from functools import cache
 from threading import local
-from typing import TYPE_CHECKING, Any, Protocol
 
 from btrimg.errors import CorruptError, UnsupportedError
 from btrimg.ondisk.constants import MAX_COMPRESSED, Compression
 from btrimg.units import round_up
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
+    from typing import Any, Protocol
 
     Buffer = bytes | bytearray | memoryview
+
+    class _Stream(Protocol):
+        """What the decompressors of zlib and zstd have in common."""
+
+        @property
+        def eof(self) -> bool: ...
+
+        def decompress(self, data: Buffer, max_length: int, /) -> bytes: ...
+
 
 _LENGTH = struct.Struct("<I")
 
@@ -71,15 +81,6 @@ def compress(kind: int, data: Buffer, *, level: int | None = None, sectorsize: i
 
 def _unknown(kind: int) -> UnsupportedError:
     return UnsupportedError(f"compression type {kind} is not known (1 is zlib, 2 lzo, 3 zstd)")
-
-
-class _Stream(Protocol):
-    """What the decompressors of zlib and zstd have in common."""
-
-    @property
-    def eof(self) -> bool: ...
-
-    def decompress(self, data: Buffer, max_length: int, /) -> bytes: ...
 
 
 def _decode_stream(name: str, stream: _Stream, error: type[Exception], data: Buffer, ram_bytes: int) -> bytes:

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import struct
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, cast
 
 from btrimg.errors import UnsupportedError
 from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import CsumType
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -31,8 +31,7 @@ _TWO = struct.Struct("<QQ")
 def _castagnoli() -> Callable[[Buffer, int], int]:
     import crcmod
 
-    function = crcmod.mkCrcFun(0x1_1EDC_6F41, initCrc=0, rev=True, xorOut=_U32_MAX)
-    return cast("Callable[[Buffer, int], int]", function)
+    return crcmod.mkCrcFun(0x1_1EDC_6F41, initCrc=0, rev=True, xorOut=_U32_MAX)  # type: ignore[return-value]
 
 
 def crcmod_crc32c(data: Buffer, initial: int | None = None) -> int:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from btrimg.ondisk.blocks import DiskKey  # noqa: TC001
 from btrimg.ondisk.record import Record
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Annotated
 

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from btrimg.errors import CorruptError
 from btrimg.named import NamedTuple
@@ -27,6 +26,7 @@ from btrimg.ondisk.extents import (
     TreeBlockInfo,
 )
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import TypeVar

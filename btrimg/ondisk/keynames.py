@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from btrimg.ondisk.blocks import KEY_MAX, KEY_MIN, Key
 from btrimg.ondisk.constants import ItemType, TreeId
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from btrimg.ondisk.blocks import DiskKey
 

@@ -21,14 +21,14 @@ from __future__ import annotations
 import struct
 from functools import cache, partial
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, ClassVar, Self, dataclass_transform
 
 from btrimg.errors import CorruptError
 from btrimg.ondisk.generated import LAYOUTS
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import TypeAlias
+    from typing import Any, ClassVar, Self, TypeAlias, dataclass_transform
 
     import numpy as np
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     # A field of varying length: its name, the index of the field that counts it, the Record it repeats.
     Tail = tuple[str, int | None, "type[Record] | None"]
 
+    @dataclass_transform(frozen_default=True)
     class _Tuple:
         """What a Record promises of being a tuple: ``index`` and ``count`` are fields on disk."""
 
@@ -55,7 +56,6 @@ _new: Any = tuple.__new__
 _CLASSES: dict[str, type[Record]] = {}
 
 
-@dataclass_transform(frozen_default=True)
 class Record(_Tuple):
     """A frozen value of one on-disk structure; integers are raw, so that unknown bits survive a round trip.
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
 
 from btrimg.ondisk.blocks import DiskKey, Key
 from btrimg.ondisk.inodes import InodeItem, Timespec  # noqa: TC001
 from btrimg.ondisk.record import Record
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Annotated
 

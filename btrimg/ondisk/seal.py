@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from btrimg.errors import UnsupportedError
 from btrimg.ondisk.csum import algorithm
 from btrimg.ondisk.superblock import Superblock
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from btrimg.ondisk.csum import CsumAlgorithm
 

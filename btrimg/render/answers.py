@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
-
 from btrimg.filesystem.extents import COMPRESSION_NAMES
 from btrimg.render.text import printable, table
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from btrimg.filesystem.extents import ExtentRef, FileExtentRow
     from btrimg.filesystem.inode import Inode
@@ -18,7 +17,9 @@ if TYPE_CHECKING:
 
 def json_line(value: Any) -> str:
     """Return *value* on one line; bytes that are not UTF-8 stand as surrogate escapes (``\\udcXX``)."""
-    return json.dumps(value)
+    from json import dumps  # imports re, and takes 6 ms
+
+    return dumps(value)
 
 
 def name(value: bytes) -> str:

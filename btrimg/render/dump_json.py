@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from btrimg.errors import BlockError, CorruptError
 from btrimg.ondisk.blocks import KEY_MAX, KEY_MIN, Key
 from btrimg.ondisk.items import parse
@@ -13,7 +11,10 @@ from btrimg.render.names import type_name
 from btrimg.trees.salvage import fault_of, slots_between
 from btrimg.volume.superblocks import uuid_text
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from btrimg.ondisk.blocks import DiskKey
     from btrimg.trees.block import Block, Pointer
 

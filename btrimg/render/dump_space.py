@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from btrimg.ondisk import chunks, roots
 from btrimg.ondisk.constants import DEV_STATS_OBJECTID, QgroupStatusFlag, TreeId
 from btrimg.render.names import block_group_text, date_text, key_text
 from btrimg.volume.superblocks import uuid_text
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from btrimg.ondisk.blocks import Key
     from btrimg.ondisk.record import Record

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from btrimg.errors import CorruptError
 from btrimg.ondisk.chunks import sys_chunks
 from btrimg.ondisk.constants import MAGIC, CompatRo, Incompat, ItemType, SuperFlag
@@ -15,8 +13,10 @@ from btrimg.render.names import dotted, flag_names, key_text, printable
 from btrimg.render.text import printable as safe
 from btrimg.volume.superblocks import metadata_fsid, uuid_text
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from btrimg.enums import IntFlag
     from btrimg.ondisk.blocks import DiskKey

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from functools import cache
 from json.encoder import encode_basestring_ascii
-from typing import TYPE_CHECKING
 
 from btrimg.filesystem.extents import COMPRESSION_NAMES
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 

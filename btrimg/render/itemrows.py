@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
 
+from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import DiskKey
 from btrimg.ondisk.keynames import key_words
 from btrimg.ondisk.record import Record
@@ -13,8 +13,10 @@ from btrimg.render.answers import name as text_of
 from btrimg.render.dump_json import key_object, record_object
 from btrimg.volume.superblocks import uuid_text
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from typing import Any
 
     from btrimg.corrupt.told import Change, Reading
 

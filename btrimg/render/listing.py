@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import stat
-from typing import TYPE_CHECKING, Any
 
 from btrimg.ondisk.constants import InodeFlag
 from btrimg.render import answers
@@ -11,8 +10,10 @@ from btrimg.render.names import flag_names, flags_text
 from btrimg.render.text import printable, utc
 from btrimg.volume.superblocks import uuid_text
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from btrimg.filesystem.inode import Inode
     from btrimg.ondisk.inodes import Timespec

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from btrimg.ondisk.constants import (
     DEV_ITEMS_OBJECTID,
@@ -18,6 +17,7 @@ from btrimg.ondisk.constants import (
 from btrimg.ondisk.inodes import Timespec
 from btrimg.render.text import utc
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from btrimg.enums import IntFlag
     from btrimg.ondisk.blocks import DiskKey, Key

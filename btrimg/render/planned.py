@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from btrimg.errors import CorruptError
 from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import Header, Item
@@ -18,8 +16,10 @@ from btrimg.render.names import objectid_name
 from btrimg.trees.block import Block
 from btrimg.volume.devicemap import DeviceMap
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from typing import Any
 
     from btrimg.ondisk.blocks import Key
     from btrimg.ondisk.record import Record

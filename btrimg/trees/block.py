@@ -11,13 +11,13 @@ from __future__ import annotations
 import struct
 from functools import partial
 from operator import ge, itemgetter
-from typing import TYPE_CHECKING
 
 from btrimg.errors import BlockError, BtrimgError, CorruptError, ItemError
 from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import Header, Item, Key, KeyPtr
 from btrimg.ondisk.constants import MAX_LEVEL, TreeId
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator
 

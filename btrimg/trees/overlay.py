@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from typing import TYPE_CHECKING
 
 from btrimg.ondisk.blocks import KEY_MAX, KEY_MIN, Key
 from btrimg.trees.block import Pointer
 from btrimg.trees.tree import Tree
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from btrimg.errors import BlockError, BtrimgError
 from btrimg.ondisk.blocks import KEY_MAX, KEY_MIN, Header, Item, Key, KeyPtr
 from btrimg.trees.block import Block, Pointer
 from btrimg.trees.tree import after
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 

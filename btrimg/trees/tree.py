@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import TYPE_CHECKING
 
 from btrimg.errors import BlockError, CorruptError, NotFoundError
 from btrimg.ondisk.blocks import KEY_MAX, KEY_MIN, Key
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 

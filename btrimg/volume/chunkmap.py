@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import TYPE_CHECKING
 
 from btrimg.errors import CorruptError
 from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import STRIPE_LEN
 from btrimg.volume.profiles import Profile, data_columns, position_of, profile_of, row_and_column, stripe_index
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Protocol

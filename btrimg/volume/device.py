@@ -6,12 +6,13 @@ import os
 import stat
 from contextlib import suppress
 from itertools import repeat
-from typing import TYPE_CHECKING, Self
 
 from btrimg.errors import DeviceError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Self
 
 
 def identity_of(status: os.stat_result) -> tuple[int, int]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
 
 from btrimg.errors import DeviceError
 from btrimg.named import NamedTuple
 from btrimg.volume.device import Device
 from btrimg.volume.sink import DeviceSink
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from btrimg.errors import CorruptError, DeviceError
 from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import DEV_REPLACE_DEVID, SuperFlag
 from btrimg.volume.device import Device
 from btrimg.volume.superblocks import choose, metadata_fsid, uuid_text
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 

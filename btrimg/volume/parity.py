@@ -8,10 +8,10 @@ the kernel's lib/raid6 (H. Peter Anvin, "The mathematics of RAID-6"). A column i
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
 
 from btrimg.errors import DeviceError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 

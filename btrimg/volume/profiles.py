@@ -8,12 +8,11 @@ btrfs_map_block; the kernel agrees with it on every device (tests/filesystem/tes
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from btrimg.errors import CorruptError
 from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import PROFILE_MASK, STRIPE_LEN, BlockGroup
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, TypeVar
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from btrimg.errors import NotFoundError, RefusedError
 from btrimg.named import NamedTuple
@@ -12,6 +11,7 @@ from btrimg.ondisk.csum import crc32c
 from btrimg.volume.superblocks import read_copies
 from btrimg.volume.undofile import SPAN, SUM, SUPERS, Kind, UndoReader
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 

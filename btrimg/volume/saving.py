@@ -6,7 +6,6 @@ import errno
 import os
 from contextlib import suppress
 from itertools import count
-from typing import TYPE_CHECKING
 
 from btrimg.errors import DeviceError
 from btrimg.ondisk.constants import SUPERBLOCK_OFFSETS, SUPERBLOCK_SIZE
@@ -17,6 +16,7 @@ from btrimg.volume.ranges import Ranges
 from btrimg.volume.sink import DeviceSink
 from btrimg.volume.undofile import MOST, SPAN, SUM, SUPERS, Kind, UndoRecord, UndoWriter
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-from typing import TYPE_CHECKING, Self
 
 from btrimg.errors import DeviceError
 from btrimg.units import MIB
@@ -12,8 +11,10 @@ from btrimg.volume.device import identity_of
 from btrimg.volume.holes import punch
 from btrimg.volume.mounted import refuse_if_in_use
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Self
 
     from typing_extensions import Buffer
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from threading import RLock
-from typing import TYPE_CHECKING
 
 from btrimg.errors import DeviceError
 from btrimg.units import MIB
 from btrimg.volume.device import Device, identity_of
 from btrimg.volume.layer import Layer, Source, SpilledSource
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from functools import cache
 from struct import Struct
-from typing import TYPE_CHECKING, Any
 
 from btrimg.named import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 # include/uapi/linux/fcntl.h, include/uapi/linux/stat.h
 AT_FDCWD = -100

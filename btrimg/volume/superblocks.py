@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from btrimg.errors import CorruptError, DeviceError, UnsupportedError
 from btrimg.named import NamedTuple
@@ -13,6 +12,7 @@ from btrimg.ondisk.csum import algorithm
 from btrimg.ondisk.superblock import Superblock
 from btrimg.volume.device import Device
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 

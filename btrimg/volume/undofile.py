@@ -24,13 +24,13 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import TYPE_CHECKING
 
 from btrimg.enums import IntEnum
 from btrimg.errors import CorruptError, DeviceError
 from btrimg.named import NamedTuple
 from btrimg.ondisk.csum import crc32c
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from itertools import combinations, zip_longest
-from typing import TYPE_CHECKING, Self
 
 from btrimg.errors import CorruptError, DeviceError
 from btrimg.ondisk.chunks import sys_chunks
@@ -17,8 +16,10 @@ from btrimg.volume.members import assign_devids, drop_doubles, newest_of_each, o
 from btrimg.volume.parity import rebuild
 from btrimg.volume.superblocks import check_features, metadata_fsid, uuid_text
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import Self
 
     from btrimg.ondisk.chunks import Chunk, DevItem
     from btrimg.ondisk.superblock import Superblock

@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 from threading import Lock
-from typing import TYPE_CHECKING, Protocol
 
 from btrimg.errors import DeviceError
 from btrimg.ondisk.constants import STRIPE_LEN, SUPERBLOCK_OFFSETS, SUPERBLOCK_SIZE
 from btrimg.ondisk.seal import seal_superblock
 from btrimg.volume.chunkmap import Location
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from typing_extensions import Buffer
 
     from btrimg.ondisk.superblock import Superblock
     from btrimg.volume.chunkmap import MappedChunk
     from btrimg.volume.volume import Volume
 
+    class Sink(Protocol):
+        """Where the bytes of the devices go; the volume that is read must see them at once."""
+
+        def pwrite(self, devid: int, physical: int, data: Buffer) -> None:
+            """Write *data* at *physical* of a device; raise DeviceError when that cannot be."""
+
+        def sync(self) -> None:
+            """Return when all that was written is durable: before anything that is written later."""
+
+
 _AT_ONCE = 8 << 20  # bytes whose parity is held in memory
-
-
-class Sink(Protocol):
-    """Where the bytes of the devices go; the volume that is read must see them at once."""
-
-    def pwrite(self, devid: int, physical: int, data: Buffer) -> None:
-        """Write *data* at *physical* of a device; raise DeviceError when that cannot be."""
-
-    def sync(self) -> None:
-        """Return when all that was written is durable: before anything that is written later."""
 
 
 class VolumeWriter:

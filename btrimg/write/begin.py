@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from btrimg.errors import DeviceError, NotFoundError, UnsupportedError
 from btrimg.filesystem.image import device_items
 from btrimg.ondisk.blocks import Key
@@ -21,6 +19,7 @@ from btrimg.ondisk.roots import QgroupStatus
 from btrimg.volume.writer import VolumeWriter
 from btrimg.write.transaction import Transaction, chunk_tree_uuid_of
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 

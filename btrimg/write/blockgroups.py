@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from btrimg.errors import CorruptError, NotFoundError
 from btrimg.ondisk.blocks import Key
@@ -14,6 +13,7 @@ from btrimg.volume.devicemap import superblock_ranges
 from btrimg.write.freeruns import FreeRuns
 from btrimg.write.freespace import SpaceRecord, ranges_of, toggle
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 

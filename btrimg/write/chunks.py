@@ -7,7 +7,6 @@ the kernel rounds up to 16 MiB, of which an image of 50 MiB would hold few.
 from __future__ import annotations
 
 from bisect import insort
-from typing import TYPE_CHECKING
 
 from btrimg.errors import CorruptError, NoSpaceError
 from btrimg.filesystem.image import device_items
@@ -29,6 +28,7 @@ from btrimg.units import GIB, MIB, round_down, round_up
 from btrimg.volume.devicemap import RESERVED
 from btrimg.volume.profiles import PROFILES, data_columns, profile_of
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 

@@ -7,8 +7,6 @@ planned, given as many blocks as they need, and planned again until nothing more
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from btrimg.errors import CorruptError
 from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import BlockGroup, ItemType, TreeId
@@ -20,6 +18,7 @@ from btrimg.write.merge import plan_merge
 from btrimg.write.refs import Delta, Use
 from btrimg.write.transaction import ACCOUNTS
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 

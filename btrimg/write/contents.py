@@ -6,8 +6,6 @@ atomic for data too. Sectors that change in part are read, changed and written w
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from btrimg.filesystem.extents import OFFSET_MAX
 from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.constants import Compression, FileExtentType, InodeFlag, ItemType
@@ -16,6 +14,7 @@ from btrimg.units import round_down, round_up
 from btrimg.write import fileextents, inodes
 from btrimg.write.fileextents import check_data, check_end, check_range, placed, regular, replace, rows
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from btrimg.ondisk.record import Value
     from btrimg.write.fileextents import Piece, Storage

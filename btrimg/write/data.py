@@ -7,7 +7,6 @@ known here. Tails are filled up with zeros to whole sectors, as the kernel does.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from btrimg.errors import BtrimgError
 from btrimg.ondisk.constants import Compression, FileExtentType, Incompat
@@ -18,6 +17,7 @@ from btrimg.write.encode import Encoder, Prepared, pays
 from btrimg.write.inline import MAX_INLINE, most_inline
 from btrimg.write.space import Run
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from concurrent.futures import Future

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from btrimg.named import NamedTuple
 from btrimg.ondisk.compression import compress
 from btrimg.ondisk.constants import MAX_COMPRESSED
 from btrimg.units import KIB, round_up
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future, ThreadPoolExecutor

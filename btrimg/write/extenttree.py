@@ -8,7 +8,6 @@ or hash (fs/btrfs/tree-checker.c ``check_extent_item``).
 from __future__ import annotations
 
 from struct import Struct
-from typing import TYPE_CHECKING
 
 from btrimg.errors import CorruptError, NotFoundError
 from btrimg.named import NamedTuple
@@ -27,6 +26,7 @@ from btrimg.ondisk.extents import (
 from btrimg.ondisk.items import INLINE_REFS, parse
 from btrimg.write.refs import Use
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -6,7 +6,6 @@ References to extents are not counted here: the commit sees by the items what ca
 from __future__ import annotations
 
 import stat
-from typing import TYPE_CHECKING
 
 from btrimg.errors import CorruptError, RefusedError
 from btrimg.filesystem.csums import Csums
@@ -21,6 +20,7 @@ from btrimg.units import round_down, round_up
 from btrimg.write import inodes
 from btrimg.write.inline import MAX_INLINE
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import TypeAlias

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from btrimg.errors import RefusedError
 from btrimg.ondisk.blocks import Header, Item, Key
 from btrimg.ondisk.constants import U64_MAX, Incompat, ItemType, TreeId
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from btrimg.ondisk.inodes import Timespec
     from btrimg.trees.overlay import OverlayTree

@@ -11,13 +11,13 @@ FREE_SPACE_BITMAP, which lie side by side and have a bit for each sector. Places
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from typing import TYPE_CHECKING
 
 from btrimg.errors import CorruptError, NotFoundError
 from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.chunks import FreeSpaceInfo
 from btrimg.ondisk.constants import FreeSpaceFlag, ItemType
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Set
     from typing import Self

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from btrimg.ondisk.blocks import Header, Item
 from btrimg.ondisk.extents import FileExtentInline
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from btrimg.volume.volume import Volume
 

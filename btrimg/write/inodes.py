@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import stat
-from typing import TYPE_CHECKING
 
 from btrimg.errors import CorruptError, NotFoundError, RefusedError
 from btrimg.filesystem.edit_names import FILE_TYPES, inode_key
@@ -13,6 +12,7 @@ from btrimg.ondisk.constants import U64_MAX, FileExtentType, InodeFlag, ItemType
 from btrimg.ondisk.extents import FileExtentInline
 from btrimg.ondisk.inodes import InodeItem, Timespec
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from btrimg.ondisk.constants import FileType
     from btrimg.ondisk.record import Value

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from btrimg.errors import UnsupportedError
 from btrimg.named import NamedTuple
@@ -19,6 +18,7 @@ from btrimg.trees.block import Pointer, is_subvolume
 from btrimg.trees.tree import after
 from btrimg.write.pack import cut, leaf, node
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import TypeAlias

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import stat
-from typing import TYPE_CHECKING
 
 from btrimg.errors import CorruptError, RefusedError
 from btrimg.filesystem import edit_names
@@ -13,6 +12,7 @@ from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.constants import U64_MAX, FileType, ItemType, TreeId
 from btrimg.write import inodes, names
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from btrimg.write.files import Files
 

@@ -6,7 +6,6 @@ The caller has seen that what it names is there and what kind it is; what would 
 from __future__ import annotations
 
 import stat
-from typing import TYPE_CHECKING
 
 from btrimg.errors import NotFoundError, RefusedError
 from btrimg.filesystem import edit_names
@@ -18,6 +17,7 @@ from btrimg.ondisk.csum import name_hash
 from btrimg.ondisk.inodes import DirItem, InodeRef
 from btrimg.write import inodes
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 

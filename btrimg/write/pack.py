@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 from bisect import bisect_right
 from itertools import accumulate, chain
-from typing import TYPE_CHECKING
 
 from btrimg.errors import UnsupportedError
 from btrimg.named import NamedTuple
@@ -13,6 +12,7 @@ from btrimg.ondisk.blocks import Header, Item, KeyPtr
 from btrimg.ondisk.constants import BACKREF_REV_SHIFT, HeaderFlag
 from btrimg.ondisk.seal import seal
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from btrimg.errors import RefusedError
 from btrimg.ondisk.constants import InodeFlag
 from btrimg.ondisk.extents import FileExtent, FileExtentInline
@@ -11,6 +9,7 @@ from btrimg.units import round_up
 from btrimg.write import fileextents
 from btrimg.write.contents import expand, touch
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from btrimg.filesystem.extents import FileExtentRow
     from btrimg.ondisk.inodes import InodeItem

@@ -9,7 +9,6 @@ that others still share, they are used by the block itself (by its address), and
 from __future__ import annotations
 
 from struct import Struct
-from typing import TYPE_CHECKING
 
 from btrimg.errors import CorruptError
 from btrimg.named import NamedTuple
@@ -18,6 +17,7 @@ from btrimg.ondisk.constants import U64_MAX, ExtentFlag, FileExtentType, ItemTyp
 from btrimg.ondisk.extents import ExtentItem, FileExtent
 from btrimg.trees.block import is_subvolume
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import TYPE_CHECKING
 
 from btrimg.errors import CorruptError, NoSpaceError
 from btrimg.named import NamedTuple
@@ -12,6 +11,7 @@ from btrimg.units import MIB, round_up
 from btrimg.write.blockgroups import Group, Ledger
 from btrimg.write.chunks import DeviceSpace, policy_of
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import stat
-from typing import TYPE_CHECKING
 
 from btrimg.errors import NotFoundError, RefusedError
 from btrimg.filesystem import edit_names
@@ -19,6 +18,7 @@ from btrimg.trees.block import is_subvolume
 from btrimg.write import inodes, names
 from btrimg.write.files import Files
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

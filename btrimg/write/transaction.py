@@ -7,8 +7,6 @@ off anywhere in between still holds the old state whole.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
-
 from btrimg.errors import NotFoundError
 from btrimg.filesystem.image import chunk_tree_pointer, root_item, root_pointer, root_tree_pointer
 from btrimg.ondisk.blocks import Key
@@ -23,8 +21,10 @@ from btrimg.write.pack import Stamp
 from btrimg.write.refs import References
 from btrimg.write.space import Space
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Self
 
     from btrimg.ondisk.inodes import Timespec
     from btrimg.ondisk.record import Value

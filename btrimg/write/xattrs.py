@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import stat
-from typing import TYPE_CHECKING
 
 from btrimg.errors import NotFoundError, RefusedError
 from btrimg.filesystem.edit_names import put_records, records_at
@@ -14,6 +13,7 @@ from btrimg.ondisk.inodes import DirItem
 from btrimg.ondisk.items import records_of
 from btrimg.write import inodes
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
