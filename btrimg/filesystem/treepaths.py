@@ -9,6 +9,7 @@ import numpy as np
 from btrimg.filesystem import strings
 from btrimg.filesystem.strings import LENGTH_MAX, Strings
 from btrimg.trees.batches import ranges
+from btrimg.trees.distinct import different
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,7 +32,7 @@ def paths_of(wanted: Unsigned, names: Names, rows: Ints, top: int, prefix: bytes
     inode = names.inode[rows]
     first = np.append(True, inode[1:] != inode[:-1])
     rows, inode = rows[first], inode[first]
-    directory = np.unique(names.parent[rows])
+    directory = different(names.parent[rows])
     path_number, directory_paths = _directories(directory, inode, names, rows, top, prefix)
     found = find(inode, wanted)
     row = rows[found]
@@ -51,7 +52,7 @@ def every_path_of(wanted: Unsigned, names: Names, rows: Ints, top: int, prefix: 
     """
     inode = names.inode[rows]
     first = np.append(True, inode[1:] != inode[:-1])[: len(rows)]
-    directory = np.unique(names.parent[rows])
+    directory = different(names.parent[rows])
     path_number, directory_paths = _directories(directory, inode[first], names, rows[first], top, prefix)
     whose = find(wanted, inode)
     whose, rows = whose[whose >= 0], rows[whose >= 0]

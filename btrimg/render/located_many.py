@@ -32,6 +32,7 @@ from btrimg.render.located_parts import (
 )
 from btrimg.tables.locatemany import KINDS, PARITY
 from btrimg.tables.locatestate import STATES
+from btrimg.trees.distinct import runs
 from btrimg.volume.devicepieces import NOWHERE
 from btrimg.volume.profiles import data_columns
 
@@ -141,7 +142,7 @@ def _copies(shown: Shown, answers: Answers) -> Texts:
         ", " + json_line({"device": path, "role": role, "csum": state})[1:]
         for path, role, state in product(told.paths, ROLES, STATES)
     ]
-    like = (told.device * len(ROLES) + told.role) * len(STATES) + copies.state
+    like = (told.device * len(ROLES) + told.role) * len(STATES) + answers.states()
     return Texts((pick(before, told.device * 2 + first), copies.physical, pick(after, like)))
 
 
@@ -157,7 +158,8 @@ def _texts_of_users(shown: Shown, *several: Users) -> Texts:
     heads = strings.glue((trees, root), decimals(inode), b', "offset": ')
     again = strings.glue(b", ", each_of(heads))
     like = (users.length * len(FILE_KINDS) + users.kind) * len(COMPRESSION_NAMES) + users.compression
-    likes, alike = np.unique(like, return_inverse=True)
+    begins, run = runs(like)
+    likes, alike = np.unique(like[begins], return_inverse=True)
     kinds = product(FILE_KINDS, (COMPRESSION_NAMES[number] for number in sorted(COMPRESSION_NAMES)))
     texts = [f', "kind": "{kind}", "compression": "{compression}", "paths": [' for kind, compression in kinds]
     mids = [f', "length": {number // len(texts)}{texts[number % len(texts)]}' for number in likes.tolist()]
@@ -165,7 +167,7 @@ def _texts_of_users(shown: Shown, *several: Users) -> Texts:
         (
             (strings.concatenate([again, heads]), file + heads.rows * first_of_group),
             users.offset,
-            pick(mids, alike),
+            pick(mids, alike[run]),
             (tails, file),
         )
     )

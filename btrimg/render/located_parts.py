@@ -9,6 +9,7 @@ import numpy as np
 from btrimg.filesystem import strings
 from btrimg.filesystem.strings import Strings
 from btrimg.tables.locatemany import OTHER, PARITY, Users
+from btrimg.trees.distinct import numbered, runs
 from btrimg.volume.devicepieces import NOWHERE
 from btrimg.volume.places import MAX_COPIES
 
@@ -43,7 +44,7 @@ class Shown(NamedTuple):
 class Texts(NamedTuple):
     """Texts of copies or users, not put together yet."""
 
-    parts: tuple[Part | Ints | bytes, ...]  #: Ints are numbers to be shown
+    parts: tuple[Part | Ints | bytes, ...]  #: Ints are numbers to be shown, many of them like the one before
 
     def rows(self, first: int, end: int) -> Strings:
         """Return some of the texts."""
@@ -53,7 +54,10 @@ class Texts(NamedTuple):
 def _some(part: Part | Ints | bytes, some: slice) -> Part | bytes:
     if isinstance(part, bytes):
         return part
-    return (part[0], part[1][some]) if isinstance(part, tuple) else decimals(part[some])
+    if isinstance(part, tuple):
+        return part[0], part[1][some]
+    begins, run = runs(part[some])
+    return decimals(part[some][begins])[0], run
 
 
 class Files(NamedTuple):
@@ -70,9 +74,11 @@ def files_of(shown: Shown, users: Users) -> Files:
     """Return which files *users* are parts of, with all their paths."""
     scan = shown.many.scan
     width = len(scan.inode_rank) + 1
-    key = users.root * width + scan.inode_rank[users.use]
-    different, first, file = np.unique(key, return_index=True, return_inverse=True)
-    root, inode = different // width, users.inode[first]
+    inode_of_rank = np.zeros(width, np.uint64)
+    inode_of_rank[scan.inode_rank] = scan.uses.inode
+    files, file = numbered(users.root * width + scan.inode_rank[users.use], len(scan.roots) * width)
+    root, rank = np.divmod(files, width)
+    inode = inode_of_rank[rank]
     count, paths = scan.paths_of(root, inode)
     rest = np.flatnonzero(root >= len(scan.trees.subvolumes))  # behind all others
     if len(rest):

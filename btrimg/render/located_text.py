@@ -25,6 +25,7 @@ from btrimg.render.located_parts import (
 )
 from btrimg.tables.locatemany import KINDS, PARITY
 from btrimg.tables.locatestate import STATES
+from btrimg.trees.distinct import runs
 from btrimg.volume.devicepieces import NOWHERE
 from btrimg.volume.profiles import data_columns
 
@@ -129,7 +130,7 @@ def _copies(shown: Shown, answers: Answers) -> Texts:
         (
             pick(before, told.device * len(ROLES) + told.role),
             copies.physical,
-            pick(after, told.device * len(STATES) + copies.state),
+            pick(after, told.device * len(STATES) + answers.states()),
         )
     )
 
@@ -145,7 +146,8 @@ def _files(shown: Shown, label: str, users: Users) -> tuple[Ints, Texts]:
     nth = np.arange(len(user)) - np.repeat(np.cumsum(lines) - lines, lines)
     trees = strings.of_list([f", subvolume {tree}): offset ".encode() for tree in shown.many.scan.roots.tolist()])
     inodes = strings.glue(b" (inode ", decimals(files.inode), (trees, files.root))
-    likes, alike = np.unique(users.length * len(FILE_KINDS) + users.kind, return_inverse=True)
+    begins, run = runs(users.length * len(FILE_KINDS) + users.kind)
+    likes, alike = np.unique((users.length * len(FILE_KINDS) + users.kind)[begins], return_inverse=True)
     ends = (divmod(like, len(FILE_KINDS)) for like in likes.tolist())
     tails = [f", {bytes_text(length)}, {FILE_KINDS[kind]}\n" for length, kind in ends]
     return users.whose[user], Texts(
@@ -154,6 +156,6 @@ def _files(shown: Shown, label: str, users: Users) -> tuple[Ints, Texts]:
             (names, first_path[file] + nth),
             (inodes, file),
             users.offset[user],
-            pick(tails, alike[user]),
+            pick(tails, alike[run[user]]),
         )
     )

@@ -8,10 +8,12 @@ import numpy as np
 
 from btrimg.filesystem.columns import COMPRESSED
 from btrimg.tables import locatestate
-from btrimg.tables.coverage import different, holders_of, portions
+from btrimg.tables.coverage import holders_of, portions
 from btrimg.tables.locatescan import Scan
 from btrimg.tables.locatestate import Places
+from btrimg.trees.ahead import Meanwhile
 from btrimg.trees.batches import ranges
+from btrimg.trees.distinct import different, numbered
 from btrimg.volume import devicepieces
 from btrimg.volume.devicemap import DeviceMap
 from btrimg.volume.devicepieces import NOWHERE
@@ -52,7 +54,6 @@ class Copies(NamedTuple):
     number: Ints  #: of the copy; of parity, 0 for P and 1 for Q
     devid: Unsigned
     physical: Ints
-    state: Codes  #: index into ``locatestate.STATES``
 
 
 class Users(NamedTuple):
@@ -82,6 +83,7 @@ class Answers(NamedTuple):
     bookend: Bools
     copies: Copies
     users: Users
+    states: Callable[[], Codes]  #: of the copies, indexes into ``locatestate.STATES``; waits until they are read
 
 
 class ManyLocator:
@@ -113,7 +115,8 @@ class ManyLocator:
         self.blocks: list[TreeBlock] = []
         self._extent = self._find_extents(mapped)
         self._copies = self._find_copies()
-        self.block_of_extent = self._judge()  #: number in *blocks*, NOWHERE of data
+        self._states = np.full(len(self._copies.whose), locatestate.NONE, np.uint8)
+        self.block_of_extent = self._find_blocks()  #: number in *blocks*, NOWHERE of data
         self._block = np.append(self.block_of_extent, NOWHERE)[self._extent]
         self._find_others()
 
@@ -128,7 +131,7 @@ class ManyLocator:
         kind, number = np.full(count, UNALLOCATED, np.uint8), np.full(count, NOWHERE)
         logical, chunk = self._asked.address.copy(), np.full(count, NOWHERE)
         devices = DeviceMap(self._image.volume.chunk_map, self._image.volume.warn)
-        for devid in np.unique(self._asked.devid).tolist():
+        for devid in different(self._asked.devid).tolist():
             here = np.flatnonzero(self._asked.devid == devid)
             address = self._asked.address[here]
             if devid == NOWHERE:
@@ -153,7 +156,7 @@ class ManyLocator:
         return at
 
     def _find_copies(self) -> Copies:
-        """Return the copies that are asked for, without their states."""
+        """Return the copies that are asked for."""
         allocated = self._kind <= FREE  # superblocks, too
         one = np.flatnonzero(allocated & (self._asked.devid != NOWHERE) & (self._kind != SUPERBLOCK))
         every = np.flatnonzero(allocated & (self._asked.devid == NOWHERE))
@@ -168,20 +171,14 @@ class ManyLocator:
             np.concatenate([self._number[one], number]),
             np.concatenate([self._asked.devid[one].astype(np.uint64), places.devid[number, row]]),
             np.concatenate([self._asked.address[one], places.physical[number, row]]),
-            np.zeros(len(whose), np.uint8),
         )
         return Copies._make(column[order] for column in columns)
 
-    def _judge(self) -> Ints:
-        """Fill in the states of copies; return the tree block that each extent is."""
-        copies = self._copies
-        kind = self._kind[copies.whose]
-        data, blocks = np.flatnonzero(kind == DATA), np.flatnonzero(kind == TREE_BLOCK)
-        if self._verify:
-            copies.state[data] = self._sector_states(data)
-        else:
-            copies.state[data] = locatestate.UNCHECKED
-        return self._find_blocks(blocks)
+    def _read_sectors(self) -> Codes:
+        """Return the states of all copies: those of data, too."""
+        rows = np.flatnonzero(self._kind[self._copies.whose] == DATA)
+        self._states[rows] = self._sector_states(rows) if self._verify else locatestate.UNCHECKED
+        return self._states
 
     def _sector_states(self, rows: Ints) -> Codes:
         logical = self._logical[self._copies.whose[rows]]
@@ -190,9 +187,10 @@ class ManyLocator:
         places = Places(self._copies.devid[rows], self._copies.physical[rows] - within)
         return locatestate.sector_states(self._image, places, self.scan.sums[sector], self.scan.has_sum[sector])
 
-    def _find_blocks(self, rows: Ints) -> Ints:
-        """Read every copy of a tree block once, for those of *rows* of copies; return the block that each extent is."""
+    def _find_blocks(self) -> Ints:
+        """Read every copy of a tree block once and fill in their states; return the block that each extent is."""
         copies, extents = self._copies, self.scan.extents
+        rows = np.flatnonzero(self._kind[copies.whose] == TREE_BLOCK)
         extent = self._extent[copies.whose[rows]]
         within = self._logical[copies.whose[rows]] - extents.logical[extent]
         most = self._places.most_copies + 1
@@ -200,7 +198,7 @@ class ManyLocator:
         own = extent[first]
         places = Places(copies.devid[rows][first], (copies.physical[rows] - within)[first])
         states, found = locatestate.block_states(self._image, places, extents.logical[own], extents.level[own])
-        copies.state[rows] = states[inverse] if self._verify else locatestate.UNCHECKED
+        self._states[rows] = states[inverse] if self._verify else locatestate.UNCHECKED
         number = np.full(len(extents.logical), NOWHERE)
         for row, each in zip(own.tolist(), found, strict=True):
             if each and number[row] == NOWHERE:
@@ -213,7 +211,7 @@ class ManyLocator:
         """Fill in the trees of the blocks of some extents."""
         forest, trees = self.scan.trees.forest, self.scan.roots
         found: dict[int, set[int]] = {}
-        for level in np.unique(self.scan.extents.level[extent]).tolist():
+        for level in different(self.scan.extents.level[extent]).tolist():
             here = extent[self.scan.extents.level[extent] == level]
             index, blocks = forest.blocks_at(level, self.scan.extents.logical[here].view(np.uint64))
             again, root = forest.trees_of(level, blocks)
@@ -237,26 +235,33 @@ class ManyLocator:
         self._kind[other] = OTHER
 
     def answers(self) -> Iterator[Answers]:
-        """Yield the answers in the order of the addresses, many at a time."""
-        users, bookend = self._find_users()
-        copies = self._copies.whose
-        for some in portions(np.bincount(users.whose, minlength=len(bookend)), _PAIRS):
-            bounds = some.start, some.stop
-            first, last = np.searchsorted(copies, bounds).tolist()
-            begin, end = np.searchsorted(users.whose, bounds).tolist()
-            yield Answers(
-                some.start,
-                self._kind[some],
-                self._asked.devid[some],
-                np.where(self._asked.devid[some] != NOWHERE, self._asked.address[some], NOWHERE),
-                self._logical[some],
-                self._chunk[some],
-                self._extent[some],
-                self._block[some],
-                bookend[some],
-                Copies._make(column[first:last] for column in self._copies),
-                self._told(users.take(begin, end)),
-            )
+        """Yield the answers in the order of the addresses, many at a time; to be iterated over once."""
+        reading = Meanwhile(self._read_sectors)
+        try:
+            users, bookend = self._find_users()
+            for some in portions(np.bincount(users.whose, minlength=len(bookend)), _PAIRS):
+                yield self._answers(some, users, bookend, reading)
+        finally:
+            reading.end()
+
+    def _answers(self, some: slice, users: _Pairs, bookend: Bools, reading: Meanwhile[Codes]) -> Answers:
+        bounds = some.start, some.stop
+        first, last = np.searchsorted(self._copies.whose, bounds).tolist()
+        begin, end = np.searchsorted(users.whose, bounds).tolist()
+        return Answers(
+            some.start,
+            self._kind[some],
+            self._asked.devid[some],
+            np.where(self._asked.devid[some] != NOWHERE, self._asked.address[some], NOWHERE),
+            self._logical[some],
+            self._chunk[some],
+            self._extent[some],
+            self._block[some],
+            bookend[some],
+            Copies._make(column[first:last] for column in self._copies),
+            self._told(users.take(begin, end)),
+            lambda: reading.result()[first:last],
+        )
 
     def _find_users(self) -> tuple[_Pairs, Bools]:
         """Return the uses of every address, and which addresses no use reaches."""
@@ -293,7 +298,7 @@ class ManyLocator:
     def _in_trees(self, pairs: _Pairs) -> Users:
         """Return every pair once for each tree that has the use, in order; offset and length are still to be given."""
         uses, tree_rank, use_rank = self.scan.uses, self.scan.tree_rank, self.scan.use_rank
-        leaves, leaf = np.unique(self.scan.leaf_of_use[pairs.use], return_inverse=True)
+        leaves, leaf = numbered(self.scan.leaf_of_use[pairs.use], int(self.scan.leaf_of_use.max(initial=-1)) + 1)
         index, root = self.scan.trees.forest.trees_of(0, leaves)
         order = np.lexsort((tree_rank[root], index))
         index, root = index[order], root[order]

@@ -19,9 +19,9 @@ from btrimg.filesystem.treepaths import every_path_of
 from btrimg.ondisk.constants import ExtentFlag, FileExtentType, ItemType, TreeId
 from btrimg.ondisk.extents import ExtentItem, FileExtent, TreeBlockInfo
 from btrimg.ondisk.inodes import InodeExtref, InodeRef
-from btrimg.tables.coverage import different
 from btrimg.tables.entries import merged, size_by_fields, split
 from btrimg.trees.batches import ranges, records_at
+from btrimg.trees.distinct import different
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -186,7 +186,7 @@ class Scan:
         The pairs come in order. Inodes of trees that are no whole subvolumes have none.
         """
         counts, found = np.zeros(len(inode), np.int64), [strings.EMPTY]
-        for number in np.unique(root[root < len(self.trees.subvolumes)]).tolist():
+        for number in different(root[root < len(self.trees.subvolumes)]).tolist():
             prefix = self.trees.path_of(number)
             if prefix is not None:
                 first, last = np.searchsorted(root, (number, number + 1)).tolist()

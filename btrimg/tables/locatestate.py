@@ -11,6 +11,7 @@ from btrimg.filesystem.locate import TreeBlock
 from btrimg.ondisk.blocks import Key
 from btrimg.trees.ahead import ahead
 from btrimg.trees.batches import BatchReader
+from btrimg.trees.distinct import different
 from btrimg.volume.gather import device_order, gather
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def block_states(
     """Return the state of the tree block at each of *places*, and what a good one says of itself, without its trees."""
     states, reader, nodesize = np.zeros(len(level), np.uint8), BatchReader(image.blocks), image.volume.nodesize
     blocks: list[TreeBlock | None] = [None] * len(level)
-    for each in np.unique(level).tolist():
+    for each in different(level).tolist():
         here = np.flatnonzero(level == each)
 
         def judge(rows: NDArray[np.intp], data: list[bytes | None], here: Ints = here, level: int = each) -> BlockBatch:

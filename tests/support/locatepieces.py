@@ -70,7 +70,8 @@ def _extent(many: ManyLocator, row: int) -> Extent | None:
 
 def _copies(image: Image, many: ManyLocator, answers: Answers) -> list[CopyState]:
     found = []
-    for whose, number, devid, physical, state in zip(*(column.tolist() for column in answers.copies), strict=True):
+    columns = (*answers.copies, answers.states())
+    for whose, number, devid, physical, state in zip(*(column.tolist() for column in columns), strict=True):
         chunk, device = many.chunks[answers.chunk[whose - answers.first]], image.volume.devices.get(devid)
         role = f"mirror {number + 1}" if chunk.profile.copies > 1 else "data"
         if answers.kind[whose - answers.first] == PARITY:

@@ -26,7 +26,7 @@ from btrimg.render.located_many import json_chunks
 from btrimg.render.located_parts import Shown
 from btrimg.render.located_text import text_chunks
 from btrimg.render.usage import json_names, printable_names
-from btrimg.tables.coverage import different, holders_of, portions
+from btrimg.tables.coverage import holders_of, portions
 from btrimg.tables.locatemany import Asked, ManyLocator
 from btrimg.tables.locatescan import UnsoundError
 from btrimg.volume.devicepieces import NOWHERE
@@ -263,8 +263,3 @@ def test_portions_are_small_or_of_one(counts: list[int], most: int) -> None:
     slices = list(portions(np.array(counts, np.int64), most))
     assert [each for part in slices for each in counts[part]] == counts
     assert all(part.stop - part.start == 1 or sum(counts[part]) <= most for part in slices)
-
-
-@given(some.lists(some.integers(-9, 9)))
-def test_different_values_come_in_order(values: list[int]) -> None:
-    assert different(np.array(values, np.int64)).tolist() == sorted(set(values))

@@ -1,0 +1,33 @@
+"""Different values, against Python's sets."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as some
+
+from btrimg.trees.distinct import different, numbered, runs
+
+VALUES = some.lists(some.integers(0, 9))
+
+
+@given(some.lists(some.integers(-9, 9)))
+def test_different_values_come_in_order(values: list[int]) -> None:
+    assert different(np.array(values, np.int64)).tolist() == sorted(set(values))
+
+
+@given(VALUES, some.sampled_from([10, 11, 1 << 40]))
+def test_values_are_numbered_in_their_order_whatever_the_limit(values: list[int], limit: int) -> None:
+    found, which = numbered(np.array(values, np.int64), limit)
+    assert found.tolist() == sorted(set(values))
+    assert [found[number] for number in which] == values
+
+
+@given(VALUES)
+def test_runs_are_those_of_equal_neighbours(values: list[int]) -> None:
+    column = np.array(values, np.int64)
+    begins, run = runs(column)
+    assert column[begins].tolist() == [value for value, _ in groupby(values)]
+    assert run.tolist() == [number for number, (_, each) in enumerate(groupby(values)) for _ in each]
