@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from functools import cache
 
+from btrimg.build import acls
 from btrimg.build.content import content_bytes
 from btrimg.errors import RefusedError
 from btrimg.ondisk.constants import InodeFlag
@@ -48,7 +49,7 @@ def flags_of(parent: Spot, kind: int, attributes: Attributes, around: Surroundin
 def hands_on(directory: Spot) -> bool:
     """Return whether what is new in a *directory* inherits more from it than flags."""
     item = inodes.read(*directory)
-    return bool(item.mode & stat.S_ISGID or item.flags & _COMPRESSED)
+    return bool(item.mode & stat.S_ISGID or item.flags & _COMPRESSED or xattrs.read(*directory, acls.DEFAULT))
 
 
 def kept_by_reflink(flags: int) -> int:
@@ -119,10 +120,16 @@ def xattr_values(attributes: Attributes, around: Surroundings) -> dict[bytes, by
     return values
 
 
-def change(spot: Spot, attributes: Attributes, around: Surroundings) -> None:
-    """Change the attributes that are said of an inode that is there; its ctime, unless said, is the clock's."""
+def change(spot: Spot, attributes: Attributes, around: Surroundings, *, in_step: bool = False) -> None:
+    """Change the attributes that are said of an inode that is there; its ctime, unless said, is the clock's.
+
+    Permissions and access control lists are kept *in step*, as they are on a mounted filesystem, or set as they stand.
+    """
     files, ino = spot
-    for name, value in xattr_values(attributes, around).items():
+    given = xattr_values(attributes, around)
+    if in_step:
+        attributes = attributes._replace(mode=_in_step(spot, given, attributes.mode))
+    for name, value in given.items():
         xattrs.set_value(files, ino, name, value)
     item = inodes.read(files, ino)
     new_flags = (attributes.flags or 0) & ~item.flags & int(InodeFlag.NODATASUM | InodeFlag.NODATACOW)
@@ -138,6 +145,34 @@ def change(spot: Spot, attributes: Attributes, around: Surroundings) -> None:
         if value is not None:
             fields[field] = value
     inodes.change(files, ino, **fields)
+
+
+def _in_step(spot: Spot, given: dict[bytes, bytes], mode: int | None) -> int | None:
+    """Let the lists among the xattrs that are *given* follow the *mode*, or it them; return it, None when it stays.
+
+    Lists that say nothing go (``btrfs_set_acl``). Raises RefusedError when the inode cannot have them.
+    """
+    known = inodes.read(*spot).mode
+    if acls.DEFAULT in given and not stat.S_ISDIR(known):
+        raise RefusedError("only directories have default access control lists")
+    if acls.ACCESS in given and stat.S_ISLNK(known):
+        raise RefusedError("symbolic links have no access control lists")
+    useless = [acls.DEFAULT] if acls.DEFAULT in given and not acls.parse(given[acls.DEFAULT]) else []
+    access = xattrs.read(*spot, acls.ACCESS)
+    if acls.ACCESS in given:
+        access = given[acls.ACCESS]
+        said, is_needed = acls.mode_of(access, known)
+        mode = stat.S_IMODE(said) if mode is None else mode
+        if not is_needed:
+            access = None
+            useless.append(acls.ACCESS)
+    for name in useless:
+        del given[name]
+        if xattrs.read(*spot, name) is not None:
+            xattrs.remove(*spot, name)
+    if access and mode is not None:
+        given[acls.ACCESS] = acls.with_mode(access, mode)
+    return mode
 
 
 def change_flags(spot: Spot, add: int, remove: int) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import Any, Self
 
+    from btrimg.build.crossing import Crossing
     from btrimg.build.recipe import Origin
     from btrimg.build.values import Compression, Operation
     from btrimg.ondisk.record import Value
@@ -73,6 +74,7 @@ class Builder:
         self._host = HostFiles(
             txn, directory, self._paths, self._sink, self._data, latest=latest, edit=edit, progress=progress, warn=warn
         )
+        self._crossing: Crossing | None = None  # of the renames that have followed each other
         self._given_times: dict[tuple[int, int], dict[str, Value]] = {}  # of directories, by subvolume and inode
 
     def __enter__(self) -> Self:
@@ -132,7 +134,12 @@ class Builder:
         if self._edit:
             from btrimg.build.inherit import inherited
 
+            if isinstance(operation, values.MakeDirectory):
+                for path in self._paths.missing(operation.path)[:-1]:
+                    self._do_one(values.MakeDirectory(path, Attributes()))
             operation = inherited(operation, self._paths)
+        if not isinstance(operation, values.Rename):
+            self._crossing = None
         _DO[type(operation)](self, operation)
 
     def _relieve(self) -> None:
@@ -227,7 +234,7 @@ class Builder:
         spot = self._to_change(do.path)
         for name in do.remove_xattrs:
             xattrs.remove(*spot, name)
-        attributes.change(spot, do.attributes, self._around)
+        attributes.change(spot, do.attributes, self._around, in_step=self._edit)
         if do.add_flags or do.remove_flags:
             attributes.change_flags(spot, do.add_flags, do.remove_flags)
         if inodes.file_type(inodes.read(*spot).mode) == FileType.DIR:
@@ -239,7 +246,11 @@ class Builder:
         if names.find(old.files, old.ino, name).location.type == ItemType.ROOT_ITEM:
             subvolumes.rename(old.files, old.ino, name, new.files, new.ino, new_name)
         elif old.files is not new.files:
-            raise RefusedError(f"{quoted(do.to)} is in another subvolume: only subvolumes can move there")
+            if self._crossing is None:
+                from btrimg.build.crossing import Crossing
+
+                self._crossing = Crossing(self._paths)
+            self._crossing.move(old, name, new, new_name)
         else:
             moves.rename(old.files, old.ino, name, new.ino, new_name)
         self._paths.forget()

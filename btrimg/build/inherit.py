@@ -1,13 +1,13 @@
-"""What is new in a directory of a mounted filesystem inherits from it: its group by setgid, and how it is compressed.
+"""What is new in a directory of a mounted filesystem inherits from it: group, access control lists, compression.
 
-fs/inode.c ``inode_init_owner``, fs/btrfs/props.c ``inode_inherit_props``. ACLs are not inherited.
+fs/inode.c ``inode_init_owner``, fs/posix_acl.c ``posix_acl_create``, fs/btrfs/props.c ``inode_inherit_props``.
 """
 
 from __future__ import annotations
 
 import stat
 
-from btrimg.build import values
+from btrimg.build import acls, values
 from btrimg.build.values import Compression, Content, Storage
 from btrimg.ondisk.constants import Compression as Algorithm
 from btrimg.ondisk.constants import InodeFlag
@@ -40,8 +40,9 @@ def inherited(operation: Operation, paths: Paths) -> Operation:
     if isinstance(operation, values.MakeNode):
         return _made(operation, paths)
     if isinstance(operation, values.MakeDirectory):
-        missing = paths.missing(operation.path)
-        return _made(operation, paths) if missing == [operation.path] else operation
+        return _made(operation, paths)
+    if isinstance(operation, values.MakeSubvolume):
+        return _subvolume(operation, paths)
     if isinstance(operation, values.Write):
         return operation._replace(storage=stored(operation.storage, property_of(paths.find(operation.path))))
     return operation
@@ -79,6 +80,9 @@ def _made(do: Made, paths: Paths) -> Made:
     parent, _ = paths.parent(do.path)
     above, kind = inodes.read(*parent), _KINDS.get(type(do), 0)
     said: values.Attributes = do.attributes
+    default = xattrs.read(*parent, acls.DEFAULT)
+    if default and kind != stat.S_IFLNK:
+        said = _listed(said, default, kind)
     if above.mode & stat.S_ISGID:
         if said.gid is None:
             said = said._replace(gid=above.gid)
@@ -90,6 +94,24 @@ def _made(do: Made, paths: Paths) -> Made:
         given = (*said.xattrs, (xattrs.COMPRESSION, Content("bytes", value, len(value))))
         said = said._replace(xattrs=tuple(sorted(given)))
     return do._replace(attributes=said)
+
+
+def _listed(said: values.Attributes, default: bytes, kind: int) -> values.Attributes:
+    """Return what is *said* with the access control lists that the *default* of the directory gives."""
+    mode, access = acls.inherited(default, 0o777 if kind == stat.S_IFDIR else 0o666)
+    if said.mode is not None and access:
+        access = acls.with_mode(access, said.mode)
+    lists = {acls.ACCESS: access, acls.DEFAULT: default if kind == stat.S_IFDIR else None}
+    given = {name: Content("bytes", value, len(value)) for name, value in lists.items() if value} | dict(said.xattrs)
+    return said._replace(mode=mode if said.mode is None else said.mode, xattrs=tuple(sorted(given.items())))
+
+
+def _subvolume(do: values.MakeSubvolume, paths: Paths) -> values.MakeSubvolume:
+    """Return what makes a subvolume: it inherits permissions, and no list."""
+    default = xattrs.read(*paths.parent(do.path)[0], acls.DEFAULT)
+    if do.attributes.mode is not None or not default:
+        return do
+    return do._replace(attributes=do.attributes._replace(mode=acls.inherited(default, 0o755)[0]))
 
 
 def _flags(do: values.MakeFile) -> int:

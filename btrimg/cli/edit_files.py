@@ -89,11 +89,14 @@ def rm(context: Context, paths: tuple[bytes, ...], recursive: bool, missing: boo
 
 @command(Argument("names", "SRC... PATH", str, many=True))
 def mv(context: Context, names: tuple[str, ...]) -> int:
-    """Move files and directories within their subvolume, and subvolumes anywhere; what has that name is replaced.
+    """Move files, directories and subvolumes; what has that name is replaced.
 
     \b
       btrimg edit disk.img mv /etc/fstab /etc/fstab.old
       btrimg edit disk.img mv /a /b /directory
+
+    No file can move into another subvolume: as mv(1) does, it is copied there, with all attributes and hard links, and
+    removed. The copies share its data. Subvolumes in a directory that moves so are moved themselves.
     """
     sources, path = sources_and_target(names, parse_path, "mv")
     context.files.move(sources, path)

@@ -60,6 +60,30 @@ def write(path: str, offset: int, data: bytes) -> None:
         os.pwrite(fd, data, offset)
 
 
+def access_list(*entries: tuple[int, int, int]) -> bytes:
+    """Return an access control list; -1 stands for no id."""
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+
+
+NAMING = access_list((1, 7, -1), (2, 6, 1000), (4, 5, -1), (8, 7, 100), (16, 6, -1), (32, 1, -1))
+PLAIN = access_list((1, 6, -1), (4, 5, -1), (32, 1, -1))
+ACCESS = "system.posix_acl_access"
+
+
+def set_list(path: str, value: bytes) -> None:
+    os.setxattr(path, ACCESS, value)
+
+
+def make(path: str) -> None:
+    """Make an empty file, as a shell does."""
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o666))
+
+
+def clone_new(source: str, path: str) -> None:
+    make(path)
+    kernel.clone(source, path)
+
+
 CHANGES = [
     Change("mkdir /plain/new", lambda top, _: os.mkdir(f"{top}/plain/new", 0o755)),
     Change("mkdir -p /plain/x/y/z /plain", lambda top, _: run("mkdir", "-p", f"{top}/plain/x/y/z", f"{top}/plain")),
@@ -112,6 +136,10 @@ CHANGES = [
     Change("snapshot -r /sub /plain", lambda top, _: snapshot(top, "sub", "plain/sub", read_only=True)),
     Change("snapshot / /plain/top", lambda top, _: snapshot(top, ".", "plain/top", read_only=False)),
     Change("mv /plain/sv /setgid/moved", lambda top, _: run("mv", f"{top}/plain/sv", f"{top}/setgid/moved")),
+    Change("mv /cross/dir /sub/dir", lambda top, _: run("mv", f"{top}/cross/dir", f"{top}/sub/dir")),
+    Change("mv /cross/1 /cross/2 /sub", lambda top, _: run("mv", f"{top}/cross/1", f"{top}/cross/2", f"{top}/sub")),
+    Change("mv /sub/inside /cross/taken", lambda top, _: run("mv", f"{top}/sub/inside", f"{top}/cross/taken")),
+    Change("mv /cross/full /sub/empty", lambda top, _: run("mv", f"{top}/cross/full", f"{top}/sub/empty")),
     Change("subvolume delete /doomed", lambda top, _: kernel.delete_subvolume(os.fsencode(f"{top}/doomed"))),
     Change(
         "set-default /sub",
@@ -142,9 +170,32 @@ CHANGES = [
     ),
     Change("chattr compression= /zstd", lambda top, _: os.setxattr(f"{top}/zstd", "btrfs.compression", b"")),
     Change("xattr set /plain/cut user.a value", lambda top, _: os.setxattr(f"{top}/plain/cut", "user.a", b"value")),
+    Change("mkdir /listed/new", lambda top, _: os.mkdir(f"{top}/listed/new")),
+    Change("mkdir -p /listed/new/x/y", lambda top, _: os.makedirs(f"{top}/listed/new/x/y")),
+    Change("mkdir -m 2750 /listed/said", lambda top, _: run("mkdir", "-m", "2750", f"{top}/listed/said")),
+    Change("mkdir -m 700 /modes/said", lambda top, _: run("mkdir", "-m", "700", f"{top}/modes/said")),
+    Change("mkdir /modes/new", lambda top, _: os.mkdir(f"{top}/modes/new")),
+    Change("touch /listed/made", lambda top, _: make(f"{top}/listed/made")),
+    Change("touch /modes/made", lambda top, _: make(f"{top}/modes/made")),
+    Change("ln -s x /listed/soft", lambda top, _: os.symlink("x", f"{top}/listed/soft")),
+    Change("put HOST/small /listed/new/x", lambda top, host: run("cp", "-a", f"{host}/small", f"{top}/listed/new/x")),
+    Change("put HOST/tree /listed", lambda top, host: run("cp", "-a", f"{host}/tree", f"{top}/listed")),
+    Change(
+        "reflink /plain/file /listed/clone",
+        lambda top, _: clone_new(f"{top}/plain/file", f"{top}/listed/clone"),
+    ),
+    Change("mv /cross/stays /listed", lambda top, _: run("mv", f"{top}/cross/stays", f"{top}/listed")),
+    Change("subvolume create /listed/sv", lambda top, _: kernel.create_subvolume(os.fsencode(f"{top}/listed/sv"))),
+    Change("subvolume create /modes/sv", lambda top, _: kernel.create_subvolume(os.fsencode(f"{top}/modes/sv"))),
+    Change("chmod 751 /listed/made", lambda top, _: os.chmod(f"{top}/listed/made", 0o751)),
+    Change("chown 3:4 /listed/clone", lambda top, _: os.chown(f"{top}/listed/clone", 3, 4)),
+    Change(f"xattr set /plain/cut {ACCESS} --hex {NAMING.hex()}", lambda top, _: set_list(f"{top}/plain/cut", NAMING)),
+    Change(f"xattr set /listed/new {ACCESS} --hex {PLAIN.hex()}", lambda top, _: set_list(f"{top}/listed/new", PLAIN)),
+    Change(f"xattr remove /listed/said {ACCESS}", lambda top, _: os.removexattr(f"{top}/listed/said", ACCESS)),
     Change("xattr remove /plain/grown user.b", lambda top, _: os.removexattr(f"{top}/plain/grown", "user.b")),
 ]
 """In an order in which each finds what it needs."""
+LISTED = {"listed": NAMING, "modes": PLAIN}  # directories with a default list each
 
 
 def snapshot(top: str, source: str, path: str, *, read_only: bool) -> None:
@@ -173,8 +224,34 @@ def fill(top: str) -> None:
         kernel.create_subvolume(os.fsencode(f"{top}/{name}"))
         with open(f"{top}/{name}/inside", "wb") as file:
             file.write(NOISE[: 128 << 10])
-    for name in ("plain/file", "plain", "setgid", "sub/inside"):
+    fill_crossing(top)
+    for name, default in LISTED.items():
+        os.mkdir(f"{top}/{name}")
+        os.setxattr(f"{top}/{name}", "system.posix_acl_default", default)
+    for name in ("plain/file", "plain", "setgid", "sub/inside", "cross/dir/file", "cross/dir", "cross/full"):
         os.utime(f"{top}/{name}", ns=(1 * SECOND + 1, 2 * SECOND + 2))
+
+
+def fill_crossing(top: str) -> None:
+    """Write what is moved into another subvolume."""
+    os.makedirs(f"{top}/cross/dir/deep/deeper")
+    os.mkdir(f"{top}/cross/full")
+    os.makedirs(f"{top}/sub/empty/full")
+    for name, size in (("dir/file", 300 << 10), ("dir/deep/small", 100), ("full/in", 5000), ("1", 8192), ("taken", 9)):
+        with open(f"{top}/cross/{name}", "wb") as file:
+            file.write(NOISE[:size])
+    os.truncate(f"{top}/cross/dir/file", 1 << 20)
+    os.link(f"{top}/cross/dir/file", f"{top}/cross/dir/deep/hard")
+    os.link(f"{top}/cross/dir/file", f"{top}/cross/stays")
+    os.link(f"{top}/cross/1", f"{top}/cross/2")
+    os.symlink("nowhere", f"{top}/cross/dir/soft")
+    os.mkfifo(f"{top}/cross/dir/deep/deeper/pipe")
+    os.mknod(f"{top}/cross/dir/null", 0o20644, os.makedev(1, 3))
+    os.setxattr(f"{top}/cross/dir/file", "user.a", b"value")
+    os.setxattr(f"{top}/cross/dir/deep", "user.b", b"")
+    os.chown(f"{top}/cross/dir/file", 7, 8)
+    os.chmod(f"{top}/cross/dir/file", 0o4750)
+    os.chmod(f"{top}/cross/dir/deep", 0o2711)
 
 
 def fill_host(host: str) -> None:
