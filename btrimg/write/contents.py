@@ -168,11 +168,12 @@ def punch(files: Files, ino: int, offset: int, length: int, storage: Storage) ->
     """Make a hole of *length* bytes at *offset*; the size of the file stays (``btrfs_punch_hole``).
 
     Whole sectors are given back, also behind the end of the file; in others the bytes become zeros. Where there is
-    nothing but a hole, nothing changes.
+    nothing but a hole, nothing changes, times neither; inline data take all of their sector.
     """
     item = regular(files, ino)
     end = check_range(offset, length)
-    if not length or all(row.kind == "hole" for row in rows(files, ino, offset, end)):
+    start = round_down(offset, files.sectorsize)
+    if not length or all(row.kind == "hole" for row in rows(files, ino, start, end)):
         return
     first, last = round_up(offset, files.sectorsize), round_down(end, files.sectorsize)
     nbytes = item.nbytes

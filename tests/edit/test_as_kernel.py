@@ -84,6 +84,15 @@ def clone_new(source: str, path: str) -> None:
     kernel.clone(source, path)
 
 
+def punched(name: str, offset: int, length: int) -> Change:
+    """Punch a hole where there is one already."""
+    mode = kernel.PUNCH_HOLE | kernel.KEEP_SIZE
+    return Change(
+        f"punch -o {offset} -l {length} /hollow/{name}",
+        lambda top, _: kernel.fallocate(f"{top}/hollow/{name}", mode, offset, length),
+    )
+
+
 CHANGES = [
     Change("mkdir /plain/new", lambda top, _: os.mkdir(f"{top}/plain/new", 0o755)),
     Change("mkdir -p /plain/x/y/z /plain", lambda top, _: run("mkdir", "-p", f"{top}/plain/x/y/z", f"{top}/plain")),
@@ -114,6 +123,9 @@ CHANGES = [
         "punch -o 64K -l 128K /plain/punched",
         lambda top, _: kernel.fallocate(f"{top}/plain/punched", kernel.PUNCH_HOLE | kernel.KEEP_SIZE, 65536, 131072),
     ),
+    *(punched("all", 4096, 4096), punched("some", 131_077, 10), punched("some-2", 2 << 20, 4096)),
+    *(punched("inline", 4096, 100), punched("inline-2", 200, 100), punched("inline-3", 50, 4096)),
+    punched("empty", 0, 4096),
     Change(
         "reflink /plain/file /plain/clone",
         lambda top, _: run("cp", "--reflink=always", f"{top}/plain/file", f"{top}/plain/clone"),
@@ -228,8 +240,21 @@ def fill(top: str) -> None:
     for name, default in LISTED.items():
         os.mkdir(f"{top}/{name}")
         os.setxattr(f"{top}/{name}", "system.posix_acl_default", default)
+    fill_hollow(top)
     for name in ("plain/file", "plain", "setgid", "sub/inside", "cross/dir/file", "cross/dir", "cross/full"):
         os.utime(f"{top}/{name}", ns=(1 * SECOND + 1, 2 * SECOND + 2))
+
+
+def fill_hollow(top: str) -> None:
+    """Write files with holes, which are punched where there is a hole already."""
+    os.mkdir(f"{top}/hollow")
+    sizes = {"all": 0, "some": 65536, "some-2": 65536, "inline": 100, "inline-2": 100, "inline-3": 100, "empty": 0}
+    for name, size in sizes.items():
+        with open(f"{top}/hollow/{name}", "wb") as file:
+            file.write(NOISE[:size])
+            if name.startswith(("all", "some")):
+                file.truncate(1 << 20)
+        os.utime(f"{top}/hollow/{name}", ns=(SECOND, SECOND))
 
 
 def fill_crossing(top: str) -> None:
