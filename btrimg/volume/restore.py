@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 
-from btrimg.errors import NotFoundError, RefusedError
+from btrimg.errors import CorruptError, NotFoundError, RefusedError
 from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import SUPERBLOCK_OFFSETS, SUPERBLOCK_SIZE
 from btrimg.ondisk.csum import crc32c
 from btrimg.volume.superblocks import read_copies
-from btrimg.volume.undofile import SPAN, SUM, SUPERS, Kind, UndoReader
+from btrimg.volume.undofile import MOST, SPAN, SUM, SUPERS, Kind, UndoReader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from btrimg.volume.undofile import UndoRecord
 
 _SAVED = (Kind.DATA, Kind.ZEROS, Kind.HOLE)
+_ABOUT_ALL = (Kind.END, Kind.UNDOING, Kind.UNDONE)
+_LONGEST = (1 << 63) - 1  # bytes of a file
 _PIECE = 1 << 20
 
 
@@ -42,7 +44,7 @@ class Progress(NamedTuple):
 
 
 class UndoFile:
-    """An undo file, and the devices that it is about."""
+    """An undo file, and the devices that it is about; raises CorruptError when no edit can have written it."""
 
     def __init__(self, reader: UndoReader) -> None:
         self._reader = reader
@@ -54,8 +56,31 @@ class UndoFile:
         kinds = set()
         for record in reader.records():
             kinds.add(record.kind)
+            if not self._is_possible(record):
+                raise CorruptError(
+                    f"{self.path} is damaged: no edit writes a record of kind {record.kind} like one in it"
+                )
             self._learn(record)
         self.progress = Progress(Kind.END in kinds, Kind.UNDOING in kinds, Kind.UNDONE in kinds)
+
+    def _is_possible(self, record: UndoRecord) -> bool:
+        """Return whether what is read of a record later is there; the devices come before all that is about them."""
+        kind, size = record.kind, len(record.payload)
+        if kind == Kind.DEVICE:
+            return size > SUPERS.size and record.length <= _LONGEST
+        if kind == Kind.STATE:
+            return not size % SPAN.size and all(devid in self.found for devid, *_ in SPAN.iter_unpack(record.payload))
+        if kind in _ABOUT_ALL:
+            return True
+        found = self.found.get(record.devid)
+        if found is None or kind == Kind.SIZE:
+            return found is not None
+        if kind == Kind.AFTER:
+            return size == SUM.size
+        length = size if kind == Kind.DATA else record.length
+        return (
+            length == record.length and record.physical + length <= found.size and (kind == Kind.HOLE or length <= MOST)
+        )
 
     def _learn(self, record: UndoRecord) -> None:
         if record.kind == Kind.DEVICE:

@@ -8,11 +8,15 @@ import os
 import random
 import resource
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout, suppress
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from io import StringIO
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support import images, kernel
 from support.fresh import make_empty_on
 from support.judges import complaints_of_btrimg
@@ -20,6 +24,7 @@ from support.program import btrimg
 from support.syscalls import Call, killed_at, watched
 
 from btrimg.build.values import Storage
+from btrimg.cli import main
 from btrimg.corrupt import leaf
 from btrimg.edit import judge, worse
 from btrimg.edit.filesystem import label_pieces
@@ -30,14 +35,14 @@ from btrimg.edit.resize import resize
 from btrimg.edit.session import Session
 from btrimg.edit.sizes import parse_new_size
 from btrimg.edit.verbs import FileEditor
-from btrimg.errors import CorruptError, DeviceError, NotFoundError, RefusedError, WorseError
+from btrimg.errors import BtrimgError, CorruptError, DeviceError, NotFoundError, RefusedError, WorseError
 from btrimg.filesystem.image import open_image
 from btrimg.ondisk.blocks import Header
 from btrimg.ondisk.constants import ItemType
 from btrimg.ondisk.inodes import Timespec
 from btrimg.ondisk.seal import seal
 from btrimg.volume.restore import UndoFile
-from btrimg.volume.undofile import UndoReader
+from btrimg.volume.undofile import MAGIC, Kind, UndoReader, UndoRecord
 from btrimg.write.uuids import seeded
 
 from .sessions import undone
@@ -551,6 +556,59 @@ def test_a_backup_is_made_before(tmp_path: Path) -> None:
     assert state([backup])[:2] == before[:2]
     with pytest.raises(DeviceError, match="backup exists"):
         put(devices, backup=backup)
+
+
+class Grown:
+    """An image that was edited and grown, and all that the undo file has; its repr is short."""
+
+    def __init__(self, image: str, records: list[UndoRecord]) -> None:
+        self.image, self.records = image, records
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory: pytest.TempPathFactory) -> Grown:
+    devices = make(str(tmp_path_factory.mktemp("grown")), "single", 1)
+    undo = f"{devices[0]}.undo"
+    with session(devices, undo=undo) as edits:
+        FileEditor(edits).remove([b"/old"])
+        edits.commit()
+        resize(edits, parse_new_size("64M"))
+    with UndoReader(undo) as reader:
+        records = list(reader.records())
+    assert {Kind.DATA, Kind.HOLE, Kind.SIZE, Kind.AFTER, Kind.STATE} < {record.kind for record in records}
+    return Grown(devices[0], records)
+
+
+NUMBERS = st.integers(0, 2**64 - 1) | st.sampled_from([0, 1, 4096, 1 << 20, 2**63 - 1, 2**64 - 1])
+CHANGES = st.one_of(
+    st.fixed_dictionaries({"kind": st.sampled_from(list(Kind))}),
+    st.fixed_dictionaries({"devid": NUMBERS}),
+    st.fixed_dictionaries({"physical": NUMBERS}),
+    st.fixed_dictionaries({"length": NUMBERS}),
+    st.fixed_dictionaries({"payload": st.binary(max_size=60)}),
+    st.none(),  # it is not there
+)
+
+
+@settings(max_examples=50)
+@given(changes=st.lists(st.tuples(st.sampled_from(list(Kind)), st.integers(0, 9), CHANGES), min_size=1, max_size=3))
+def test_a_forged_undo_file_is_told_or_undone(
+    grown: Grown, changes: list[tuple[Kind, int, dict[str, Any] | None]]
+) -> None:
+    forged = list(grown.records)
+    for kind, number, change in changes:
+        places = [at for at, record in enumerate(forged) if record.kind == kind] or [0]
+        at = places[number % len(places)]
+        forged[at : at + 1] = [] if change is None else [forged[at]._replace(**change)]
+    with TemporaryDirectory() as directory:
+        copy, undo = os.path.join(directory, "image"), os.path.join(directory, "undo")
+        kernel.run("cp", "--sparse=always", grown.image, copy)
+        with open(undo, "wb") as file:
+            file.write(MAGIC + b"".join(record.pack() for record in forged))
+        for force in ((), ("--force",)):
+            with suppress(BtrimgError), redirect_stdout(StringIO()):
+                main.run(["undo", copy, undo, "--dry-run", *force])
+                assert main.run(["undo", copy, undo, *force]) == 0
 
 
 # Where an undo file cannot be written
