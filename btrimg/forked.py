@@ -57,7 +57,8 @@ class Line:
 def beside(serve: Callable[[Line], None]) -> Iterator[Line]:
     """Let *serve* run in a process beside this one, and give the line to it; at the end the process is gone.
 
-    It is for processes with one thread of Python: another's locks would stay locked in the forked one.
+    It is for processes with one thread of Python: another's locks would stay locked in the forked one, which has no
+    input and no output.
     """
     from multiprocessing import get_context  # takes 10 ms
 
@@ -76,5 +77,8 @@ def beside(serve: Callable[[Line], None]) -> Iterator[Line]:
 
 def _serve(serve: Callable[[Line], None], line: Line, others: Line) -> None:
     others.close()
+    with open(os.devnull, "r+b") as nothing:  # whoever waits for the end of our output waits for the parent's only
+        for stream in range(3):
+            os.dup2(nothing.fileno(), stream)
     with suppress(BaseException):  # a signal, or a parent that has gone: nobody is left to be told of it
         serve(line)

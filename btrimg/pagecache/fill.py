@@ -117,10 +117,13 @@ class Filler:
             with self._lock:
                 room[:] = read_logical(self._image, logical, len(room), verify=where.checked)
 
-    def sectors_into(self, room: memoryview, ranges: Iterable[tuple[int, int]], *, checked: bool) -> list[int]:
+    def sectors_into(
+        self, room: memoryview, ranges: Iterable[tuple[int, int]], *, checked: bool, again: bool = True
+    ) -> list[int]:
         """Fill *room* with whole sectors: ranges (logical address, bytes), one after the other.
 
-        Return which sectors of *room* could be had from no copy, in order; none of those is to be used.
+        Return which sectors of *room* could be had from no copy, in order; none of those is to be used. Unless *again*,
+        only the first copies are looked at.
         """
         ranges = list(ranges)
         size = self._volume.sectorsize
@@ -133,7 +136,7 @@ class Filler:
         if checked:
             expected = b"".join(self._expected(ranges, doubtful))
             doubtful.update(self._differing(room[:at], expected))
-        return self._again(room, ranges, doubtful, checked=checked) if doubtful else []
+        return self._again(room, ranges, doubtful, checked=checked) if doubtful and again else sorted(doubtful)
 
     def _expected(self, ranges: list[tuple[int, int]], doubtful: set[int]) -> Iterator[bytes]:
         """Yield the stored checksums of all *ranges*; what has none is *doubtful*, too."""

@@ -15,9 +15,10 @@ import numpy as np
 from btrimg.pagecache.arena import Arena
 from btrimg.pagecache.dirty import HOLE, PageMap, PageRun
 from btrimg.pagecache.eviction import POLICIES
+from btrimg.trees.batches import ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from btrimg.pagecache.pages import Ints
 
@@ -198,25 +199,41 @@ class PageStore:
 
     def admit(self, key: PageKey, frames: range) -> int:
         """Let the pages in *frames*, which were taken, be found from *key* on; return how many were not here yet."""
+        return self.admit_runs([(key[:2], key.number, frames.start, len(frames))])
+
+    def admit_runs(self, runs: Iterable[tuple[tuple[int, int], int, int, int]]) -> int:
+        """Admit runs of pages: holder, number of the first, the frame it is in, how many; return how many were new."""
         with self.lock:
-            number, end = key.number, key.number + len(frames)
-            pages = self._index.setdefault(key[:2], PageMap())
-            admitted = 0
-            for start, stop in pages.without_frame(number, end):
-                mine = range(frames.start + start - number, frames.start + stop - number)
-                pages.put(PageRun(start, stop - start, mine.start))
-                self._holder[mine.start : mine.stop] = [key[:2]] * len(mine)
-                self._number[mine.start : mine.stop] = array("q", range(start, stop))
-                self._stamped += 1
-                stamp = self._stamped << self._frame_bits
-                self.stamps[mine.start : mine.stop] = array("q", range(stamp + mine.start, stamp + mine.stop))
-                keys = [(*key[:2], at) for at in range(start, stop)] if self._policy.remembers else None
-                self._policy.admit(mine, keys)
-                admitted += len(mine)
-            for frame in frames if admitted < len(frames) else ():
-                if self._holder[frame] is None:
-                    self.give_frames(range(frame, frame + 1))
-            return admitted
+            new: list[tuple[int, int, int]] = []
+            keys: list[tuple[int, int, int]] = []
+            for holder, number, frame, count in runs:
+                pages = self._index.get(holder)
+                if pages is None:
+                    pages = self._index[holder] = PageMap()
+                after = number
+                for start, stop in pages.without_frame(number, number + count):
+                    self._give_taken(frame + after - number, start - after)
+                    after = stop
+                    run = PageRun(start, stop - start, frame + start - number)
+                    pages.put(run)
+                    new.append(run)
+                    self._holder[run.frame : run.frame + run.pages] = [holder] * run.pages
+                    if self._policy.remembers:
+                        keys += ((*holder, at) for at in range(start, stop))
+                self._give_taken(frame + after - number, number + count - after)
+            if not new:
+                return 0
+            number, count, frame = np.array(new, np.int64).T
+            frames = ranges(frame, count)
+            np.frombuffer(self._number, np.int64)[frames] = ranges(number, count)
+            self._stamped += 1
+            np.frombuffer(self.stamps, np.int64)[frames] = (self._stamped << self._frame_bits) + frames
+            self._policy.admit(frames, keys if self._policy.remembers else None)
+            return len(frames)
+
+    def _give_taken(self, frame: int, count: int) -> None:
+        if count > 0:
+            self.give_frames(range(frame, frame + count))
 
     def frames_in_use(self) -> list[int]:
         """Return the frames of all pages that can be found."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import wait
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from btrimg.errors import BtrimgError
-from btrimg.pagecache.fill import stored
+from btrimg.pagecache.filling import Packed, Plain
 from btrimg.pagecache.pages import PAGE_SHIFT
-from btrimg.pagecache.store import PageKey
 from btrimg.trees.batches import ranges
 from btrimg.units import MIB
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
     from btrimg.pagecache.cache import PageCache
     from btrimg.pagecache.dirty import PageRun
-    from btrimg.pagecache.filerows import FileRows
+    from btrimg.pagecache.filling import Fillers
     from btrimg.pagecache.pages import Ints
     from btrimg.pagecache.sweepplan import Wanted
 
@@ -56,10 +55,10 @@ class Here(NamedTuple):
 
 
 class Supply:
-    """Knows the frames of what is *wanted* of the files of *rows*, and brings in what is not in *cache* by *pool*."""
+    """Knows the frames of what is *wanted*; brings in what is not in *cache* by *fillers*, from threads of *pool*."""
 
-    def __init__(self, cache: PageCache, rows: FileRows, wanted: Wanted, pool: Executor) -> None:
-        self._cache, self._rows, self._wanted, self._pool = cache, rows, wanted, pool
+    def __init__(self, cache: PageCache, wanted: Wanted, fillers: Fillers, pool: Executor) -> None:
+        self._cache, self._wanted, self._fillers, self._pool = cache, wanted, fillers, pool
         self._holders: list[tuple[int, int]] = list(zip(wanted.space.tolist(), wanted.unit.tolist(), strict=True))
         self._frames = np.full(len(wanted.pages), NOWHERE, np.int64)  # of the first pages
         self._evicted = cache.store.evicted  # when they were so
@@ -142,7 +141,9 @@ class Supply:
             frames = taken.pop(0)
             here, parts = _cut(parts, len(frames))
             try:
-                bad = self._fill(store.arena.frames(frames), here)
+                jobs = [self._pool.submit(self._fillers.do, job) for job in self._jobs(frames.start, here)]
+                wait(jobs)  # nobody writes to frames that are given back
+                bad = sorted(frame - frames.start for job in jobs for frame in job.result())
             except BaseException:
                 for each in (frames, *taken):
                     store.give_frames(each)
@@ -150,75 +151,23 @@ class Supply:
             with store.lock:
                 self._admit(frames, here, bad)
 
-    def _fill(self, room: memoryview, parts: _Parts) -> list[int]:
-        """Fill *room* with the pages of *parts*; return which of its pages are bad."""
+    def _jobs(self, frame: int, parts: _Parts) -> Iterator[Plain | Packed]:
+        """Yield what is to be done to fill frames from *frame* on with the pages of *parts*."""
         wanted, number = self._wanted, parts.wanted
         packed, unchecked = wanted.stored[number] > 0, wanted.unchecked[number] != 0
         checked, plain = int(np.count_nonzero(~packed & ~unchecked)), int(np.count_nonzero(~packed))
         source, length = wanted.source[number] + (parts.skipped << PAGE_SHIFT), parts.pages << PAGE_SHIFT
-        start = parts.start
-        jobs = []
+        start = (frame + parts.start).tolist()
         for low, high in ((0, checked), (checked, plain)):
             for first, last in _groups(length[low:high], _AT_ONCE):
                 part = slice(low + first, low + last)
-                where = _merged(source[part], length[part])
-                jobs.append(self._pool.submit(self._read, room, int(start[low + first]), where, checked=low < checked))
+                yield Plain(start[low + first], _merged(source[part], length[part]), low < checked)
         # Compressed extents that are checked, and those that are not, some at a time.
         middle = plain + int(np.count_nonzero(packed & ~unchecked))
         for low, high in ((plain, middle), (middle, len(number))):
             for first, last in _groups(wanted.stored[number[low:high]], _STORED):
                 some = parts.take(slice(low + first, low + last))
-                jobs.append(self._pool.submit(self._unpack, room, int(start[low + first]), some))
-        return sorted(page for job in jobs for page in job.result())
-
-    def _read(self, room: memoryview, page: int, where: list[tuple[int, int]], *, checked: bool) -> list[int]:
-        """Fill in plain pages from *page* of *room* on; return those that cannot be had."""
-        piece = room[page << PAGE_SHIFT : (page << PAGE_SHIFT) + sum(length for _, length in where)]
-        return [page + sector for sector in self._cache.filler.sectors_into(piece, where, checked=checked)]
-
-    def _unpack(self, room: memoryview, page: int, parts: _Parts) -> list[int]:
-        """Fill in the pages of compressed extents from *page* of *room* on; return those that cannot be had."""
-        wanted, size = self._wanted, self._cache.image.volume.sectorsize
-        number = parts.wanted
-        columns = (wanted.source[number], wanted.stored[number], wanted.row[number], wanted.first[number])
-        where = list(zip(*(column.tolist() for column in columns), strict=True))
-        start: dict[tuple[int, int], int] = {}
-        total = 0
-        for logical, length, _, _ in where:
-            if (logical, length) not in start:
-                start[logical, length] = total
-                total += length
-        data = memoryview(bytearray(total))
-        checked = not wanted.unchecked[number[0]]
-        unsound = set(self._cache.filler.sectors_into(data, start, checked=checked))
-        skipped = (wanted.skipped[number] + parts.skipped << PAGE_SHIFT).tolist()
-        last, plain = (-1, -1, -1, -1), memoryview(b"")
-        bad: list[int] = []
-        for each, skip, pages in zip(where, skipped, parts.pages.tolist(), strict=True):
-            if each != last:
-                low = start[each[:2]]
-                high = low + each[1]
-                sound = not unsound or unsound.isdisjoint(range(low // size, high // size))
-                plain = memoryview(self._plain(each[2], each[3], data[low:high]) if sound else b"")
-                last = each
-            piece = room[page << PAGE_SHIFT : page + pages << PAGE_SHIFT]
-            if plain:
-                used = plain[skip : skip + len(piece)]
-                piece[: len(used)] = used
-                if len(used) < len(piece):
-                    piece[len(used) :] = bytes(len(piece) - len(used))
-            else:
-                bad += range(page, page + pages)
-            page += pages
-        return bad
-
-    def _plain(self, row: int, file: int, data: memoryview) -> bytes:
-        """Return what a compressed extent holds; nothing if it is broken."""
-        where = stored(self._rows, file, row)
-        try:
-            return self._cache.filler.unpacked(where, data) if where else b""
-        except BtrimgError:
-            return b""
+                yield Packed(start[low + first], *(column.tolist() for column in some))
 
     def _admit(self, frames: range, parts: _Parts, bad: list[int]) -> None:
         """Let the pages of *parts* be found, which are in *frames* one after the other, unless they are *bad*."""
@@ -238,12 +187,9 @@ class Supply:
         apart = (here[1:] != here[:-1] + 1) | (key[1:] != key[:-1] + 1)
         apart |= (wanted.space[page[1:]] != wanted.space[page[:-1]]) | (wanted.unit[page[1:]] != wanted.unit[page[:-1]])
         first = np.flatnonzero(np.append(True, apart)[: len(here)])
-        columns = (page[first], key[first], here[first], np.diff(np.append(first, len(here))))
-        mine = True
-        for each, at, frame, pages in zip(*(column.tolist() for column in columns), strict=True):
-            room = range(frames.start + frame, frames.start + frame + pages)
-            space, unit = self._holders[int(each)]
-            mine &= store.admit(PageKey(space, unit, at), room) == pages
+        holders = map(self._holders.__getitem__, page[first].tolist())
+        columns = (key[first], frames.start + here[first], np.diff(np.append(first, len(here))))
+        mine = store.admit_runs(zip(holders, *(column.tolist() for column in columns), strict=True)) == len(here)
         for at in bad:
             store.give_frames(range(frames.start + at, frames.start + at + 1))
         if total < len(frames):

@@ -8,11 +8,13 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice, pairwise, repeat
-from typing import TYPE_CHECKING, NamedTuple
+from operator import getitem
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from btrimg.errors import BtrimgError, CorruptError
+from btrimg.pagecache.filling import Fillers, Filling
 from btrimg.pagecache.pages import PAGE, PAGE_SHIFT, Place
 from btrimg.pagecache.supply import NOWHERE, Here, Supply
 from btrimg.pagecache.sweepplan import LONGEST, NOTHING, SMALL, plan
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from btrimg.pagecache.pages import Ints, KeyRuns
 
 _BATCH_PAGES, _BATCH_ROWS = 256 * MIB // PAGE, 1 << 15  # of files that are looked at together
-_READERS = 2  # threads that read, check and decompress
 _PLAIN = 1 << 14  # inline data, of a page at most, that are kept decompressed
 _NONE = memoryview(b"")
 
@@ -50,14 +51,15 @@ class _Batch(NamedTuple):
     """Rows of a plan, from number *start* on, as lists: numpy's numbers take longer one by one."""
 
     start: int
-    places: list[Place]
+    subvolume: list[int]
+    inode: list[int]
     size: list[int]
     offset: list[int]
     length: list[int]
 
     def piece(self, at: int, data: memoryview = _NONE, error: BtrimgError | None = None) -> Piece:
         """Return *data*, or an error, as what a row stands for."""
-        return Piece(self.places[at], self.size[at], self.offset[at], data, error)
+        return Piece(Place(self.subvolume[at], self.inode[at]), self.size[at], self.offset[at], data, error)
 
 
 class Sweep:
@@ -79,8 +81,13 @@ class Sweep:
         rows, store = self._plan, self._cache.store
         pages = np.append(rows.wanted.pages, 0)[rows.same]  # the last one is for those that need none: -1
         parts = list(pairwise(_bounds(pages, self._most, _BATCH_ROWS)))
-        with ThreadPoolExecutor(1) as ahead, ThreadPoolExecutor(_READERS) as readers:
-            supply = Supply(self._cache, self._rows, rows.wanted, readers)
+        filling = Filling(self._cache.filler, store.arena, self._rows, rows.wanted)
+        with (
+            Fillers(filling, int(rows.wanted.pages.sum())) as fillers,
+            ThreadPoolExecutor(1) as ahead,
+            ThreadPoolExecutor(fillers.threads) as readers,
+        ):
+            supply = Supply(self._cache, rows.wanted, fillers, readers)
             coming = [ahead.submit(self._bring, supply, *part) for part in parts[:1]]
             try:
                 for number, part in enumerate(parts):
@@ -116,11 +123,12 @@ class Sweep:
         size, offset = files.size[file], rows.page[start:end] << PAGE_SHIFT
         length = np.minimum(rows.pages[start:end], -(-(size - offset) >> PAGE_SHIFT)) << PAGE_SHIFT
         length = np.minimum(length, size - offset)
-        places = map(_new_place, zip(files.subvolume[file].tolist(), files.inode[file].tolist(), strict=True))
-        batch = _Batch(start, [*places], size.tolist(), offset.tolist(), length.tolist())
+        columns = (files.subvolume[file], files.inode[file], size, offset, length)
+        batch = _Batch._make([start, *(column.tolist() for column in columns)])
         data, others = self._ready(start, end, frame, length)
         # Most rows are ready: theirs are made without a line of Python for each, which would take as long as the rest.
-        ready = map(_new_piece, zip(*batch[1:4], data, repeat(None)))
+        places = map(_new_place, zip(batch.subvolume, batch.inode))  # noqa: B905  # quicker so; they are as long
+        ready = map(_new_piece, zip(places, batch.size, batch.offset, data, repeat(None)))
         done = 0
         for at in others:
             yield from islice(ready, at - done)
@@ -129,29 +137,26 @@ class Sweep:
             done = at + 1
         yield from ready
 
-    def _ready(self, start: int, end: int, frame: Ints, length: Ints) -> tuple[list[memoryview], list[int]]:
+    def _ready(self, start: int, end: int, frame: Ints, length: Ints) -> tuple[Iterator[Any], list[int]]:
         """Return the bytes of rows [start, end) that are in frames side by side, or at hand; and which are others.
 
-        The latter are inline data that are not compressed. They are not cached, for they are in the leaves that were
-        read to know the files.
+        The former are made when they are asked for. At hand are inline data that are not compressed: they are not
+        cached, for they are in the leaves that were read to know the files.
         """
         rows, inline = self._plan, self._rows.inline.offsets
         sort = rows.sort[start:end]
         low, high = frame << PAGE_SHIFT, (frame << PAGE_SHIFT) + length
-        data = [*map(self._memory.__getitem__, map(slice, low.tolist(), high.tolist()))]
         small = np.flatnonzero(sort == SMALL)
         small = small[self._rows.extents.compression[rows.row[start + small]] == 0]
         number = self._rows.inline_of[rows.file[start + small]]
-        low = inline[number]
-        high = np.minimum(inline[number + 1], low + length[small])
-        for at, first, last in zip(small.tolist(), low.tolist(), high.tolist(), strict=True):
-            data[at] = self._inline[first:last]
-        empty = sort == NOTHING
-        for at in np.flatnonzero(empty).tolist():
-            data[at] = _NONE
-        other = (frame < 0) & ~empty
-        other[small] = False
-        return data, np.flatnonzero(other).tolist()
+        low[small] = inline[number]
+        high[small] = np.minimum(inline[number + 1], inline[number] + length[small])
+        where = np.zeros(end - start, np.int64)
+        where[small] = 1
+        low[sort == NOTHING] = high[sort == NOTHING] = 0
+        memories = map((self._memory, self._inline).__getitem__, where.tolist())
+        data = map(getitem, memories, map(slice, low.tolist(), high.tolist()))
+        return data, np.flatnonzero(low < 0).tolist()
 
     def _other(self, batch: _Batch, at: int, here: Here) -> Iterator[Piece]:
         """Yield what a row stands for that is not ready."""
@@ -198,7 +203,7 @@ class Sweep:
         """Yield what a row stands for, read through a handle; what is bad by itself."""
         number, start, length = batch.start + at, batch.offset[at], batch.length[at]
         if self._plan.row[number] < 0 and length > LONGEST * PAGE:
-            where = f"inode {batch.places[at].inode} of subvolume {batch.places[at].subvolume}"
+            where = f"inode {batch.inode[at]} of subvolume {batch.subvolume[at]}"
             yield batch.piece(at, error=CorruptError(f"{where}: its extents make no sense together"))
             return
         file, room, piece = self._handle_of(int(self._plan.file[number])), self._aside, batch.piece(at)

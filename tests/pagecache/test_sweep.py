@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import random
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support import kernel, mounted
 from support.images import copy_sparse
 from support.matrix import name_of, options_of, variants
@@ -17,6 +20,8 @@ from support.program import btrimg, built
 from btrimg.errors import ChecksumError, DeviceError
 from btrimg.filesystem.image import open_image
 from btrimg.filesystem.inode import Inode
+from btrimg.pagecache import filling
+from btrimg.pagecache.arena import Arena
 from btrimg.pagecache.cache import PageCache
 from btrimg.pagecache.fill import Filler
 from btrimg.pagecache.pages import PAGE, Place
@@ -344,3 +349,122 @@ def test_a_disk_that_really_fails(path: str, tmp_path: Any) -> None:
         assert file.read(0, 100 * PAGE) == known[: 100 * PAGE]
         assert file.read(101 * PAGE, 1 << 21) == known[101 * PAGE :]
     assert any("Input/output error" in message for message in heard)
+
+
+@pytest.fixture
+def processes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let sweeps have two processes beside this one; return the list of those that will have been forked."""
+    pids: list[int] = []
+    fork = os.fork
+
+    def recorded() -> int:
+        pid = fork()
+        pids.append(pid)
+        return pid
+
+    monkeypatch.setattr(os, "fork", recorded)
+    monkeypatch.setattr(filling, "_processes", lambda _pages: 2)
+    return pids
+
+
+def here_only(plain: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method that fails in the process of the test."""
+    ours = os.getpid()
+
+    def checked(*args: Any, **named: Any) -> Any:
+        assert os.getpid() != ours, "done here"
+        return plain(*args, **named)
+
+    return checked
+
+
+@pytest.mark.parametrize("scheme", ["extent", "same-offset"])
+def test_processes_beside_bring_in_the_same(
+    image: Image, scheme: str, processes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that comes in together is read there, and nothing is left when it is over."""
+    monkeypatch.setattr(Filler, "sectors_into", here_only(Filler.sectors_into))
+    monkeypatch.setattr(Filler, "unpacked", here_only(Filler.unpacked))
+    for pages, direct in ((1000, False), (4096, True)):
+        with PageCache(image, budget=pages * PAGE, scheme=scheme, direct=direct) as cache:
+            for place, (data, errors) in swept(cache).items():
+                assert data == true_bytes(image, place, len(data)), place
+                assert not errors
+            assert scheme != "extent" or cache.statistics().duplicates == 0
+    assert len(processes) == 4
+    assert not [pid for pid in processes if os.path.exists(f"/proc/{pid}")]
+
+
+def test_processes_that_are_killed_are_done_without(
+    image: Image, processes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of a write, whose frames are then filled again."""
+    ours, plain = os.getpid(), Arena.write
+
+    def write(self: Arena, frame: int, pieces: Any) -> None:
+        if os.getpid() != ours:
+            plain(self, frame, [b"\xff" * PAGE])
+            os.kill(os.getpid(), signal.SIGKILL)
+        plain(self, frame, pieces)
+
+    monkeypatch.setattr(Arena, "write", write)
+    with PageCache(image, budget=4096 * PAGE) as cache:
+        for place, (data, errors) in swept(cache).items():
+            assert data == true_bytes(image, place, len(data)), place
+            assert not errors
+    assert len(processes) == 2
+
+
+def test_who_looks_at_a_few_files_only_leaves_no_process(image: Image, processes: list[int]) -> None:
+    with PageCache(image, budget=4096 * PAGE) as cache:
+        pieces = cache.read_all()
+        next(pieces)
+        pieces.close()  # type: ignore[attr-defined]
+    assert len(processes) == 2
+    assert not [pid for pid in processes if os.path.exists(f"/proc/{pid}")]
+
+
+@pytest.mark.usefixtures("processes")
+def test_what_is_bad_is_told_once_by_this_process(path: str, tmp_path: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    def warn(message: str) -> None:
+        print(message)
+        heard.append(message)
+
+    broken = built(tmp_path, RECIPE, "--data", "dup")
+    heard: list[str] = []
+    with open_image(broken, warn=warn) as image:
+        known = {file.place: true_bytes(image, file.place, min(file.size, 1 << 22)) for file in all_files(image)}
+        for name, copies in ((b"/big", (0,)), (b"/zlib", (0,)), (b"/tail", (0, 1))):
+            for copy in copies:
+                damage(broken, place_of(image, name, 7, copy))
+        tails = {image.open(name).ino for name in (b"/tail", b"/longer")}
+        with PageCache(image, budget=4096 * PAGE) as cache:
+            for place, (data, errors) in swept(cache).items():
+                assert {at: type(error) for at, error in errors.items()} == (
+                    {7 * PAGE: ChecksumError} if place.inode in tails else {}
+                )
+                for at in pages_of(known[place]):
+                    assert at in errors or data[at : at + PAGE] == known[place][at : at + PAGE]
+    assert capfd.readouterr().out.splitlines() == heard
+    assert len(heard) == len(set(heard)) >= 2
+
+
+def test_processes_are_for_much_only_and_for_who_has_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filling, "cores", lambda: 8)
+    monkeypatch.setattr(filling, "active_count", lambda: 1)
+    assert filling._processes(1 << 14) == 4
+    assert filling._processes((1 << 14) - 1) == 0
+    monkeypatch.setattr(filling, "cores", lambda: 1)
+    assert filling._processes(1 << 20) == 0
+    monkeypatch.setattr(filling, "cores", lambda: 8)
+    monkeypatch.setattr(filling, "active_count", lambda: 2)
+    assert filling._processes(1 << 20) == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 1 << 40), st.integers(1, 40)), max_size=8), st.integers(1, 30))
+def test_ranges_are_cut_to_groups(ranges: list[tuple[int, int]], most: int) -> None:
+    groups = list(filling._cut(ranges, most))
+    units = [[start + at for start, length in group for at in range(length)] for group in groups]
+    assert [unit for group in units for unit in group] == [s + at for s, length in ranges for at in range(length)]
+    assert all(len(group) == most for group in units[:-1])
+    assert all(0 < len(group) <= most for group in units)
