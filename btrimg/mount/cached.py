@@ -40,13 +40,14 @@ class Cached:
         self._memory = threading.local()
         self.sentence = f"files that share extents share {size // MIB} MiB of memory, read but not mapped (a cache)"
 
-    def open(self, number: int) -> bytes:
+    def open(self, number: int, _body: bytes, _unique: int) -> bytes:
         """Return that the kernel is to keep nothing of the file."""
         self._handle(number)
         return _ANSWER
 
-    def release(self, _fh: int) -> None:
+    def release(self, _number: int, _body: bytes, _unique: int) -> bytes:
         """Do nothing: pages stay until there is no room."""
+        return b""
 
     def _handle(self, number: int) -> CachedFile:
         with self._files.lock:

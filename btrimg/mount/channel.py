@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _REQUEST_SIZE = 8 * 1024  #: of the buffer; longer requests only writers send (FUSE_MIN_READ_BUFFER)
 _HEAD = struct.Struct("<4xIQQ")  #: opcode, unique and nodeid of an InHeader: what is looked at for every request
 _MAX_WRITE = 4096
-_LOOKS = 10  #: for a next request, some 2 µs each
+_LOOKS = 20  #: for a next request, some 1 µs each
 _MAX_READ = MIB  #: the most that the kernel asks for at once, fs.fuse.max_pages_limit
 #: What reading or answering says when nobody waits for this one request any more.
 _GONE = frozenset((errno.EINTR, errno.ENOENT, errno.EAGAIN))
@@ -68,13 +68,14 @@ class Channel:
     would wake a thread that has slept, and two threads would wait for one interpreter.
 
     An *eager* channel, if there are several processors, looks a few more times for a request before it sleeps: who
-    opens and closes small files asks again at once, and to be woken takes longer than to answer.
+    opens and closes small files asks again at once, and to be woken takes longer than to answer. For who closes a file
+    waits for nobody: that is answered after the next request, or when there is none.
     """
 
     def __init__(self, fd: int, tell: Callable[[str], None], *, eager: bool = False) -> None:
         self.fd, self.tell = fd, tell
         self._looks = _LOOKS if eager and len(os.sched_getaffinity(0)) > 1 else 0
-        self._asked = threading.local()  # the request that each thread answers
+        self._asked = b""  # the request that the thread with the lock answers
         self._running: set[int] = set()
         self._interrupted: set[int] = set()
         self._lead = threading.Lock()
@@ -134,28 +135,27 @@ class Channel:
 
     def serve(self, handlers: Mapping[int, Handler]) -> None:
         """Answer requests until the filesystem is unmounted. What no handler is for, is answered by ENOSYS."""
-        fd, read, write, unpack, start = self.fd, os.read, os.write, _HEAD.unpack_from, InHeader.SIZE
-        find, failure_of = {Opcode.INTERRUPT: self._interrupt, **handlers}.get, self._failure_of
-        pack, head_size = OutHeader.STRUCT.pack, OutHeader.SIZE
-        me = threading.get_ident()
-        asked, looks, left, relax = self._asked, self._looks, self._looks, os.sched_yield
+        fd, looks, read = self.fd, self._looks, os.read
+        answer = self._answers(handlers)
+        unpack, me = _HEAD.unpack_from, threading.get_ident()
+        late: tuple[int, int, int, bytes] | None = None
+        release = int(Opcode.RELEASE)
         poller = select.poll()
         poller.register(fd, select.POLLIN)
-        os.set_blocking(fd, not looks)
+        ready = poller.poll
         while True:
             if self._leader != me:
                 self._lead.acquire()
                 self._leader = me
+            left = looks
+            while left and not ready(0):  # to read in vain takes longer: an exception
+                left -= 1
+                if late and not left:
+                    answer(*late)
+                    late = None
             try:
                 request = read(fd, _REQUEST_SIZE)
             except OSError as error:
-                if error.errno == errno.EAGAIN and looks:
-                    left -= 1
-                    relax()
-                    if not left:
-                        poller.poll()
-                        left = looks
-                    continue
                 if error.errno in _GONE:
                     continue
                 if error.errno != errno.ENODEV:  # which says: unmounted
@@ -165,23 +165,39 @@ class Channel:
             if not request:  # a socket instead of /dev/fuse, whose other side has closed
                 self.step_back()
                 return
-            left = looks
-            asked.request = request
             opcode, unique, nodeid = unpack(request)
+            if opcode == release and looks and not late:
+                late = opcode, unique, nodeid, request
+                continue
+            answer(opcode, unique, nodeid, request)
+            if late:
+                answer(*late)
+                late = None
+
+    def _answers(self, handlers: Mapping[int, Handler]) -> Callable[[int, int, int, bytes], None]:
+        """Return what answers a request, of which *opcode*, *unique* and *nodeid* are known."""
+        fd, write, start = self.fd, os.write, InHeader.SIZE
+        find, failure_of = {Opcode.INTERRUPT: self._interrupt, **handlers}.get, self._failure_of
+        pack, head_size = OutHeader.STRUCT.pack, OutHeader.SIZE
+
+        def answer(opcode: int, unique: int, nodeid: int, request: bytes) -> None:
+            self._asked = request
             try:
-                answer = find(opcode, _refuse)(nodeid, request[start:], unique)
+                found = find(opcode, _refuse)(nodeid, request[start:], unique)
             except Exception as error:  # whoever waits must get an answer
                 self._send(unique, failure_of(error), b"")
-                continue
-            if answer is None:
-                continue
-            if len(answer) < _MAX_WRITE:
-                try:
-                    write(fd, pack(head_size + len(answer), 0, unique) + answer)
-                except OSError as error:
-                    self._failed(unique, 0, error)
-            else:
-                self._send(unique, 0, answer)
+                return
+            if found is None:
+                return
+            if len(found) >= _MAX_WRITE:
+                self._send(unique, 0, found)
+                return
+            try:
+                write(fd, pack(head_size + len(found), 0, unique) + found)
+            except OSError as error:
+                self._failed(unique, 0, error)
+
+        return answer
 
     def _failure_of(self, error: Exception) -> int:
         """Return the errno that answers a request which *error* has ended."""
@@ -234,8 +250,8 @@ class Channel:
             raise RefusedRequest(errno.EINTR)
 
     def uid(self) -> int:
-        """Return the id of the user who asks what this thread is about to answer."""
-        return InHeader.unpack(self._asked.request).uid
+        """Return the id of the user who asks what this thread, which has not stepped back yet, is to answer."""
+        return InHeader.unpack(self._asked).uid
 
     def step_back(self) -> None:
         """Let another thread take the next requests, for this one may be busy for a while."""

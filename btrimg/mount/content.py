@@ -11,7 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from contextlib import suppress
 from hashlib import blake2b
 from typing import TYPE_CHECKING
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from btrimg.mount.tree import FileData, Files
     from btrimg.pagecache.schemes import Domains
 
-_IDLE_BACKINGS = 8192  #: files that nobody has open but that stay open in the kernel, about 1 KiB each
+_BACKINGS = 8192  #: files that stay open in the kernel when nobody has them open any more, about 1 KiB each
+_STEPS = 64  #: the most that are looked at to find one to close
 _CONTENTS, _KNOWN = 262144, 524288  #: contents, and files, that are remembered; about 500 bytes each
 
 
@@ -63,13 +64,14 @@ _INLINE, _REGULAR = bytes([FileExtentType.INLINE]), bytes([FileExtentType.REGULA
 class Content:
     """One distinct content: a file of the hidden mount."""
 
-    __slots__ = ("answer", "backing", "identity", "number", "sharers", "size", "users")
+    __slots__ = ("answer", "backing", "identity", "number", "recent", "sharers", "size", "users")
 
     def __init__(self, number: int, identity: bytes, size: int) -> None:
         self.number, self.identity, self.size = number, identity, size
         self.backing = 0  #: the kernel's id, 0 for none
         self.answer = b""  #: to OPEN of a visible file, while there is a backing
         self.users = 0  #: visible files that are open
+        self.recent = False  #: whether one was closed since somebody looked for a backing to close
         self.sharers: set[int] = set()  #: numbers of visible files that were opened with it
 
 
@@ -110,6 +112,15 @@ class Contents:
                 its_content.sharers.discard(oldest)
         return content
 
+    def open_again(self, number: int) -> bytes:
+        """Return the answer to OPEN of a visible file, in use from now on, if it is there from another time."""
+        with self.lock:
+            content = self._known.get(number)
+            if content is None or not content.answer:
+                return b""
+            content.users += 1
+            return content.answer
+
     def _drop_oldest(self) -> None:
         """Forget the oldest content, if there are many and nobody uses it: its next user has pages of their own."""
         if len(self._contents) <= _CONTENTS:
@@ -127,11 +138,12 @@ class Contents:
             number = self._numbers[subvolume] = int(self._domains.domain_of(np.array([subvolume], np.int64))[0])
         return number
 
-    def unuse(self, number: int) -> Content:
-        """Take back one ``use`` of the content with that number, and return it; ``lock`` is held."""
-        content = self._by_number[number]
-        content.users -= 1
-        return content
+    def unuse(self, number: int) -> None:
+        """Take back one ``use`` of the content with that number."""
+        with self.lock:
+            content = self._by_number[number]
+            content.users -= 1
+            content.recent = True
 
     def all(self) -> list[Content]:
         """Return every content that there is."""
@@ -147,26 +159,47 @@ class Backings:
 
     def __init__(self, visible: Channel, hidden: int, contents: Contents) -> None:
         self._visible, self._hidden, self._contents = visible, hidden, contents
-        self._idle: OrderedDict[int, Content] = OrderedDict()
+        self._open: deque[Content] = deque()  # those with a backing, in the order in which they are looked at
         self._opening = threading.Lock()
 
-    def use(self, number: int) -> Content:
-        """Return the content of a visible file, its hidden file open, until it is given back by ``release``."""
+    def open(self, number: int) -> bytes:
+        """Return the answer to OPEN of a visible file, whose hidden file is open until it is given back."""
+        answer = self._contents.open_again(number)
+        if answer:
+            return answer
         content = self._contents.use(number)
         try:
-            if not content.backing:
-                with self._opening:  # of two ids, one inode could use only one at a time
-                    if not content.backing:
-                        backing = self._open(content)
-                        flags = OpenFlag.PASSTHROUGH | OpenFlag.NOFLUSH
-                        content.answer = OpenOut(content.number, flags, backing).pack()
-                        content.backing = backing
+            with self._opening:  # of two ids, one inode could use only one at a time
+                if not content.answer:
+                    content.backing = self._open_hidden(content)
+                    flags = OpenFlag.PASSTHROUGH | OpenFlag.NOFLUSH
+                    content.answer = OpenOut(content.number, flags, content.backing).pack()
+                    self._open.append(content)
+                    self._close_idle()
         except BaseException:
             self.release(content.number)
             raise
-        return content
+        return content.answer
 
-    def _open(self, content: Content) -> int:
+    def _close_idle(self) -> None:
+        """If many hidden files are open, look for one that nobody uses or has used since it was looked at; close it."""
+        for _ in range(min(len(self._open) - _BACKINGS, _STEPS)):
+            content = self._open.popleft()
+            with self._contents.lock:
+                backing = 0 if content.users or content.recent else content.backing
+                content.recent = False
+                if backing:
+                    content.backing, content.answer = 0, b""
+            if backing:
+                fcntl.ioctl(self._visible.fd, BACKING_CLOSE, backing.to_bytes(4, "little"))
+            else:
+                self._open.append(content)
+
+    def release(self, number: int) -> None:
+        """Take back one use of the content with that number."""
+        self._contents.unuse(number)
+
+    def _open_hidden(self, content: Content) -> int:
         fd = os.open(name_of(content.number, content.size), os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._hidden)
         try:
             number: int = fcntl.ioctl(self._visible.fd, BACKING_OPEN, bytearray(BackingMap(fd, 0, 0).pack()))
@@ -183,20 +216,3 @@ class Backings:
                     yield Use(content.size, cached_bytes(fd), frozenset(content.sharers))
                 finally:
                     os.close(fd)
-
-    def release(self, number: int) -> None:
-        """Take back one ``use`` of the content with that number; hidden files that are long unused are closed."""
-        with self._contents.lock:
-            content = self._contents.unuse(number)
-            if content.users:
-                return
-            self._idle[number] = content
-            self._idle.move_to_end(number)
-            if len(self._idle) <= _IDLE_BACKINGS:
-                return
-            _, oldest = self._idle.popitem(last=False)
-            backing = 0 if oldest.users else oldest.backing
-            if not oldest.users:
-                oldest.backing = 0
-        if backing:
-            fcntl.ioctl(self._visible.fd, BACKING_CLOSE, backing.to_bytes(4, "little"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import threading
 import time
@@ -29,6 +30,7 @@ class Kernel:
         self._ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._ours.settimeout(5)
         self.said: list[str] = []
+        self.eager = eager and len(os.sched_getaffinity(0)) > 1
         self.channel = Channel(self.theirs.fileno(), self.said.append, eager=eager)
 
         self._threads: list[threading.Thread] = []
@@ -128,3 +130,14 @@ def test_an_old_kernel_is_told_apart(kernel: Kernel) -> None:
     with pytest.raises(BtrimgError, match=r"speaks FUSE 7\.19"):
         kernel.channel.negotiate(InitFlag(0), read_ahead=0)
     assert kernel.answer()[1] == -errno.EPROTO
+
+
+def test_who_closes_a_file_waits_for_nobody_but_is_answered(kernel: Kernel) -> None:
+    kernel.ask(Opcode.RELEASE, 1)
+    kernel.ask(QUICK, 2)
+    kernel.ask(Opcode.RELEASE, 3)
+    kernel.ask(Opcode.RELEASE, 4)
+    kernel.serve({Opcode.RELEASE: lambda *_: b"", QUICK: lambda *_: b"now"}, threads=1)
+    answers = [kernel.answer() for _ in range(4)]
+    assert sorted(answers) == [(1, 0, b""), (2, 0, b"now"), (3, 0, b""), (4, 0, b"")]
+    assert answers[0][0] == (2 if kernel.eager else 1)
