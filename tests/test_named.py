@@ -35,6 +35,19 @@ class Theirs(typing.NamedTuple):
     class_: tuple[int, ...] = ()
 
 
+def fresh() -> type:
+    """Return a class of which nothing was made yet."""
+
+    class Ours(named.NamedTuple):
+        """A point."""
+
+        x: int
+        y: Any = "up"
+        class_: tuple[int, ...] = ()
+
+    return Ours
+
+
 class Empty(named.NamedTuple):
     """Nothing."""
 
@@ -50,6 +63,12 @@ def outcome(of: Callable[[], Any]) -> object:
     except (TypeError, ValueError, AttributeError) as error:
         return type(error)
     return tuple(found) if isinstance(found, tuple) else found
+
+
+BY_NAME: list[Callable[[type], Any]] = [  # what finds the class by its name
+    lambda kind: copy.deepcopy(kind(1, [2])),
+    lambda kind: pickle.loads(pickle.dumps(kind(1))),
+]
 
 
 @pytest.mark.parametrize(
@@ -76,13 +95,17 @@ def outcome(of: Callable[[], Any]) -> object:
         lambda kind: kind(1) == (1, "up", ()),
         lambda kind: hash(kind(1)),
         lambda kind: repr(kind(1, "é")).partition("(")[2],
-        lambda kind: copy.deepcopy(kind(1, [2])),
-        lambda kind: pickle.loads(pickle.dumps(kind(1))),
+        *BY_NAME,
         lambda kind: kind._make((1, 2, 3)).__class__ is kind,
     ],
 )
 def test_they_do_what_those_of_typing_do(act: Callable[[type], Any]) -> None:
-    assert outcome(lambda: act(Ours)) == outcome(lambda: act(Theirs))
+    expected = outcome(lambda: act(Theirs))
+    assert outcome(lambda: act(Ours)) == expected
+    for many in () if act in BY_NAME else (1, 99, 100, 101, 300):
+        kind = fresh()
+        assert {kind(0, y=1) for _ in range(many)} == {(0, 1, ())}
+        assert (outcome(lambda: act(kind)), outcome(lambda: act(kind))) == (expected, expected)  # noqa: B023 (at once)
 
 
 def test_values_are_of_their_class() -> None:
