@@ -8,6 +8,7 @@ from functools import cache
 from btrimg.build import acls
 from btrimg.build.content import content_bytes
 from btrimg.errors import RefusedError
+from btrimg.filesystem.inode import quoted
 from btrimg.ondisk.constants import InodeFlag
 from btrimg.write import inodes, xattrs
 from btrimg.write.inodes import Times
@@ -109,14 +110,15 @@ def create_symlink(parent: Spot, target: bytes, attributes: Attributes, around: 
 def xattr_values(attributes: Attributes, around: Surroundings) -> dict[bytes, bytes]:
     """Return the xattrs with their values.
 
-    Raises RefusedError where one is longer than any filesystem has them, before it is made.
+    Raises RefusedError where a name is one that btrfs does not know, or a value longer than any filesystem has it.
     """
     values: dict[bytes, bytes] = {}
     for name, content in attributes.xattrs:
+        xattrs.refuse_unknown(name)
         try:
             values[name] = content_bytes(content, around, _XATTR_SIZE_MAX)
         except RefusedError as error:
-            raise RefusedError(f"xattr {name!r}: {error}") from None
+            raise RefusedError(f"xattr {quoted(name)}: {error}") from None
     return values
 
 
@@ -157,6 +159,10 @@ def _in_step(spot: Spot, given: dict[bytes, bytes], mode: int | None) -> int | N
         raise RefusedError("only directories have default access control lists")
     if acls.ACCESS in given and stat.S_ISLNK(known):
         raise RefusedError("symbolic links have no access control lists")
+    if not (stat.S_ISREG(known) or stat.S_ISDIR(known)):
+        named = [name for name in given if name.startswith(b"user.")]
+        if named:
+            raise RefusedError(f"only files and directories have attributes of users, as {quoted(named[0])}")
     useless = [acls.DEFAULT] if acls.DEFAULT in given and not acls.parse(given[acls.DEFAULT]) else []
     access = xattrs.read(*spot, acls.ACCESS)
     if acls.ACCESS in given:

@@ -101,7 +101,7 @@ def context_of(
     as_json: bool = False,
 ) -> Context:
     """Return what verbs work on; the image is opened when the first of them needs it."""
-    paths, epoch = (*_devices(image), *device), source_date_epoch()
+    paths, epoch = (*_devices(image, one_of_several=bool(device)), *device), source_date_epoch()
 
     def begin() -> Session:
         from btrimg.edit.session import Session
@@ -121,8 +121,8 @@ def context_of(
     return context
 
 
-def _devices(image: str) -> tuple[str, ...]:
-    if os.path.exists(image) and not os.path.isdir(image):  # without a superblock it can be repaired
+def _devices(image: str, *, one_of_several: bool) -> tuple[str, ...]:
+    if one_of_several and os.path.exists(image) and not os.path.isdir(image):  # it may have lost its superblocks
         return (image,)
     try:
         target = parse_target(image)

@@ -14,6 +14,7 @@ from btrimg.cli.edit_parameters import (
     storage_of,
 )
 from btrimg.errors import BtrimgError
+from btrimg.filesystem.inode import quoted
 from btrimg.units import parse_size
 
 TYPE_CHECKING = False
@@ -45,7 +46,7 @@ def write(context: Context, source: bytes, path: bytes, offset: int, compress: C
         with open(source, "rb") as stream:
             context.files.write(stream, path, offset, storage)
     except OSError as error:
-        raise BtrimgError(f"{source!r} cannot be read: {error.strerror}") from None
+        raise BtrimgError(f"{quoted(source)} cannot be read: {error.strerror}") from None
     return 0
 
 

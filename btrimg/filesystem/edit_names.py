@@ -9,6 +9,7 @@ from __future__ import annotations
 import stat
 
 from btrimg.errors import CorruptError, RefusedError
+from btrimg.filesystem.inode import quoted
 from btrimg.filesystem.namei import Link
 from btrimg.ondisk.blocks import Header, Item, Key
 from btrimg.ondisk.constants import FileType, Incompat, ItemType
@@ -133,7 +134,7 @@ def insert_entry(
 def refuse_crowd(tree: OverlayTree, parent: int, name: bytes, others: bytes) -> None:
     """Raise RefusedError when *others*, entries with the hash of *name*, leave no room in a leaf for that."""
     if len(others) + DirItem.SIZE + len(name) > room_of(tree):
-        raise RefusedError(f"directory {parent} holds no further name with the hash of {name!r}: take another")
+        raise RefusedError(f"directory {parent} holds no further name with the hash of {quoted(name)}: take another")
 
 
 def unlink(tree: OverlayTree, parent: int, ino: int, name: bytes) -> None:
@@ -155,7 +156,7 @@ def remove_hashed(tree: OverlayTree, parent: int, name: bytes) -> None:
     entries = list(_entries(payload))
     kept = [entry for entry in entries if entry.name != name]
     if len(kept) == len(entries):
-        raise CorruptError(f"directory {parent} has no entry {name!r}, though its inode has that name")
+        raise CorruptError(f"directory {parent} has no entry {quoted(name)}, though its inode has that name")
     put_records(tree, key, kept)
 
 
@@ -214,7 +215,7 @@ def add_ref(tree: OverlayTree, ino: int, link: Link) -> None:
         )
     key = extref_key(ino, link.parent, link.name)
     if not _append(tree, key, InodeExtref(link.parent, link.dir_index, len(link.name), link.name).pack()):
-        raise RefusedError(f"inode {ino} can have no further name with the hash of {link.name!r}: take another")
+        raise RefusedError(f"inode {ino} can have no further name with the hash of {quoted(link.name)}: take another")
 
 
 def _append(tree: OverlayTree, key: Key, record: bytes) -> bool:
@@ -233,7 +234,7 @@ def remove_ref(tree: OverlayTree, parent: int, ino: int, name: bytes) -> int:
             if (link.parent, link.name) == (parent, name):
                 _remove_record(tree, key, link)
                 return link.dir_index
-    raise CorruptError(f"inode {ino} has no reference to its name {name!r} in directory {parent}")
+    raise CorruptError(f"inode {ino} has no reference to its name {quoted(name)} in directory {parent}")
 
 
 def _remove_record(tree: OverlayTree, key: Key, link: Link) -> None:

@@ -6,6 +6,7 @@ import stat
 
 from btrimg.errors import CorruptError, NotFoundError, RefusedError
 from btrimg.filesystem.edit_names import FILE_TYPES, inode_key
+from btrimg.filesystem.inode import quoted
 from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.constants import U64_MAX, FileExtentType, InodeFlag, ItemType
@@ -114,7 +115,9 @@ def create_symlink(
     """
     longest = min(PATH_MAX - 1, files.room - FileExtentInline.SIZE)
     if not 0 < len(target) <= longest or b"\0" in target:
-        raise RefusedError(f"a symlink to {target[:50]!r}… cannot be: a target has 1 to {longest} bytes and no NUL")
+        raise RefusedError(
+            f"a symlink to {quoted(target[:50])}… cannot be: a target has 1 to {longest} bytes and no NUL"
+        )
     size = len(target)
     ino = create(
         files, stat.S_IFLNK | 0o777, ino=ino, uid=uid, gid=gid, flags=flags, size=size, nbytes=size, times=times

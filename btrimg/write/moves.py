@@ -7,6 +7,7 @@ import stat
 from btrimg.errors import CorruptError, RefusedError
 from btrimg.filesystem import edit_names
 from btrimg.filesystem.edit_names import inode_key
+from btrimg.filesystem.inode import quoted
 from btrimg.filesystem.namei import Link
 from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.constants import U64_MAX, FileType, ItemType, TreeId
@@ -47,7 +48,7 @@ def _replace(files: Files, directory: int, name: bytes, ino: int, kind: FileType
     other = names.find_inode(files, directory, name)
     if stat.S_ISDIR(inodes.read(files, other).mode) != is_directory:
         what = "a directory" if is_directory else "what is no directory"
-        raise RefusedError(f"{name!r} in directory {directory} cannot make room for {what}")
+        raise RefusedError(f"{quoted(name)} in directory {directory} cannot make room for {what}")
     if is_directory:
         names.refuse_filled(files, other)
     index = files.new_index(directory)  # as in the kernel, above that of the name that goes

@@ -10,6 +10,7 @@ import stat
 from btrimg.errors import NotFoundError, RefusedError
 from btrimg.filesystem import edit_names
 from btrimg.filesystem.edit_names import entry_named, inode_key
+from btrimg.filesystem.inode import quoted
 from btrimg.filesystem.namei import Link
 from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.constants import NAME_MAX, U64_MAX, FileType, ItemType
@@ -37,7 +38,7 @@ def check_name(name: bytes) -> None:
     if not 0 < len(name) <= NAME_MAX:
         raise RefusedError(f"a name of {len(name)} bytes cannot be: a name has 1 to {NAME_MAX}")
     if name in (b".", b"..") or b"/" in name or b"\0" in name:
-        raise RefusedError(f"no file can be called {name!r}: a name is neither '.' nor '..', without '/' and NUL")
+        raise RefusedError(f"no file can be called {quoted(name)}: a name is neither '.' nor '..', without '/' and NUL")
 
 
 def find(files: Files, directory: int, name: bytes) -> DirItem:
@@ -47,7 +48,7 @@ def find(files: Files, directory: int, name: bytes) -> DirItem:
     """
     entry = entry_named(files.tree, directory, name)
     if entry is None:
-        raise NotFoundError(f"directory {directory} of subvolume {files.id} has no {name!r}")
+        raise NotFoundError(f"directory {directory} of subvolume {files.id} has no {quoted(name)}")
     return entry
 
 
@@ -59,7 +60,7 @@ def find_inode(files: Files, directory: int, name: bytes) -> int:
     where = find(files, directory, name).location
     if where.type != ItemType.INODE_ITEM:
         raise RefusedError(
-            f"{name!r} in directory {directory} is a subvolume: it is not a file of subvolume {files.id}"
+            f"{quoted(name)} in directory {directory} is a subvolume: it is not a file of subvolume {files.id}"
         )
     return where.objectid
 
@@ -83,7 +84,7 @@ def free_place(files: Files, directory: int, name: bytes) -> tuple[Key, bytes]:
     check_name(name)
     place = edit_names.hashed(files.tree, directory, name)
     if place[1] and entry_named(files.tree, directory, name):
-        raise RefusedError(f"directory {directory} of subvolume {files.id} has a {name!r} already")
+        raise RefusedError(f"directory {directory} of subvolume {files.id} has a {quoted(name)} already")
     edit_names.refuse_crowd(files.tree, directory, name, place[1])
     return place
 
@@ -130,7 +131,7 @@ def unlink(files: Files, directory: int, name: bytes) -> None:
     ino = find_inode(files, directory, name)
     item = inodes.read(files, ino)
     if stat.S_ISDIR(item.mode):
-        raise RefusedError(f"{name!r} in directory {directory} is a directory: remove it as one")
+        raise RefusedError(f"{quoted(name)} in directory {directory} is a directory: remove it as one")
     _remove(files, directory, name, ino, item)
 
 
@@ -142,7 +143,7 @@ def remove_directory(files: Files, directory: int, name: bytes) -> None:
     ino = find_inode(files, directory, name)
     item = inodes.read(files, ino)
     if not stat.S_ISDIR(item.mode):
-        raise RefusedError(f"{name!r} in directory {directory} is not a directory")
+        raise RefusedError(f"{quoted(name)} in directory {directory} is not a directory")
     refuse_filled(files, ino)
     _remove(files, directory, name, ino, item)
 

@@ -7,6 +7,7 @@ import stat
 from btrimg.errors import NotFoundError, RefusedError
 from btrimg.filesystem import edit_names
 from btrimg.filesystem.edit_names import put_records, records_at
+from btrimg.filesystem.inode import quoted
 from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import DiskKey, Key
 from btrimg.ondisk.constants import U64_MAX, FileType, Incompat, InodeFlag, ItemType, RootFlag, TreeId
@@ -162,7 +163,9 @@ def _refuse_to_delete(txn: Transaction, subvolume: int, name: bytes) -> None:
         raise RefusedError(f"subvolume {subvolume} is mounted by default: make another the default one first")
     first = Key(subvolume, ItemType.ROOT_REF, 0)
     for key, _ in txn.tree(TreeId.ROOT_TREE).items(first, first._replace(offset=U64_MAX)):
-        raise RefusedError(f"subvolume {subvolume}, {name!r}, has subvolume {key.offset} in it: delete that first")
+        raise RefusedError(
+            f"subvolume {subvolume}, {quoted(name)}, has subvolume {key.offset} in it: delete that first"
+        )
 
 
 def rename(parent: Files, directory: int, name: bytes, new_parent: Files, new_directory: int, new_name: bytes) -> None:
@@ -174,7 +177,7 @@ def rename(parent: Files, directory: int, name: bytes, new_parent: Files, new_di
     subvolume = find(parent, directory, name)
     place = place_of(parent.txn, subvolume)
     if place is None or place[:2] != (parent.id, directory) or place.name != name:
-        raise RefusedError(f"{name!r} stands for a subvolume that is elsewhere: it cannot be moved")
+        raise RefusedError(f"{quoted(name)} stands for a subvolume that is elsewhere: it cannot be moved")
     if any(above == subvolume for above in _ancestors(parent.txn, new_parent.id)):
         raise RefusedError(f"subvolume {subvolume} cannot be moved into itself")
     names.free_place(new_parent, new_directory, new_name)
@@ -200,7 +203,7 @@ def find(parent: Files, directory: int, name: bytes) -> int:
     """
     where = names.find(parent, directory, name).location
     if where.type != ItemType.ROOT_ITEM:
-        raise RefusedError(f"{name!r} in directory {directory} of subvolume {parent.id} is no subvolume")
+        raise RefusedError(f"{quoted(name)} in directory {directory} of subvolume {parent.id} is no subvolume")
     return where.objectid
 
 
@@ -293,7 +296,7 @@ def _index_of(parent: Files, directory: int, name: bytes) -> int:
     for key, _ in parent.tree.items(first, first._replace(offset=U64_MAX)):
         if any(entry.name == name for entry in records_at(parent.tree, DirItem, key)):
             return key.offset
-    raise NotFoundError(f"directory {directory} of subvolume {parent.id} has no index of {name!r}")
+    raise NotFoundError(f"directory {directory} of subvolume {parent.id} has no index of {quoted(name)}")
 
 
 # The uuid tree, where the image has one (fs/btrfs/uuid-tree.c)

@@ -6,6 +6,7 @@ import stat
 
 from btrimg.errors import NotFoundError, RefusedError
 from btrimg.filesystem.edit_names import put_records, records_at
+from btrimg.filesystem.inode import quoted
 from btrimg.ondisk.blocks import DiskKey, Key
 from btrimg.ondisk.constants import U64_MAX, FileType, Incompat, InodeFlag, ItemType
 from btrimg.ondisk.csum import name_hash
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 COMPRESSION = b"btrfs.compression"  #: the property that says how a file, or what is new in a directory, is compressed
 _NAME_MAX, _SIZE_MAX = 255, 65536  # include/uapi/linux/limits.h XATTR_NAME_MAX, XATTR_SIZE_MAX
+_NAMESPACES = (b"user.", b"trusted.", b"security.")
+_KNOWN = (b"system.posix_acl_access", b"system.posix_acl_default", COMPRESSION)  # of others there are only these
 _UNCOMPRESSED = (b"no", b"none")
 _ALGORITHMS: dict[bytes, int] = {b"zlib": 0, b"lzo": Incompat.COMPRESS_LZO, b"zstd": Incompat.COMPRESS_ZSTD}
 _FLAGS = InodeFlag.COMPRESS | InodeFlag.NOCOMPRESS
@@ -90,7 +93,7 @@ def remove(files: Files, ino: int, name: bytes) -> None:
     entries = records_at(files.tree, DirItem, key)
     kept = [entry for entry in entries if entry.name != name]
     if len(kept) == len(entries):
-        raise NotFoundError(f"inode {ino} of subvolume {files.id} has no attribute {name!r}")
+        raise NotFoundError(f"inode {ino} of subvolume {files.id} has no attribute {quoted(name)}")
     put_records(files.tree, key, kept)
     inodes.change(files, ino, ctime=files.now, flags=flags & ~int(_FLAGS) if name == COMPRESSION else flags)
 
@@ -98,12 +101,29 @@ def remove(files: Files, ino: int, name: bytes) -> None:
 def check(files: Files, name: bytes, value: bytes) -> None:
     """Raise RefusedError when no inode can have this attribute; its inode may still have no room for it."""
     if not 0 < len(name) <= _NAME_MAX or b"\0" in name:
-        raise RefusedError(f"no attribute can be called {name!r}: a name has 1 to {_NAME_MAX} bytes and no NUL")
+        what = quoted(name) if name else "''"
+        raise RefusedError(f"no attribute can be called {what}: a name has 1 to {_NAME_MAX} bytes and no NUL")
     room = min(files.room - DirItem.SIZE - len(name), _SIZE_MAX)
     if len(value) > room:
-        raise RefusedError(f"{len(value)} bytes are too many for the attribute {name!r}: there is room for {room}")
+        raise RefusedError(
+            f"{len(value)} bytes are too many for the attribute {quoted(name)}: there is room for {room}"
+        )
     if name == COMPRESSION:
         compression_flags(value)
+
+
+def refuse_unknown(name: bytes) -> None:
+    """Raise RefusedError for a name that the kernel sets for nobody (fs/btrfs/xattr.c ``btrfs_xattr_handlers``)."""
+    namespace = next((each for each in _NAMESPACES if name.startswith(each)), b"")
+    if name in _KNOWN or (namespace and name != namespace):
+        return
+    if name.startswith((b"system.", b"btrfs.")):
+        known = ", ".join(quoted(each) for each in _KNOWN)
+        raise RefusedError(f"no attribute is called {quoted(name)}: of these names there are {known}")
+    raise RefusedError(
+        f"no attribute can be called {quoted(name)}: names begin with user., trusted., security., system. or btrfs.,"
+        " and go on"
+    )
 
 
 def compression_flags(value: bytes) -> int:
@@ -116,7 +136,7 @@ def compression_flags(value: bytes) -> int:
     if value in _UNCOMPRESSED:
         return InodeFlag.NOCOMPRESS
     if value.partition(b":")[0] not in _ALGORITHMS:
-        raise RefusedError(f"no compression is called {value!r}: there are none, zlib, lzo and zstd")
+        raise RefusedError(f"no compression is called {quoted(value)}: there are none, zlib, lzo and zstd")
     return InodeFlag.COMPRESS
 
 

@@ -79,13 +79,13 @@ def clone(scene: Scene, ino: int, offset: int, length: int, target: int, at: int
 REFUSED: list[tuple[Callable[[Scene], Any], str]] = [
     (lambda s: enter(s, b""), "a name of 0 bytes cannot be"),
     (lambda s: enter(s, b"n" * 256), "a name of 256 bytes cannot be: a name has 1 to 255"),
-    (lambda s: enter(s, b"a/b"), "no file can be called b'a/b'"),
-    (lambda s: enter(s, b"a\0b"), r"no file can be called b'a\\x00b'"),
-    (lambda s: enter(s, b".."), r"no file can be called b'\.\.'"),
-    (lambda s: enter(s, b"outer"), "has a b'outer' already"),
+    (lambda s: enter(s, b"a/b"), "no file can be called 'a/b'"),
+    (lambda s: enter(s, b"a\0b"), r"no file can be called 'a\\x00b'"),
+    (lambda s: enter(s, b".."), r"no file can be called '\.\.'"),
+    (lambda s: enter(s, b"outer"), "has a 'outer' already"),
     (lambda s: names.link(s.files, TOP, b"again", s.directory), "is a directory: it has one name only"),
     (lambda s: names.unlink(s.files, TOP, b"directory"), "is a directory: remove it as one"),
-    (lambda s: names.unlink(s.files, TOP, b"outer"), "b'outer' in directory 256 is a subvolume"),
+    (lambda s: names.unlink(s.files, TOP, b"outer"), "'outer' in directory 256 is a subvolume"),
     (lambda s: names.remove_directory(s.files, TOP, b"file"), "is not a directory"),
     (lambda s: names.remove_directory(s.files, TOP, b"directory"), "is not empty"),
     (lambda s: moves.rename(s.files, TOP, b"directory", s.directory, b"x"), "cannot be moved into itself"),
@@ -97,10 +97,10 @@ REFUSED: list[tuple[Callable[[Scene], Any], str]] = [
     (lambda s: inodes.create_symlink(s.files, b"x" * 4096), "a target has 1 to 4095 bytes"),
     (lambda s: inodes.file_type(0o644), "mode 0o644 says nothing of a type of file"),
     (lambda s: inodes.device_number(1 << 12, 0), "there is no device 4096:0"),
-    (lambda s: xattrs.set_value(s.files, s.file, b"", b""), "no attribute can be called b''"),
+    (lambda s: xattrs.set_value(s.files, s.file, b"", b""), "no attribute can be called ''"),
     (lambda s: xattrs.set_value(s.files, s.file, b"n" * 256, b""), "no attribute can be called"),
     (lambda s: xattrs.set_value(s.files, s.file, b"user.x", bytes(16223)), "there is room for 16222"),
-    (lambda s: xattrs.set_value(s.files, s.file, xattrs.COMPRESSION, b"gzip"), "no compression is called b'gzip'"),
+    (lambda s: xattrs.set_value(s.files, s.file, xattrs.COMPRESSION, b"gzip"), "no compression is called 'gzip'"),
     (lambda s: xattrs.set_value(s.files, s.unsummed, xattrs.COMPRESSION, b"zstd"), "it cannot be compressed"),
     (lambda s: contents.write(s.files, s.directory, 0, b"x", s.storage), "is no regular file"),
     (lambda s: contents.write(s.files, s.sealed, 0, b"x", s.storage), "is sealed by fs-verity"),
@@ -113,24 +113,24 @@ REFUSED: list[tuple[Callable[[Scene], Any], str]] = [
     (lambda s: clone(s, s.file, 8192, 0, s.file, 0), "with bytes of the target behind them"),
     (lambda s: clone(s, s.file, 0, 8192, s.file, 4096), "overlap, so they cannot share"),
     (lambda s: clone(s, s.file, 0, 0, s.unsummed, 0), "only one of them has checksums"),
-    (lambda s: subvolumes.create(s.files, TOP, b"file"), "has a b'file' already"),
-    (lambda s: subvolumes.snapshot(s.outer, s.files, TOP, b"copy"), "has a b'copy' already"),
+    (lambda s: subvolumes.create(s.files, TOP, b"file"), "has a 'file' already"),
+    (lambda s: subvolumes.snapshot(s.outer, s.files, TOP, b"copy"), "has a 'copy' already"),
     (lambda s: subvolumes.delete(s.files, TOP, b"file"), "is no subvolume"),
     (lambda s: subvolumes.delete(s.files, TOP, b"outer"), "has subvolume 257 in it: delete that first"),
     (lambda s: subvolumes.rename(s.files, TOP, b"outer", s.inner, TOP, b"x"), "cannot be moved into itself"),
     (lambda s: subvolumes.rename(s.files, TOP, b"outer", s.outer, TOP, b"x"), "cannot be moved into itself"),
-    (lambda s: subvolumes.rename(s.files, TOP, b"outer", s.files, TOP, b"copy"), "has a b'copy' already"),
+    (lambda s: subvolumes.rename(s.files, TOP, b"outer", s.files, TOP, b"copy"), "has a 'copy' already"),
     (
         lambda s: subvolumes.rename(s.copy, TOP, b"inner", s.files, TOP, b"x"),
         "stands for a subvolume that is elsewhere",
     ),
 ]
 MISSING: list[tuple[Callable[[Scene], Any], str]] = [
-    (lambda s: names.unlink(s.files, TOP, b"none"), "directory 256 of subvolume 5 has no b'none'"),
+    (lambda s: names.unlink(s.files, TOP, b"none"), "directory 256 of subvolume 5 has no 'none'"),
     (lambda s: names.link(s.files, TOP, b"x", 9999), "subvolume 5 has no inode 9999"),
-    (lambda s: xattrs.remove(s.files, s.file, b"user.none"), "has no attribute b'user.none'"),
+    (lambda s: xattrs.remove(s.files, s.file, b"user.none"), "has no attribute 'user.none'"),
     (lambda s: subvolumes.set_default(s.txn, 999), "there is no subvolume 999"),
-    (lambda s: subvolumes.delete(s.files, TOP, b"none"), "has no b'none'"),
+    (lambda s: subvolumes.delete(s.files, TOP, b"none"), "has no 'none'"),
 ]
 
 
@@ -197,7 +197,7 @@ def test_a_name_for_which_there_is_no_room_changes_nothing(tmp_path: Path) -> No
             lambda: subvolumes.rename(made.files, TOP, b"outer", made.files, TOP, b"crowded"),
         ]
         for change in changes:
-            with pytest.raises(RefusedError, match="holds no further name with the hash of b'crowded'"):
+            with pytest.raises(RefusedError, match="holds no further name with the hash of 'crowded'"):
                 change()
             assert state(made) == before
 
