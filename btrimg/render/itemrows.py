@@ -32,6 +32,7 @@ class Row(NamedTuple):
     path: str
     value: Any  #: int, bytes, DiskKey or a tuple of int
     code: str  #: of its declaration
+    of: type[Record] | None = None  #: the structure that it is declared in
 
 
 def rows(prefix: str, record: Record) -> Iterator[Row]:
@@ -47,7 +48,7 @@ def rows(prefix: str, record: Record) -> Iterator[Row]:
             for number, each in enumerate(value):
                 yield from rows(f"{path}[{number}].", each)
         else:
-            yield Row(path, value, code)
+            yield Row(path, value, code, type(record))
 
 
 def value_text(value: Any, code: str = "") -> str:

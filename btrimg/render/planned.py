@@ -12,6 +12,7 @@ from btrimg.ondisk.superblock import Superblock
 from btrimg.render.answers import json_line
 from btrimg.render.dump_json import key_object
 from btrimg.render.itemrows import Row, json_value, rows, value_text
+from btrimg.render.meanings import meaning
 from btrimg.render.names import objectid_name
 from btrimg.trees.block import Block
 from btrimg.volume.devicemap import DeviceMap
@@ -176,8 +177,11 @@ def item_lines(item: Change) -> Iterator[str]:
 
 
 def _text(row: Row | None) -> str:
-    text = "none" if row is None else value_text(row.value, row.code) or "''"
-    return text if len(text) <= _LONG else f"{text[:_LONG]}…"
+    if row is None:
+        return "none"
+    text = value_text(row.value, row.code) or "''"
+    means = row.of and meaning(row.of, row.path.rpartition(".")[2], row.value)
+    return (text if len(text) <= _LONG else f"{text[:_LONG]}…") + (f" ({means})" if means else "")
 
 
 def write_json(write: PlannedWrite) -> str:
