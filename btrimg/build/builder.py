@@ -125,6 +125,7 @@ class Builder:
     def do(self, operation: Operation) -> None:
         """Do a single operation that stands in no recipe; what goes wrong is raised as it is."""
         self._around = Surroundings(self._directory, self._seed, "")
+        self._given_times.clear()  # those of a recipe stay, whatever comes next; each of these is done for itself
         if isinstance(operation, values.Put):
             self._put([operation])
         else:
@@ -156,8 +157,14 @@ class Builder:
     # Names
 
     def _place(self, path: bytes) -> tuple[Spot, bytes]:
-        """Return the directory for something new at *path*, and its name there, which whoever makes it finds free."""
-        return self._changeable(*self._paths.parent(path))
+        """Return the directory for something new at *path*, and its name there, which whoever makes it finds free.
+
+        In an edit, which may go on after a refusal, it is found free before anything is made.
+        """
+        parent, name = self._changeable(*self._paths.parent(path))
+        if self._edit:
+            names.free_place(parent.files, parent.ino, name)
+        return parent, name
 
     def _enter(self, parent: Spot, name: bytes, ino: int, kind: FileType) -> None:
         names.enter(parent.files, parent.ino, name, ino, kind)
@@ -271,6 +278,14 @@ class Builder:
     def _make_subvolume(self, do: values.MakeSubvolume) -> None:
         parent, name = self._place(do.path)
         said = do.attributes
+        given = attributes.xattr_values(said, self._around)
+        if self._edit:
+            from btrimg.build.inherit import property_of
+
+            value = property_of(Spot(parent.files, subvolumes.TOP_DIRECTORY))
+            given = {xattrs.COMPRESSION: value} | given if value else given
+        # It inherits no flags, and properties from the subvolume that it is in (btrfs_create_new_inode).
+        flags = (said.flags or 0) | xattrs.compression_flags(given.get(xattrs.COMPRESSION, b""))
         files = subvolumes.create(
             parent.files,
             parent.ino,
@@ -278,13 +293,13 @@ class Builder:
             mode=0o755 if said.mode is None else said.mode,
             uid=said.uid or 0,
             gid=said.gid or 0,
-            flags=attributes.flags_of(parent, stat.S_IFDIR, said, self._around),
+            flags=flags,
             times=attributes.times_of(said, parent),
             uuid=do.uuid,
         )
         self._paths.adopt(files)
         top = Spot(files, subvolumes.TOP_DIRECTORY)
-        xattrs.put_all(*top, attributes.xattr_values(said, self._around))
+        xattrs.put_all(*top, given)
         self._remember_times(top, said)
         self._touched(parent)
 
@@ -354,6 +369,8 @@ class Builder:
                 from btrimg.build.inherit import inherited_file
 
                 said = inherited_file(do.path, said, self._paths)
+            flags = attributes.flags_of(parent, stat.S_IFREG, said, self._around)
+            reflink.check(*source, do.source_offset, do.length or 0, 0, flags, do.offset)
             ino = attributes.create(parent, stat.S_IFREG, said, self._around)
             self._enter(parent, name, ino, FileType.REG_FILE)
             target = Spot(parent.files, ino)
@@ -366,7 +383,7 @@ class Builder:
         """Let files of one directory share all of one source, the new ones of them together."""
         from btrimg.build.clones import Clones
 
-        parent, _ = self._place(reflinks[0].path)
+        parent, _ = self._changeable(*self._paths.parent(reflinks[0].path))
         if self._edit and attributes.hands_on(parent):
             for do, self._origin in zip(reflinks, origins, strict=True):
                 self._reflink(do)
@@ -401,7 +418,7 @@ class Builder:
 
     def _put(self, puts: Sequence[values.Put], origins: Sequence[Origin] = ()) -> None:
         """Copy what goes to one directory, kept in one way."""
-        parent, _ = self._place(puts[0].path)
+        parent, _ = self._changeable(*self._paths.parent(puts[0].path))
         given = {do.path.rpartition(b"/")[2]: origin for do, origin in zip(puts, origins, strict=False)}
 
         def told(path: bytes) -> None:

@@ -154,24 +154,28 @@ class FileEditor:
         said = Attributes(mode, uid, gid)
         for path in paths:
             if not parents:
+                self._names.entry(path)  # what leads there must be there
                 self._do(values.MakeDirectory(self._names.place(path), said))
                 continue
-            at = b""
-            for name in path[1:].split(b"/"):
+            at, last = b"", path.count(b"/")
+            for number, name in enumerate(path[1:].split(b"/"), 1):
                 at = self._names.target(at + b"/" + name)
                 if not self._names.is_directory(at):
-                    self._do(values.MakeDirectory(at, said if at.endswith(path) else Attributes()))
+                    self._do(values.MakeDirectory(at, said if number == last else Attributes()))
 
     def remove(self, paths: Iterable[bytes], *, recursive: bool = False, missing: bool = False) -> None:
         """Remove files, with *recursive* directories and subvolumes too; *missing* ones are no error if so said."""
         for path in paths:
             if path == b"/":
                 raise RefusedError("/ cannot be removed: it is the top-level subvolume")
-            found = self._names.entry(path)
-            if found is None:
+            try:
+                found = self._names.entry(path)
+                if found is None:
+                    raise NotFoundError(f"{quoted(path)} is not there")
+            except NotFoundError:
                 if missing:
                     continue
-                raise NotFoundError(f"{quoted(path)} is not there")
+                raise
             if found.type == FileType.DIR and not recursive:
                 raise RefusedError(f"{quoted(path)} is a directory: rm -r removes it, with all that is in it")
             self._do(values.Delete(self._names.place(path), recursive))
@@ -195,7 +199,9 @@ class FileEditor:
 
     def write(self, stream: BinaryIO, path: bytes, offset: int, storage: Storage) -> None:
         """Write all that *stream* gives into a file, from *offset* on."""
-        self._append(stream, self._names.target(path), offset, storage)
+        target, data = self._names.target(path), stream.read(_PIECE)
+        self._do(values.Write(target, offset, Content("bytes", data, len(data)), storage))  # also of none: is it there?
+        self._append(stream, target, offset + len(data), storage)
 
     def truncate(self, paths: Iterable[bytes], size: int) -> None:
         """Cut files, or make them longer by a hole."""
@@ -259,9 +265,18 @@ class FileEditor:
             time = self._builder.txn.now
         said = times._replace(atime=times.atime or time, mtime=times.mtime or time)
         for path in paths:
-            if not (no_create or path == b"/" or self._names.entry(self._names.target(path))):
-                self._do(values.MakeFile(self._names.place(path), (), None, Storage(), Attributes()))
-            self._change(path, said)
+            try:
+                target = self._names.target(path)
+                is_there = target == b"/" or self._names.entry(target) is not None
+            except NotFoundError:
+                if no_create:
+                    continue
+                raise
+            if not is_there:
+                if no_create:
+                    continue
+                self._do(values.MakeFile(target, (), None, Storage(), Attributes()))
+            self._change(target, said)
 
     def change_flags(self, paths: Iterable[bytes], flags: Flags) -> None:
         """Change flags and properties."""

@@ -29,14 +29,11 @@ def clone_range(
     faster with :func:`whole` and :func:`fileextents.lay`.
     Raises RefusedError where the kernel does.
     """
-    origin, item = fileextents.regular(source, source_ino), fileextents.regular(target, ino)
-    length = length or max(origin.size - offset, 0)
-    span = _checked_span(source.sectorsize, origin, offset, length, item, at)
-    fileextents.check_data(target, at, length)
+    item = fileextents.regular(target, ino)
+    origin, length = check(source, source_ino, offset, length, item.size, item.flags, at)
+    span = round_up(length, source.sectorsize)
     if (source.id, source_ino) == (target.id, ino) and offset < at + span and at < offset + span:
         raise RefusedError(f"inode {ino}: [{offset}, +{length}) and [{at}, +{length}) overlap, so they cannot share")
-    if (origin.flags ^ item.flags) & _NODATASUM:
-        raise RefusedError(f"inodes {source_ino} and {ino} cannot share: only one of them has checksums")
     if not length:
         return
     pieces: list[Piece] = []
@@ -57,8 +54,16 @@ def clone_range(
     touch(target, ino, size=size, nbytes=nbytes)
 
 
-def _checked_span(sector: int, origin: InodeItem, offset: int, length: int, item: InodeItem, at: int) -> int:
-    """Return the bytes of whole sectors that are to be shared (fs/remap_range.c ``generic_remap_checks``)."""
+def check(
+    source: Files, source_ino: int, offset: int, length: int, size: int, flags: int, at: int
+) -> tuple[InodeItem, int]:
+    """Return the inode item of a file, and how many bytes of it another one is to share, which 0 leaves open.
+
+    That other one, from *at* on, has *size* bytes and *flags*. Raises RefusedError where no such file can share them
+    (fs/remap_range.c ``generic_remap_checks``).
+    """
+    sector, origin = source.sectorsize, fileextents.regular(source, source_ino)
+    length = length or max(origin.size - offset, 0)
     end = fileextents.check_range(offset, length)
     if offset % sector or at % sector:
         raise RefusedError(f"offsets {offset} and {at} are not both multiples of the sector size {sector}")
@@ -66,11 +71,14 @@ def _checked_span(sector: int, origin: InodeItem, offset: int, length: int, item
         raise RefusedError(f"{length} bytes at {offset} reach beyond the end of the file at {origin.size}")
     if length % sector and end != origin.size:
         raise RefusedError(f"{length} bytes end inside a sector of {sector}, and not where the file does")
-    if length % sector and at + length < item.size:
+    if length % sector and at + length < size:
         raise RefusedError(
             f"{length} bytes end inside a sector, with bytes of the target behind them: they cannot share"
         )
-    return round_up(length, sector)
+    fileextents.check_data(source, at, length)
+    if (origin.flags ^ flags) & _NODATASUM:
+        raise RefusedError(f"inode {source_ino} cannot be shared there: only one of the files has checksums")
+    return origin, length
 
 
 def whole(source: Files, ino: int) -> tuple[int, list[Piece]]:

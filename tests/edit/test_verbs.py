@@ -441,3 +441,65 @@ def test_links_are_followed_on_the_way_and_not_at_its_end(session: Session, file
 def test_errors_name_the_path(files: FileEditor) -> None:
     with pytest.raises(BtrimgError, match="'/dir': is there already"):
         files.make_directories([b"/dir"], parents=False, mode=None, owner=None)
+
+
+def test_a_refused_verb_leaves_nothing_behind(session: Session, files: FileEditor) -> None:
+    files.touch([b"/bare"], None, Attributes(), no_create=False)
+    files.change_flags([b"/bare"], parse_flags("+nodatacow"))
+    files.write(io.BytesIO(bytes(8192)), b"/bare", 0, Storage())
+    for refused in (
+        lambda: files.link(b"anything", b"/dir/other", symbolic=True),
+        lambda: files.make_directories([b"/"], parents=False, mode=None, owner=None),
+        lambda: files.reflink(b"/dir/file", 1, None, b"/part", 0),
+        lambda: files.reflink(b"/dir", 0, None, b"/part", 0),
+    ):
+        with pytest.raises(RefusedError):
+            refused()
+    files.make_directories([b"/plain"], parents=False, mode=None, owner=None)
+    commit(session)
+    assert sorted(entry.name for entry, _ in session.image.open(b"/").entries()) == sorted(
+        [b"home", b"dir", b"empty", b"to-dir", b"loop", b"frozen", b"bare", b"plain"]
+    )
+
+
+def test_what_leads_to_a_new_directory_must_be_there(files: FileEditor) -> None:
+    with pytest.raises(NotFoundError, match="'/new' is not there"):
+        files.make_directories([b"/new/below"], parents=False, mode=None, owner=None)
+    files.make_directories([b"/to-dir/new/below"], parents=True, mode=0o700, owner=None)
+    files.make_directories([b"/to-dir/new/below/last"], parents=False, mode=0o700, owner=None)
+
+
+def test_what_need_not_be_there_is_no_error(session: Session, files: FileEditor) -> None:
+    files.touch([b"/missing", b"/nothing/here"], None, Attributes(), no_create=True)
+    files.remove([b"/missing", b"/nothing/here"], missing=True)
+    for path in (b"/missing", b"/nothing/here"):
+        with pytest.raises(NotFoundError):
+            files.write(io.BytesIO(b""), path, 0, Storage())
+    files.link(b"dir/target", b"/dangling", symbolic=True)
+    files.touch([b"/dangling"], None, Attributes(), no_create=False)
+    commit(session)
+    assert session.image.open(b"/dir/target").is_regular, "as touch(1), it makes what a link leads to"
+
+
+def test_subvolumes_inherit_from_the_one_they_are_in(session: Session, files: FileEditor) -> None:
+    files.change_flags([b"/dir"], parse_flags("+nodatacow"))
+    files.change_flags([b"/"], parse_flags("compression=zstd"))
+    files.create_subvolumes([b"/dir/subvolume"])
+    commit(session)
+    made = session.image.open(b"/dir/subvolume")
+    assert made.item.flags == InodeFlag.COMPRESS
+    assert made.xattrs() == {b"btrfs.compression": b"zstd"}
+
+
+def test_a_new_name_changes_the_times_of_a_directory_whatever_they_were_set_to(
+    session: Session, files: FileEditor
+) -> None:
+    files.touch([b"/dir"], Timespec(5, 6), Attributes(), no_create=True)
+    files.make_directories([b"/dir/new"], parents=False, mode=None, owner=None)
+    commit(session)
+    item = session.image.open(b"/dir").item
+    assert (item.atime, item.mtime, item.ctime) == (
+        Timespec(5, 6),
+        Timespec(1_700_000_000, 5),
+        Timespec(1_700_000_000, 5),
+    )

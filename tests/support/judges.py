@@ -45,8 +45,8 @@ def complaints_of_btrimg(devices: Sequence[str]) -> list[str]:
     return found
 
 
-def complaints_of_progs(devices: Sequence[str]) -> list[str]:
-    """Return what ``btrfs check`` has to say in either mode."""
+def complaints_of_progs(devices: Sequence[str], modes: Sequence[str] = ("original", "lowmem")) -> list[str]:
+    """Return what ``btrfs check`` has to say in these modes."""
     found: list[str] = []
     with_data = () if _has_parity(devices) else ("--check-data-csum",)  # docs/verification.md
     with ExitStack() as stack:
@@ -54,7 +54,7 @@ def complaints_of_progs(devices: Sequence[str]) -> list[str]:
         several = len(devices) > 1
         attached = stack.enter_context(kernel.loop_devices(devices, read_only=True)) if several else devices
         for program in programs("btrfs"):
-            for mode in ("original", "lowmem"):
+            for mode in modes:
                 said = _btrfs_check(program, mode, attached, with_data)
                 if mode == "lowmem" and _is_mute(said) and _has_extrefs(devices):
                     continue  # docs/verification.md
