@@ -143,6 +143,17 @@ CHANGES = [
         lambda top, _: run("cp", "--reflink=always", f"{top}/plain/file", f"{top}/setgid/clone"),
     ),
     Change("subvolume create /plain/sv", lambda top, _: kernel.create_subvolume(os.fsencode(f"{top}/plain/sv"))),
+    Change("subvolume create /nocow/sv", lambda top, _: kernel.create_subvolume(os.fsencode(f"{top}/nocow/sv"))),
+    Change("subvolume create /zstd/sv", lambda top, _: kernel.create_subvolume(os.fsencode(f"{top}/zstd/sv"))),
+    Change(
+        "chattr compression=lzo /nocow/sv",
+        lambda top, _: os.setxattr(f"{top}/nocow/sv", "btrfs.compression", b"lzo"),
+    ),
+    Change("mkdir /nocow/sv/in", lambda top, _: os.mkdir(f"{top}/nocow/sv/in")),
+    Change("chattr -compress /nocow/sv/in", lambda top, _: set_flags(f"{top}/nocow/sv/in", remove=4)),
+    Change(
+        "subvolume create /nocow/sv/in/sv", lambda top, _: kernel.create_subvolume(f"{top}/nocow/sv/in/sv".encode())
+    ),
     Change("put HOST/small /plain/sv", lambda top, host: run("cp", "-a", f"{host}/small", f"{top}/plain/sv")),
     Change("snapshot /sub /plain/snap", lambda top, _: snapshot(top, "sub", "plain/snap", read_only=False)),
     Change("snapshot -r /sub /plain", lambda top, _: snapshot(top, "sub", "plain/sub", read_only=True)),
