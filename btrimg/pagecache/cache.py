@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from btrimg.pagecache.filerows import FileRows
     from btrimg.pagecache.handle import Run
     from btrimg.pagecache.pages import KeyRuns
+    from btrimg.pagecache.supply import Supply
     from btrimg.pagecache.sweep import Piece
 
 _BATCH = 4096  # files of which keys are Python's numbers at once
@@ -66,6 +67,7 @@ class PageCache:
         self.views = Views(image)
         self.account = Account(self.store, by_file=account)
         self.sweeping = Lock()  #: held by who brings in pages for many files: one at a time
+        self.supplies: list[Supply] = []  #: of those who do so now
         self._claims: dict[tuple[int, int], list[Claim]] = {}
         self._readers = 0
         self._kind = {"device-posted": PostedFile, "content": ComparedFile}.get(scheme, CachedFile)
@@ -84,6 +86,8 @@ class PageCache:
         for done in waited_for:  # who uses a device that is closed might get another file's bytes
             done.wait()
         with self.sweeping, self.store.filling:
+            for supply in self.supplies:
+                supply.close()
             self.filler.close()
             self.store.close()
 

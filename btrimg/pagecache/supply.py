@@ -9,23 +9,25 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from btrimg.pagecache.filling import Packed, Plain
-from btrimg.pagecache.pages import PAGE_SHIFT
+from btrimg.pagecache.pages import PAGE, PAGE_SHIFT
 from btrimg.trees.batches import ranges
 from btrimg.units import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from concurrent.futures import Executor
+    from concurrent.futures import Executor, Future
 
     from btrimg.pagecache.cache import PageCache
     from btrimg.pagecache.dirty import PageRun
     from btrimg.pagecache.filling import Fillers
     from btrimg.pagecache.pages import Ints
+    from btrimg.pagecache.store import PageStore
     from btrimg.pagecache.sweepplan import Wanted
 
 NOWHERE = -1  #: in the place of a frame
-_AT_ONCE = 16 * MIB  # bytes that one thread reads and checks at once
-_STORED = 2 * MIB  # bytes of compressed extents that one thread reads and decompresses
+_TOGETHER = 32 * MIB // PAGE  # pages that are let be found together
+_AT_ONCE = 8 * MIB  # bytes that are one job
+_STORED = MIB  # bytes of compressed extents that are one job
 
 
 class _Parts(NamedTuple):
@@ -54,6 +56,28 @@ class Here(NamedTuple):
     missed: int  #: pages that came in for it
 
 
+class _Group(NamedTuple):
+    """Pages that come in together."""
+
+    frames: range
+    parts: _Parts
+    jobs: list[Future[list[int]]]
+
+
+class _Coming(NamedTuple):
+    """Pages that were asked for."""
+
+    pages: int
+    groups: list[_Group]
+
+    def give_up(self, store: PageStore) -> None:
+        """Give back frames, when nobody writes to them any more."""
+        wait([job for group in self.groups for job in group.jobs])
+        for group in self.groups:
+            store.give_frames(group.frames)
+        self.groups.clear()
+
+
 class Supply:
     """Knows the frames of what is *wanted*; brings in what is not in *cache* by *fillers*, from threads of *pool*."""
 
@@ -62,20 +86,17 @@ class Supply:
         self._holders: list[tuple[int, int]] = list(zip(wanted.space.tolist(), wanted.unit.tolist(), strict=True))
         self._frames = np.full(len(wanted.pages), NOWHERE, np.int64)  # of the first pages
         self._evicted = cache.store.evicted  # when they were so
+        self._coming: _Coming | None = None  # for what is needed next
 
-    def have(self, needed: Ints) -> Here:
-        """See to it that some rows of what is wanted, in order, are here."""
+    def have(self, needed: Ints, then: Ints) -> Here:
+        """See to it that some rows of what is wanted, in order, are here; begin with those that are needed *then*."""
         store, wanted = self._cache.store, self._wanted
         with self._cache.sweeping:
+            coming = self._coming or self._ask(needed)
+            self._coming = None
+            self._let_in(coming)
             with store.lock:
                 store.check_open()
-                self._forget_if_any_left()
-                absent = self._absent(needed[self._frames[needed] == NOWHERE])
-                missed = int(absent.pages.sum())
-                taken = store.take_frames(missed) if missed else []
-            if taken:
-                self._bring(self._in_order(absent), taken)
-            with store.lock:
                 self._forget_if_any_left()
                 scattered = self._find(needed[self._frames[needed] == NOWHERE])
                 frames = self._frames[needed]
@@ -87,7 +108,15 @@ class Supply:
                         looked_at[run.frame : run.frame + run.pages] = True
                 pinned = np.flatnonzero(looked_at)
                 store.pin(pinned)
-        return Here(frames, scattered, pinned, missed)
+            if len(then):
+                self._coming = self._ask(then)
+        return Here(frames, scattered, pinned, coming.pages)
+
+    def close(self) -> None:
+        """Give back the frames of what is still coming in; who closes the cache, or brings pages in, does that."""
+        if self._coming:
+            self._coming.give_up(self._cache.store)
+            self._coming = None
 
     def _forget_if_any_left(self) -> None:
         """Forget in which frames pages were, if some have gone since."""
@@ -134,22 +163,39 @@ class Supply:
         source = wanted.source[number] + np.where(packed, 0, parts.skipped << PAGE_SHIFT)
         return parts.take(np.lexsort((parts.skipped, source, wanted.unchecked[number], packed)))
 
-    def _bring(self, parts: _Parts, taken: list[range]) -> None:
-        """Bring pages into frames that were taken, as far as these go, and let those that are sound be found."""
+    def _ask(self, needed: Ints) -> _Coming:
+        """Let what is not here of some rows come in, into frames that are taken for it, as far as there are any."""
         store = self._cache.store
-        while taken:
-            frames = taken.pop(0)
+        with store.lock:
+            store.check_open()
+            self._forget_if_any_left()
+            absent = self._absent(needed[self._frames[needed] == NOWHERE])
+            pages = int(absent.pages.sum())
+            taken = store.take_frames(pages) if pages else []
+        parts = self._in_order(absent)
+        groups: list[_Group] = []
+        for frames in taken:
             here, parts = _cut(parts, len(frames))
-            try:
-                jobs = [self._pool.submit(self._fillers.do, job) for job in self._jobs(frames.start, here)]
-                wait(jobs)  # nobody writes to frames that are given back
+            start = (frames.start + here.start).tolist()
+            start[-1] = frames.stop
+            for first, last in _groups(here.pages, _TOGETHER):  # no part in two groups: it may be compressed
+                some = here.take(slice(first, last))
+                jobs = [self._pool.submit(self._fillers.do, job) for job in self._jobs(start[first], some)]
+                groups.append(_Group(range(start[first], start[last]), some, jobs))
+        return _Coming(pages, groups)
+
+    def _let_in(self, coming: _Coming) -> None:
+        """Let pages that are sound be found, while others are still coming in."""
+        store = self._cache.store
+        try:
+            while coming.groups:
+                frames, parts, jobs = coming.groups[0]
                 bad = sorted(frame - frames.start for job in jobs for frame in job.result())
-            except BaseException:
-                for each in (frames, *taken):
-                    store.give_frames(each)
-                raise
-            with store.lock:
-                self._admit(frames, here, bad)
+                del coming.groups[0]
+                with store.lock:
+                    self._admit(frames, parts, bad)
+        finally:
+            coming.give_up(store)
 
     def _jobs(self, frame: int, parts: _Parts) -> Iterator[Plain | Packed]:
         """Yield what is to be done to fill frames from *frame* on with the pages of *parts*."""

@@ -67,7 +67,7 @@ class Sweep:
 
     def __init__(self, cache: PageCache, rows: FileRows, keys: KeyRuns, *, alone: bool) -> None:
         self._cache, self._rows, self._keys = cache, rows, keys
-        # While one batch is handed out, the next one comes in. Both are pinned: half of all frames at most.
+        # While one batch is handed out, one is here already, and one comes in: three quarters of all frames at most.
         self._most = min(cache.store.pages // 4, _BATCH_PAGES)
         self._plan = plan(rows, keys, self._most, alone=alone)
         self._memory = cache.store.memory.toreadonly()
@@ -75,6 +75,7 @@ class Sweep:
         self._inline = memoryview(rows.inline.data.tobytes())
         self._plain: dict[int, memoryview] = {}  # by number: inline data that were compressed
         self._handle: tuple[int, CachedFile] | None = None
+        self._needed: tuple[Ints, Ints] | None = None  # by the part that comes next
 
     def pieces(self) -> Iterator[Piece]:
         """Yield what is not holes of all files, in order; of a file that is nothing else, one empty piece."""
@@ -88,33 +89,48 @@ class Sweep:
             ThreadPoolExecutor(fillers.threads) as readers,
         ):
             supply = Supply(self._cache, rows.wanted, fillers, readers)
-            coming = [ahead.submit(self._bring, supply, *part) for part in parts[:1]]
+            self._cache.supplies.append(supply)
+            coming = [ahead.submit(self._bring, supply, *parts[:2])] if parts else []
             try:
                 for number, part in enumerate(parts):
                     frame, here = coming.pop().result()
-                    coming += (ahead.submit(self._bring, supply, *next_) for next_ in parts[number + 1 : number + 2])
+                    if number + 1 < len(parts):
+                        coming.append(ahead.submit(self._bring, supply, *parts[number + 1 : number + 3]))
                     try:
                         yield from self._batch(*part, frame, here)
                     finally:
                         store.unpin(here.pinned)
             finally:
-                for each in coming:
-                    store.unpin(each.result()[1].pinned)
-                if self._handle:
-                    self._handle[1].close()
+                try:
+                    for each in coming:
+                        store.unpin(each.result()[1].pinned)
+                finally:
+                    with self._cache.sweeping:
+                        supply.close()
+                        self._cache.supplies.remove(supply)
+                    if self._handle:
+                        self._handle[1].close()
 
-    def _bring(self, supply: Supply, start: int, end: int) -> tuple[Ints, Here]:
-        """Bring in what rows of the plan need, as far as can be; return the frame that each starts in, or NOWHERE."""
-        rows = self._plan
-        needed, which = np.unique(rows.same[start:end], return_inverse=True)
-        without = int(len(needed) > 0 and needed[0] < 0)  # there may be rows that need none
-        here = supply.have(needed[without:])
-        frame = np.append(np.full(without, NOWHERE), here.frames)[which]
+    def _bring(self, supply: Supply, part: tuple[int, int], then: tuple[int, int] = (0, 0)) -> tuple[Ints, Here]:
+        """Bring in what a part of the plan needs, as far as can be; return in which frame each row starts, or NOWHERE.
+
+        What the part needs that comes *then* is on its way from here on.
+        """
+        rows, (start, end) = self._plan, part
+        which, needed = self._needed if self._needed else self._needs(part)
+        self._needed = self._needs(then)
+        here = supply.have(needed, self._needed[1])
+        frame = np.append(NOWHERE, here.frames)[which]
         found = np.flatnonzero(frame != NOWHERE)
         frame[found] += rows.inside[start:end][found]
         pages, file, refusal = rows.pages[start:end], rows.file[start:end], rows.refusal[start:end]
         self._cache.account.swept(frame[found], pages[found], file[found], refusal[found], here.missed)
         return frame, here
+
+    def _needs(self, part: tuple[int, int]) -> tuple[Ints, Ints]:
+        """Return which of the rows wanted, from 1 on, each row of a part of the plan needs, 0 for none; and these."""
+        needed, which = np.unique(np.append(-1, self._plan.same[slice(*part)]), return_inverse=True)
+        return which[1:], needed[1:]
 
     def _batch(self, start: int, end: int, frame: Ints, here: Here) -> Iterator[Piece]:
         """Yield what rows [start, end) of the plan stand for."""

@@ -6,6 +6,7 @@ import errno
 import os
 import random
 import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -468,3 +469,30 @@ def test_ranges_are_cut_to_groups(ranges: list[tuple[int, int]], most: int) -> N
     assert [unit for group in units for unit in group] == [s + at for s, length in ranges for at in range(length)]
     assert all(len(group) == most for group in units[:-1])
     assert all(0 < len(group) <= most for group in units)
+
+
+def test_nothing_is_written_once_the_cache_is_closed(image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is still coming in when somebody closes the cache has come before the memory goes."""
+    closed = False
+    plain = Arena.write
+
+    def write(self: Arena, frame: int, pieces: Any) -> None:
+        time.sleep(0.05)
+        assert not closed
+        plain(self, frame, pieces)
+
+    monkeypatch.setattr(Arena, "write", write)
+    cache = PageCache(image, budget=700 * PAGE)  # so that it takes several parts
+    pieces = cache.read_all()
+    next(pieces)
+    cache.close()
+    closed = True
+    with pytest.raises(ValueError, match="the page cache is closed"):
+        for _ in pieces:
+            pass
+    assert not cache.supplies
+
+
+def test_an_image_without_files(tmp_path: Any) -> None:
+    with open_image(built(tmp_path, "")) as image, PageCache(image, budget=PAGE) as cache:
+        assert list(cache.read_all()) == []
