@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any, Self
     from typing import NamedTuple as NamedTuple
+
+    def field_at(index: int, doc: str | None) -> Any:
+        """Return a field of a class of tuples."""
 else:
     from collections import _tuplegetter as field_at  # what collections makes the fields of its named tuples of
 
@@ -74,7 +77,7 @@ else:
             fields = tuple(namespace.get("__annotations__", ()))
             defaults = tuple([namespace.pop(field) for field in fields if field in namespace])
             for index, field in enumerate(fields):
-                namespace[field] = field_at(index, f"Alias for field number {index}")
+                namespace[field] = field_at(index, None)
             namespace |= {"__slots__": (), "_fields": fields, "__match_args__": fields}
             made = type(name, (_Named,), namespace)
             made.__new__ = _plain_new(made, defaults)

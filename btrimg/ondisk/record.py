@@ -20,9 +20,9 @@ from __future__ import annotations
 
 import struct
 from functools import cache, partial
-from operator import itemgetter
 
 from btrimg.errors import CorruptError
+from btrimg.named import field_at
 from btrimg.ondisk.generated import LAYOUTS
 
 TYPE_CHECKING = False
@@ -87,7 +87,7 @@ class Record(_Tuple):
         cls._PARTS = _parts_of(cls.FIELDS)
         cls._TAIL = tuple(_tail_of(cls._NAMES, name, code) for name, code in cls.TAIL)
         for index, name in enumerate(cls._NAMES):
-            setattr(cls, name, property(itemgetter(index)))
+            setattr(cls, name, field_at(index, None))
 
     def __new__(cls, *values: Value, **named: Value) -> Self:
         """Make a record from its fields in order, or by name."""
@@ -222,11 +222,15 @@ def split_code(code: str) -> tuple[int, str, type[Record] | None]:
 
 
 def _format_of(code: str) -> str:
+    if len(code) == 1:
+        return code
     count, element, record = split_code(code)
     return (record.STRUCT.format[1:] if record else element) * (count or 1)
 
 
 def _parts_of(fields: Layout) -> tuple[Part, ...]:
+    if not any("*" in code or code in _CLASSES for _, code in fields):
+        return ()
     parts: list[Part] = []
     start = 0
     for _, code in fields:
@@ -241,7 +245,7 @@ def _parts_of(fields: Layout) -> tuple[Part, ...]:
         else:
             parts.append((slice(start, end), None))
         start = end
-    return tuple(parts) if any(make for _, make in parts) else ()
+    return tuple(parts)
 
 
 @cache

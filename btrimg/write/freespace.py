@@ -92,20 +92,17 @@ class SpaceRecord:
         if start != behind or end > self._end or end % self._sectorsize or len(payload) != -(-sectors // 8):
             raise CorruptError(f"block group {self._logical}: no bitmap can be from {start} to {end}")
         bitmaps.append((start, end))
-        bits, at = int.from_bytes(payload, "little"), start
+        bits = int.from_bytes(payload, "little")
         if bits >> sectors:
             raise CorruptError(f"block group {self._logical}: the bitmap at {start} has bits behind its end")
-        while bits:
-            clear = (bits & -bits).bit_length() - 1
-            bits >>= clear
-            count = (~bits & bits + 1).bit_length() - 1
-            bits >>= count
-            first = at + clear * self._sectorsize
-            at = first + count * self._sectorsize
-            if self.edges and self.edges[-1] == first:  # the run began in the bitmap before
-                self.edges[-1] = at
-            else:
-                self.edges += (first, at)
+        digits = bin(bits ^ bits << 1)[:1:-1]  # where a bit is not as the one before, from the first on
+        edges, found = [], digits.find("1")
+        while found >= 0:
+            edges.append(start + found * self._sectorsize)
+            found = digits.find("1", found + 1)
+        if edges and self.edges and self.edges[-1] == edges[0]:  # the run began in the bitmap before
+            del self.edges[-1], edges[0]
+        self.edges += edges
 
     def _judge(self) -> None:
         """Raise CorruptError where the parts do not fit each other; the kernel judges the number of runs, too."""
