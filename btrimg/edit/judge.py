@@ -17,7 +17,6 @@ from btrimg.ondisk.chunks import BlockGroupItem, Chunk, DevExtent
 from btrimg.ondisk.constants import ExtentFlag, FileExtentType, ItemType, TreeId
 from btrimg.ondisk.extents import ExtentItem, FileExtent
 from btrimg.ondisk.items import ITEM_KINDS
-from btrimg.ondisk.keynames import key_words
 from btrimg.trees.block import Block, is_subvolume
 from btrimg.trees.tree import Tree
 from btrimg.units import MIB
@@ -124,7 +123,7 @@ class _Judge:
                 objectid, _, offset = key
                 size = len(after)
                 if tree not in homes:
-                    yield f"tree {tree}: ({key_words(key)}) does not belong there"
+                    yield f"{_words(tree, key)} does not belong there"
                 elif (
                     not least <= size <= most
                     or (size - least) % step
@@ -134,7 +133,7 @@ class _Judge:
                     or offset % steps[1]
                     or (key_type == _EXTENT_DATA and size != FileExtent.SIZE and after[_TYPE] != FileExtentType.INLINE)
                 ):
-                    yield f"tree {tree}: ({key_words(key)}) with {size} bytes cannot be"
+                    yield f"{_words(tree, key)} with {size} bytes cannot be"
 
     # Accounts
 
@@ -284,6 +283,12 @@ class _Judge:
                 at, end = max(span_start, first), min(span_end, last)
                 if at < end:
                     yield at, end
+
+
+def _words(tree: int, key: Key) -> str:
+    from btrimg.ondisk.keynames import key_words
+
+    return f"tree {tree}: ({key_words(key)})"
 
 
 def _home(tree: int) -> int:

@@ -13,7 +13,6 @@ from btrimg.units import KIB
 from btrimg.volume.chunkmap import ChunkMap
 from btrimg.volume.device import Device
 from btrimg.volume.members import assign_devids, drop_doubles, newest_of_each, open_members, top_of
-from btrimg.volume.parity import rebuild
 from btrimg.volume.superblocks import check_features, metadata_fsid, uuid_text
 
 TYPE_CHECKING = False
@@ -230,6 +229,8 @@ class Volume:
 
     def _rebuilt(self, chunk: MappedChunk, logical: int, length: int) -> Iterator[bytes]:
         """Yield a piece rebuilt from its row, with every set of columns that parity can spare taken to be lost."""
+        from btrimg.volume.parity import rebuild
+
         row = chunk.row(logical)
         data_columns = len(row.places) - chunk.profile.parity
         stale = {position for position, place in enumerate(row.places) if self.lag.get(place.devid)}
