@@ -35,10 +35,13 @@ CHANGING = (
 )
 
 
+DRY_RUN = Option("dry_run", ("--dry-run",), "Write nothing; show every write that would be made.")
+
+
 @command(
     Argument("image", "IMAGE", str, is_path=True),
     Option("script", ("--script",), "Do what this recipe says, - for stdin, in one commit.", str, "FILE", is_path=True),
-    Option("dry_run", ("--dry-run",), "Write nothing; show every write that would be made."),
+    DRY_RUN,
     JSON,
     *CHANGING,
     verbs=VERBS,
@@ -81,7 +84,7 @@ def edit(
         if context.is_open and not code:
             outcome = context.commit()
             if dry_run:
-                _show_writes(context.session, as_json=as_json)
+                show_writes(context.session, as_json=as_json)
             else:
                 show_outcome(outcome, as_json=as_json)
     finally:
@@ -177,7 +180,7 @@ def show_outcome(outcome: Outcome | None, *, as_json: bool) -> None:
         say("", "green", f"generation {outcome.generation}; {outcome.undo} takes it back (btrimg undo)")
 
 
-def _show_writes(session: Session, *, as_json: bool) -> None:
+def show_writes(session: Session, *, as_json: bool) -> None:
     """Tell what a dry run would have written."""
     from btrimg.render import planned
 

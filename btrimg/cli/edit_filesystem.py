@@ -55,7 +55,10 @@ def label(context: Context, text: bytes | None) -> int:
     from btrimg.edit.filesystem import label_pieces
 
     if text is None:
-        print(printable(context.session.image.superblock.label.partition(b"\0")[0]))
+        from btrimg.render.answers import name
+
+        known = context.session.image.superblock.label.partition(b"\0")[0]
+        context.tell(printable(known), label=name(known))
     else:
         context.session.write_pieces(label_pieces(context.session.image, text))
     return 0
@@ -78,7 +81,7 @@ def fsid(context: Context, uuid: bytes | str | None) -> int:
     new = uuid if isinstance(uuid, bytes) else session.uuids()
     chunk_tree_uuid = session.uuids()
     rewritten = session.in_order(lambda: rewrite_fsid(session.image, session.sink, new, chunk_tree_uuid))
-    print(uuid_text(rewritten))
+    context.tell(uuid_text(rewritten), fsid=uuid_text(rewritten))
     return 0
 
 
@@ -99,7 +102,7 @@ def metadata_uuid(context: Context, uuid: bytes | str) -> int:
     original = session.image.volume.metadata_fsid
     new = uuid if isinstance(uuid, bytes) else original if uuid == _ORIGINAL else session.uuids()
     session.in_order(lambda: change_fsid(session.image, session.sink, new))
-    print(uuid_text(new))
+    context.tell(uuid_text(new), fsid=uuid_text(new))
     return 0
 
 
@@ -139,12 +142,13 @@ def feature(context: Context, name: str | None, state: str | None) -> int:
 
     if name is None:
         for each in SWITCHED:
-            print(f"{each:17}{'on' if is_on(context.session, each) else 'off'}")
+            known = "on" if is_on(context.session, each) else "off"
+            context.tell(f"{each:17}{known}", feature=each, state=known)
         return 0
     if state is None:
         raise BtrimgError(f"say what {name} is to be: on, or off")
     if not switch_feature(context.session, name, state):
-        print(f"{name} is {state} already")
+        context.tell(f"{name} is {state} already", feature=name, state=state)
     return 0
 
 
@@ -164,7 +168,7 @@ def resize(context: Context, size: NewSize) -> int:
     from btrimg.edit.resize import resize as resize_device
 
     devid, end = resize_device(context.session, size)
-    print(f"device {devid} has {end} bytes")
+    context.tell(f"device {devid} has {end} bytes", devid=devid, bytes=end)
     return 0
 
 
@@ -262,9 +266,10 @@ def scrub(context: Context) -> int:
         session.written()
     for sentence in mended.lost:
         say("lost", "red", sentence)
-    print(
+    text = (
         f"{format_size(mended.bytes)} of bad copies written anew"
         if mended.bytes
         else "no bad copies that good ones could mend"
     )
+    context.tell(text, mended=mended.bytes, lost=mended.lost)
     return 1 if mended.lost else 0

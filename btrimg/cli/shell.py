@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from btrimg.cli.command import Argument, command
-from btrimg.cli.edit import CHANGING, context_of, show_outcome
+from btrimg.cli.edit import CHANGING, DRY_RUN, context_of, show_outcome, show_writes
 from btrimg.cli.edit_parameters import surroundings
 from btrimg.cli.main import code_of
 from btrimg.cli.parameters import Target
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 _HARMFUL = (CorruptError, DeviceError, NoSpaceError, OSError, MemoryError)
 
 
-@command(Argument("image", "IMAGE", str, is_path=True), *CHANGING)
-def shell(image: str, **changing: Any) -> int:
+@command(Argument("image", "IMAGE", str, is_path=True), DRY_RUN, *CHANGING)
+def shell(image: str, dry_run: bool, **changing: Any) -> int:
     """Look at an image and change it, line by line: by the verbs of "btrimg edit", and by ls, stat, cat, sql, item ….
 
     \b
@@ -39,15 +39,21 @@ def shell(image: str, **changing: Any) -> int:
     Each edit is a commit by itself. Between begin and commit edits wait to become one: ls, stat, cat, resolve and
     item see them, dump, locate and sql show the last commit. abort forgets them, and so does the end of the input.
 
+    With --dry-run all of it is done to a draft, and shown at the end; nothing is written.
+
     What is overwritten is saved in the same undo file all along: `btrimg undo` brings back what was before the shell.
     Paths are relative to the directory that cd goes to. On a terminal there are history and, by Tab, completion of
     words, paths and fields. Read from a pipe, lines go on after one that fails; the exit code is that of the first
     that did.
     """
     clean_up_when_stopped()
-    context = context_of(image, **changing)
+    context = context_of(image, dry_run=dry_run, **changing)
     try:
-        return Shell(context).run()
+        code = Shell(context).run()
+        if dry_run and context.session.has_begun:
+            context.abort()
+            show_writes(context.session, as_json=False)
+        return code
     finally:
         context.close()
 
@@ -131,8 +137,10 @@ class Shell:
         return Target(self._context.session.paths, absolute, self._around.image)
 
     def _commit(self) -> None:
-        if self._context.session.pending:
-            show_outcome(self._context.commit(), as_json=False)
+        session = self._context.session
+        outcome = self._context.commit()
+        if not session.dry_run:
+            show_outcome(outcome, as_json=False)
 
     def _own(self, word: str, *arguments: str) -> int:
         if len(arguments) > {"cd": 1, "help": 2}.get(word, 0):

@@ -84,11 +84,23 @@ class Context:
         return self._files
 
     def commit(self) -> Outcome | None:
-        """Commit what the verbs have done; raises what the session's commit does."""
-        outcome = self.session.commit()
+        """Commit what the verbs have done, and return what became of it, None when nothing was to be written.
+
+        Raises what the session's commit does.
+        """
+        self.session.commit()
+        outcome, self.session.outcome = self.session.outcome, None
         if self._files is not None:
             self._files.close()
         return outcome
+
+    def tell(self, text: str, **fields: object) -> None:
+        """Tell what a verb has found out or chosen: a line of *text*, or *fields* as an object of JSON."""
+        if self.as_json:
+            from btrimg.render.answers import json_line
+
+            text = json_line(fields)
+        print(text)
 
     def abort(self) -> None:
         """Forget what was not committed."""

@@ -20,6 +20,8 @@ def image_path(path: bytes) -> bytes:
 
     Raises ValueError when it is none.
     """
+    if not path:
+        raise ValueError("name a path in the image; / is the top-level subvolume")
     if not path.startswith(b"/"):
         raise ValueError(f"{quoted(path)} does not begin with /: paths start at the top-level subvolume")
     names = [name for name in path.split(b"/") if name not in (b"", b".")]

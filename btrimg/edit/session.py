@@ -74,7 +74,8 @@ class Session:
         self._sink: StagedSink | None = None
         self._txn: Transaction | None = None
         self._seen: dict[int, list[bytes]] = {}  # superblocks of the devices when the image was opened
-        self._outcome_in_place: Outcome | None = None  # that no commit has returned yet
+        #: What became of the last edit; who tells of it takes it away.
+        self.outcome: Outcome | None = None
         #: What the commits of a dry run would have done to items.
         self.item_changes: list[ItemChange] = []
         self._taken_in: dict[int, StagedDevice] = {}  # devices that the image does not know
@@ -173,14 +174,13 @@ class Session:
     def commit(self) -> Outcome | None:
         """Make the transaction under way the new state, durable when this returns.
 
-        Without one, the outcome is that of what was written in place, or None.
+        Return what became of it; without one, of what was done since :attr:`outcome` was taken away.
 
         Raises WorseError when what it changed is not sound (unless forced), and what the commit raises: then all of it
         is forgotten.
         """
         if self._txn is None:
-            outcome, self._outcome_in_place = self._outcome_in_place, None
-            return outcome
+            return self.outcome
         txn = self._txn
         try:
             doubted = self.doubted and not self.force
@@ -317,16 +317,23 @@ class Session:
         self.sink.sync()
         self._committed = True
         self._image = None
-        self._outcome_in_place = self._outcome()
-        return self._outcome_in_place
+        return self._outcome()
 
     def _outcome(self) -> Outcome:
-        """Return what the image is now."""
+        """Return what the image is now; of a dry run, what it would be, is kept for what comes after it."""
+        if self.dry_run:
+            self.sink.keep()
         try:
             generation = self.image.superblock.generation
         except BtrimgError:  # that may be what was asked for
             self._image, generation = None, 0
-        return Outcome(generation, self.sink.undo_path, self._backup)
+        self.outcome = Outcome(generation, self.sink.undo_path, self._backup)
+        return self.outcome
+
+    @property
+    def has_begun(self) -> bool:
+        """Return whether there was an edit, so that the devices are locked."""
+        return self._sink is not None
 
     def writes(self) -> Iterator[Piece]:
         """Yield what a dry run would have written, in order."""

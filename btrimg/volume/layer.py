@@ -61,6 +61,7 @@ class Layer:
     def __init__(self) -> None:
         self._starts: list[int] = []
         self._parts: list[Part] = []
+        self._kept: list[Part] = []
 
     def __bool__(self) -> bool:
         return bool(self._parts)
@@ -141,6 +142,10 @@ class Layer:
                 self._starts.append(part.start)
 
     def clear(self) -> None:
-        """Forget all."""
-        self._parts.clear()
-        self._starts.clear()
+        """Forget all but what was kept."""
+        self._parts = list(self._kept)
+        self._starts = [part.start for part in self._parts]
+
+    def keep(self) -> None:
+        """Let what there is be what :meth:`clear` goes back to."""
+        self._kept = list(self._parts)

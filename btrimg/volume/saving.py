@@ -35,6 +35,7 @@ class StagedSink:
     def __init__(self, stage: Stage, devices: Mapping[int, StagedDevice]) -> None:
         self._stage, self.devices = stage, devices
         self.holding = True  #: whether nothing is written for now: what waits may still be refused
+        self._kept_sizes: dict[int, int] = {}
 
     def __enter__(self) -> StagedSink:
         return self
@@ -68,8 +69,13 @@ class StagedSink:
     def forget(self) -> None:
         """Forget what waits to be written."""
         self._stage.clear()
-        for device in self.devices.values():
-            device.size = device.file_size
+        for devid, device in self.devices.items():
+            device.size = self._kept_sizes.get(devid, device.file_size)
+
+    def keep(self) -> None:
+        """Let what waits be forgotten no more."""
+        self._stage.keep()
+        self._kept_sizes = {devid: device.size for devid, device in self.devices.items()}
 
     def close(self) -> None:
         """End."""

@@ -115,9 +115,8 @@ def create_symlink(
     """
     longest = min(PATH_MAX - 1, files.room - FileExtentInline.SIZE)
     if not 0 < len(target) <= longest or b"\0" in target:
-        raise RefusedError(
-            f"a symlink to {quoted(target[:50])}… cannot be: a target has 1 to {longest} bytes and no NUL"
-        )
+        shown = f"{quoted(target[:50])}{'…' * (len(target) > 50)}" if target else "nothing"
+        raise RefusedError(f"a symlink to {shown} cannot be: a target has 1 to {longest} bytes and no NUL")
     size = len(target)
     ino = create(
         files, stat.S_IFLNK | 0o777, ino=ino, uid=uid, gid=gid, flags=flags, size=size, nbytes=size, times=times
