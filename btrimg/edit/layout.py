@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _ACCOUNTS = BlockGroup.METADATA | BlockGroup.SYSTEM
 _KEPT = MIB  # logical bytes that stay of an empty chunk that is the last to tell the profile of its kind
 _GAP = MIB  # bytes on each device from which on free grains amid a chunk are worth cutting it
+_LEAST_OF_KERNEL = 256 * MIB  # fs/btrfs/ioctl.c btrfs_ioctl_resize makes no device smaller
 _SPARE, _ENOUGH = 8, 2 * GIB  #: the part of a device, and the bytes, that is to be left for chunks of any kind
 
 
@@ -109,6 +110,30 @@ class Planner:
         raise NoSpaceError(
             f"device {self._devid} cannot end at {self._end}: {needed} bytes in use lie behind that, and"
             f" {room.total(self._devid)} before it are unallocated; free space within chunks does not make up for it"
+            f"{self._advice(obstacles, room)}"
+        )
+
+    def _advice(self, obstacles: Iterable[Grains], room: Room) -> str:
+        """Return what to do about chunks that have a stripe on each device which has room, and are not made narrower.
+
+        Fewer stripes would be other rows: all of their bytes would have to be copied, the rest of the chunk too.
+        """
+        roomy = {devid for devid in room.devids() if devid != self._devid and room.total(devid) > _KEPT}
+        names = {
+            each.chunk.profile.name
+            for each in obstacles
+            if each.chunk.striped
+            and len(each.chunk.stripes) > each.chunk.profile.min_stripes
+            and roomy & {stripe.devid for stripe in each.chunk.stripes}
+        }
+        if not names:
+            return ""
+        what = f"`btrfs filesystem resize {self._devid}:{self._end} MOUNTPOINT` makes them of fewer"
+        if self._end < _LEAST_OF_KERNEL:
+            what = "`btrfs balance` converts them to a profile that is not striped"
+        return (
+            f"; chunks of {', '.join(sorted(names))} have a stripe on each device with room already, and two on one may"
+            f" not be: {what}, once mounted"
         )
 
     def _room(self, recuts: Iterable[Recut]) -> Room:

@@ -150,6 +150,25 @@ def test_holes_begin_at_stripes_and_leave_out_superblocks() -> None:
     assert room.take(2, 1) is None
 
 
+def test_it_is_told_when_fewer_stripes_would_do() -> None:
+    def planner(end: int, *devids: int) -> Planner:
+        stripes = tuple(Stripe(devid, MIB, bytes(16)) for devid in devids)
+        bits, columns = (BlockGroup.RAID0 if len(devids) > 1 else 0), len(devids)
+        length = 600 * MIB * columns
+        chunk = Chunk(length, 2, STRIPE_LEN, BlockGroup.DATA | bits, 0, 0, SECTOR, columns, 1, stripes)
+        (mapped,) = ChunkMap([(MIB, chunk)], pytest.fail)
+        ends = dict.fromkeys(devids, 1000 * MIB) | {3: end}
+        return Planner([Grains(mapped, [(MIB, MIB + length)])], 3, ends, dict.fromkeys(ends, bytes(16)))
+
+    advice = r"of raid0 have a stripe on each .*`btrfs filesystem resize 3:314572800 MOUNTPOINT` makes them of fewer"
+    with pytest.raises(NoSpaceError, match=advice):
+        planner(300 * MIB, 1, 2, 3).plan()
+    with pytest.raises(NoSpaceError, match="`btrfs balance` converts them"):
+        planner(4 * MIB, 1, 2, 3).plan()
+    with pytest.raises(NoSpaceError, match=r"does not make up for it$"):
+        planner(300 * MIB, 3).plan()
+
+
 def test_a_chunk_is_cut_where_no_extent_lies_across() -> None:
     chunk = Chunk(16 * STRIPE_LEN, 2, STRIPE_LEN, BlockGroup.DATA, 0, 0, SECTOR, 1, 1, (Stripe(1, MIB, bytes(16)),))
     (mapped,) = ChunkMap([(MIB, chunk)], pytest.fail)
