@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parent.parent
-HEAVY = {"construct", "dataclasses", "logging", "numpy", "pathlib"}
+HEAVY = {"construct", "dataclasses", "enum", "logging", "numpy", "pathlib", "re", "threading", "typing"}
 FACE = {"btrimg", "btrimg.__main__"}  # on no floor: they name everything, and run it
 
 
@@ -161,22 +161,32 @@ with btrimg.open({image!r}) as fs:
     assert len(list(fs.open(b"/files").entries())) > 5
 """
 RESOLVE_BY_CLI = """
-import sys
-from btrimg.cli.main import main
-sys.argv = ["btrimg", "resolve", "{image}:/vm/disk.raw", "1064960"]
-try:
-    main()
-except SystemExit as done:
-    assert done.code == 0
+from btrimg.cli.main import run
+assert run(["resolve", "{image}:/vm/disk.raw", "1064960"]) == 0
 """
+PUT = """
+from btrimg.cli.main import run
+assert run(["edit", "{image}", "put", "{host}", "/new"]) == 0
+"""
+
+
+def loaded_by(code: str) -> list[str]:
+    """Return the modules that a process has which runs *code*."""
+    command = [sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules)"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1].split()
 
 
 @pytest.mark.parametrize("code", [RESOLVE_BY_LIBRARY, RESOLVE_BY_CLI], ids=["library", "cli"])
 def test_the_point_path_loads_bold_rooms_only(demo_image: str, code: str) -> None:
-    report = "\nimport sys; print(*sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code.format(image=demo_image) + report], check=True, capture_output=True, text=True
-    )
-    loaded = done.stdout.splitlines()[-1].split()
+    loaded = loaded_by(code.format(image=demo_image))
+    assert "btrimg.filesystem.translate" in loaded
     assert HEAVY.isdisjoint(loaded)
     assert [module for module in loaded if module in rooms() and not rooms()[module].point_path] == []
+
+
+def test_a_put_loads_nothing_heavy(demo_image: str, tmp_path: Path) -> None:
+    image = tmp_path / "disk.img"
+    subprocess.run(["cp", "--sparse=always", demo_image, image], check=True)
+    loaded = loaded_by(PUT.format(image=image, host=__file__))
+    assert "btrimg.edit.judge" in loaded
+    assert HEAVY.isdisjoint(loaded)
