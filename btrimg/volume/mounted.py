@@ -144,5 +144,8 @@ def _number_of(directory: str) -> int | None:
 
 
 def _line_of(path: str) -> str:
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
-        return file.read().rstrip("\n")
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.fsdecode(os.read(fd, 4096)).rstrip("\n")  # in sysfs no file is longer
+    finally:
+        os.close(fd)

@@ -95,11 +95,9 @@ class SpaceRecord:
         bits = int.from_bytes(payload, "little")
         if bits >> sectors:
             raise CorruptError(f"block group {self._logical}: the bitmap at {start} has bits behind its end")
-        digits = bin(bits ^ bits << 1)[:1:-1]  # where a bit is not as the one before, from the first on
-        edges, found = [], digits.find("1")
-        while found >= 0:
-            edges.append(start + found * self._sectorsize)
-            found = digits.find("1", found + 1)
+        digits, size = bin(bits ^ bits << 1)[:1:-1], self._sectorsize  # 1 where a bit is not as the one before it
+        at = start - size
+        edges = [at := at + (len(gap) + 1) * size for gap in digits.split("1")[:-1]]
         if edges and self.edges and self.edges[-1] == edges[0]:  # the run began in the bitmap before
             del self.edges[-1], edges[0]
         self.edges += edges
