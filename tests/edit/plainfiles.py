@@ -713,7 +713,7 @@ class PlainFiles:
             number = blocks[block] if block < len(blocks) else None
             if block == 0 and inline:
                 if at == 0 and node.size <= inline:
-                    number, node.inline = INLINE, inline
+                    number, node.inline, node.is_packed = INLINE, inline, origin.is_packed
                 else:
                     number = self._fresh()
             elif block == 0 and number in self._loose:
@@ -872,8 +872,12 @@ class PlainFiles:
         """Yield what else is wrong in *image*: flags, subvolumes, and blocks that are shared or not."""
         where: dict[int, tuple[Place, str]] = {}
         whose: dict[Place, tuple[int, str]] = {}
+        top = image.open(b"/")
+        inodes = {b"/" + inode.path.strip(b"/"): inode for inode in (top, *walk(top))}
         for path, _, node in self.walk():
-            inode = image.open(path, follow=False)
+            inode = inodes.get(path)
+            if inode is None:
+                continue  # as the facts tell
             if node.kind in (stat.S_IFREG, stat.S_IFDIR) and (inode.item.flags ^ node.flags) & _SHOWN:
                 yield f"{path!r} has flags {inode.item.flags:#x}, is to have {node.flags:#x}"
             if node.is_subvolume and inode.subvolume.read_only != node.is_read_only:

@@ -221,7 +221,10 @@ class Chance:
     def _changed_tree(self, tree: HostFile) -> HostFile:
         """Change a file of a directory of the host."""
         names = dict(tree.inside)
+        for name in (b"one", b"two"):
+            os.unlink(tree.path + b"/" + name)
         one = self._host_file(self._content(), names[b"one"].path)
+        os.link(one.path, tree.path + b"/two")
         names |= {b"one": one, b"two": one}
         os.utime(tree.path, ns=(tree.time, tree.time))
         return tree._replace(inside=tuple(names.items()))
