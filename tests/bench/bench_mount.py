@@ -1,7 +1,9 @@
 """Hold ``btrimg mount`` against the kernel's mount of the same image: ``make bench-mount``, as root.
 
 The image has a system tree of this host, so that programs run in it, and snapshots of it, as containers have. Memory
-is what the page cache grows by, without what the kernel's loop device keeps of the image itself.
+is what the page cache grows by, without what the kernel's loop device keeps of the image itself. That is also what the
+kernel's mount reads from when it reads a reflink; so reading files is measured a second time with a loop device that
+keeps nothing (direct I/O), as a disk does.
 """
 
 from __future__ import annotations
@@ -19,17 +21,19 @@ from typing import TYPE_CHECKING, NamedTuple
 from support import images, kernel
 from support.mounted import mounted, servers
 
-from btrimg.mount.system import cached_bytes
+from btrimg.mount.system import cached_bytes, top_mount
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    Runs = dict[str, tuple[bool, Callable[[str], float]]]  # by name: whether cold, and what is timed
 
 MIB = 1 << 20
 CONTAINERS = 8
 SYSTEM = ("/usr/bin", "/usr/lib/x86_64-linux-gnu", "/usr/lib/python3", "/usr/lib/python3.11", "/etc/ld.so.cache")
 #: What a container runs: an interpreter with libraries, that waits.
 PROGRAM = ("/usr/bin/python3", "-c", "import ssl, sqlite3, json, asyncio, decimal; print(1, flush=True); input()")
-LARGE, SMALL = 512 * MIB, 4000
+LARGE, SMALL, DIRECTORIES, FILES = 512 * MIB, 4000, 1000, 99
 
 
 class Side(NamedTuple):
@@ -56,7 +60,7 @@ def main() -> None:
 
 
 def fill(top: str) -> None:
-    """Write a system tree, a large file, many small ones, a reflink, and snapshots."""
+    """Write a system tree, a large file, many small ones, a reflink, and snapshots; and 100,000 names."""
     base = f"{top}/base"
     kernel.create_subvolume(os.fsencode(base))
     for path in filter(os.path.exists, SYSTEM):
@@ -73,6 +77,10 @@ def fill(top: str) -> None:
     for number in range(SMALL):
         with open(f"{base}/small/{number}", "wb") as file:
             file.write(noise.randbytes(noise.randrange(1, 9000)))
+    for number in range(DIRECTORIES):
+        os.makedirs(f"{top}/tree/{number % 10}/{number}")
+        for file_number in range(FILES):
+            os.mknod(f"{top}/tree/{number % 10}/{number}/file-{file_number}")
     for number in range(CONTAINERS):
         kernel.create_snapshot(os.fsencode(base), b"%s/c%d" % (os.fsencode(top), number), read_only=True)
 
@@ -130,21 +138,34 @@ def cached(image: str) -> int:
 
 
 def speeds(sides: tuple[Side, ...]) -> None:
-    """Print times of both sides, medians of rounds in turns, and how the first compares."""
-    ours = sides[0].top
-    runs: dict[str, tuple[bool, Callable[[str], float]]] = {
+    """Print times of both sides, and the processor time of ours."""
+    large: Runs = {
         "512 MiB cold": (True, lambda top: read(f"{top}/base/large")),
         "the same, warm": (False, lambda top: read(f"{top}/base/large")),
         "its first reflink, read after it": (False, lambda top: read(f"{top}/base/reflink")),
+    }
+    others: Runs = {
         f"{SMALL} small files cold": (True, lambda top: small(f"{top}/base/small")),
         f"{SMALL} small files warm": (False, lambda top: small(f"{top}/base/small")),
         f"{SMALL} small files of a snapshot": (False, lambda top: small(f"{top}/c0/small")),
-        "find cold": (True, lambda top: find(f"{top}/base")),
-        "find warm": (False, lambda top: find(f"{top}/base")),
+        "find over 100,000 names cold": (True, lambda top: find(f"{top}/tree")),
+        "the same, warm": (False, lambda top: find(f"{top}/tree")),
+        "find over a system cold": (True, lambda top: find(f"{top}/base")),
+        "ls -lR of it cold": (True, lambda top: list_long(f"{top}/base")),
     }
-    rounds = 3
+    server = in_turns(sides, large)["512 MiB cold"]
+    in_turns(sides, others)
+    print(f"server's processor time for 1 GiB cold: {server * (1 << 30) / LARGE:.2f} s")
+    print("where the kernel's loop device keeps nothing of the image:")
+    read_directly(sides[1].top)
+    in_turns(sides, large)
+
+
+def in_turns(sides: tuple[Side, ...], runs: Runs) -> dict[str, float]:
+    """Print medians of rounds in turns, and how the first side compares; return its servers' mean processor times."""
+    ours, rounds = sides[0].top, 3
     found: dict[tuple[str, str], list[float]] = {}
-    server = 0.0
+    server = dict.fromkeys(runs, 0.0)
     for _ in range(rounds):
         for side in sides:
             for name, (cold, run) in runs.items():
@@ -152,12 +173,19 @@ def speeds(sides: tuple[Side, ...]) -> None:
                     drop_caches()
                 before = processor_time(ours)
                 found.setdefault((name, side.name), []).append(run(side.top))
-                if side.top == ours and name == "512 MiB cold":
-                    server += processor_time(ours) - before
+                if side.top == ours:
+                    server[name] += (processor_time(ours) - before) / rounds
     for name in runs:
         mine, theirs = (median(found[name, side.name]) for side in sides)
-        print(f"{name}: {mine * 1000:.1f} ms, kernel {theirs * 1000:.1f} ms, {mine / theirs:.2f}x")
-    print(f"server's processor time for 1 GiB cold: {server / rounds * (1 << 30) / LARGE:.2f} s")
+        print(f"  {name}: {mine * 1000:.1f} ms, kernel {theirs * 1000:.1f} ms, {mine / theirs:.2f}x", flush=True)
+    return server
+
+
+def read_directly(top: str) -> None:
+    """Have the loop device below a mount read its image around the page cache."""
+    mount = top_mount(top)
+    assert mount is not None
+    kernel.run("losetup", "--direct-io=on", mount.source)
 
 
 def processor_time(top: str) -> float:
@@ -191,6 +219,12 @@ def small(directory: str) -> float:
 def find(directory: str) -> float:
     start = time.perf_counter()
     subprocess.run(["find", directory], check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
+def list_long(directory: str) -> float:
+    start = time.perf_counter()
+    subprocess.run(["ls", "-lR", directory], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start
 
 

@@ -6,6 +6,8 @@ THEIRS SECONDS SEED`` is one of them; it prints how many operations it did, and 
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import hashlib
 import mmap
 import os
@@ -17,12 +19,14 @@ import time
 from typing import TYPE_CHECKING
 
 from .kernel import opened
+from .kernel import stat as statx
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     Operation = Callable[[bytes, random.Random], object]  # what it does to a path, and what that came to
 
+_ADVICE = (mmap.MADV_NORMAL, mmap.MADV_RANDOM, mmap.MADV_SEQUENTIAL, mmap.MADV_WILLNEED, mmap.MADV_DONTNEED)
 _LENGTHS = (1, 100, 4096, 65536, 1 << 20)
 
 
@@ -59,6 +63,7 @@ def mapped(path: bytes, chance: random.Random) -> object:
         if not size:
             return None
         with mmap.mmap(fd, 0, prot=mmap.PROT_READ, flags=flags) as view:
+            view.madvise(chance.choice(_ADVICE))
             starts = [chance.randrange(size) for _ in range(20)]
             return [_digest(view[start : start + chance.randrange(9000)]) for start in starts]
 
@@ -109,20 +114,86 @@ def holes(path: bytes, chance: random.Random) -> object:
     return found
 
 
+def vectored(path: bytes, chance: random.Random) -> object:
+    with opened(path) as fd:
+        rooms = [bytearray(chance.randrange(1, 20000)) for _ in range(chance.randrange(1, 8))]
+        count = os.preadv(fd, rooms, chance.randrange(os.fstat(fd).st_size + 4096))
+        return count, _digest(b"".join(rooms))
+
+
+def copied(path: bytes, chance: random.Random) -> object:
+    with opened(path) as fd, tempfile.TemporaryFile() as file:
+        start = chance.randrange(os.fstat(fd).st_size + 1)
+        try:
+            os.copy_file_range(fd, file.fileno(), chance.choice(_LENGTHS), start)
+        except OSError as error:  # between filesystems of two kinds
+            if error.errno != errno.EXDEV:
+                raise
+            file.write(os.pread(fd, 4096, start))
+        file.seek(0)
+        return _digest(file.read(4096))
+
+
 def described(path: bytes, _chance: random.Random) -> object:
     found = os.lstat(path)
     names = os.listxattr(path, follow_symlinks=False)
     xattrs = {name: os.getxattr(path, name, follow_symlinks=False) for name in names}
     target = os.readlink(path) if stat.S_ISLNK(found.st_mode) else None
     fields = ("mode", "nlink", "uid", "gid", "size", "blocks", "mtime_ns", "ctime_ns", "atime_ns", "rdev")
-    return [getattr(found, f"st_{field}") for field in fields], xattrs, target
+    return [getattr(found, f"st_{field}") for field in fields], statx(path).btime, xattrs, target
 
 
 def listed(path: bytes, _chance: random.Random) -> object:
     return os.listdir(path)
 
 
-_ON_FILES: tuple[Operation, ...] = (pread, pread, mapped, mapped, read_through, sent, spliced, read_directly, holes)
+def sought(path: bytes, chance: random.Random) -> object:
+    """Read a directory, and again from places in it that were told before."""
+    stream = _libc.opendir(path)
+    try:
+        places: list[int] = []
+        names: list[bytes] = []
+        while True:
+            places.append(_libc.telldir(stream))
+            name = _next_name(stream)
+            if name is None:
+                break
+            names.append(name)
+        for start in (0, *(chance.randrange(len(places)) for _ in range(5))):
+            _libc.seekdir(stream, places[start])
+            end = start + chance.choice((1, 7, 300))
+            again = [_next_name(stream) for _ in names[start:end]]
+            assert again == names[start:end], (path, start, end)
+        return names
+    finally:
+        _libc.closedir(stream)
+
+
+def _next_name(stream: int) -> bytes | None:
+    entry = _libc.readdir(stream)
+    return ctypes.string_at(entry + _NAME_AT) if entry else None
+
+
+_NAME_AT = 19  # of d_name in a struct dirent
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.opendir.restype = _libc.readdir.restype = ctypes.c_void_p
+_libc.telldir.restype = ctypes.c_long
+_libc.readdir.argtypes = _libc.telldir.argtypes = _libc.closedir.argtypes = [ctypes.c_void_p]
+_libc.seekdir.argtypes = [ctypes.c_void_p, ctypes.c_long]
+
+_ON_FILES: tuple[Operation, ...] = (
+    pread,
+    pread,
+    mapped,
+    mapped,
+    read_through,
+    sent,
+    spliced,
+    copied,
+    vectored,
+    read_directly,
+    holes,
+)
 
 
 def compare(ours: bytes, theirs: bytes, seconds: float, seed: int) -> int:
@@ -145,7 +216,7 @@ def compare(ours: bytes, theirs: bytes, seconds: float, seed: int) -> int:
         if chance.random() < 0.2:
             path, operation = chance.choice(files + directories + others), described
         elif chance.random() < 0.1:
-            path, operation = chance.choice(directories), listed
+            path, operation = chance.choice(directories), chance.choice((listed, sought))
         state = chance.getstate()
         found = operation(ours + path, chance)
         chance.setstate(state)
