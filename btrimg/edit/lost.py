@@ -7,6 +7,7 @@ other devices promise to be on it tells: tree blocks, and data with checksums.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
@@ -94,28 +95,38 @@ def _promises_of(image: Image, devid: int, device: Device) -> tuple[int, int]:
 
 def _promises(image: Image, chunk: MappedChunk, devid: int, device: Device) -> Iterator[bool]:
     """Yield, for tree blocks and data in *chunk* that have a copy on *devid*, whether *device* has it."""
-    volume = image.volume
     extents = image.tree(TreeId.EXTENT_TREE).items(Key(chunk.logical, 0, 0), Key(chunk.end - 1, 255, U64_MAX))
     for key, payload in extents:
-        if key.type == ItemType.METADATA_ITEM:
-            is_block = True
+        if key.type == ItemType.METADATA_ITEM or (
+            key.type == ItemType.EXTENT_ITEM and ExtentItem.unpack(payload).flags & ExtentFlag.TREE_BLOCK
+        ):
+            for physical in _places(chunk, key.objectid, devid):
+                yield _has_block(image, key.objectid, device, physical)
         elif key.type == ItemType.EXTENT_ITEM:
-            is_block = bool(ExtentItem.unpack(payload).flags & ExtentFlag.TREE_BLOCK)
-        else:
-            continue
-        for logical in range(key.objectid, key.objectid + (1 if is_block else key.offset), STRIPE_LEN):
-            for place in chunk.locate(logical).copies:
-                if place.devid != devid:
-                    continue
-                try:
-                    data = device.pread(volume.nodesize if is_block else volume.sectorsize, place.physical)
-                    if is_block:
-                        header = Header.unpack(data)
-                        digest = volume.csum.digest(memoryview(data)[32:])
-                        yield (header.bytenr, header.csum[: volume.csum.size]) == (logical, digest)
-                    else:
-                        yield image.csums.lookup(logical, volume.sectorsize) == volume.csum.digest(data)
-                except (ChecksumError, NotFoundError):  # it has none
-                    break
-                except DeviceError:
-                    yield False
+            with suppress(ChecksumError, NotFoundError):  # it has none
+                for logical in range(key.objectid, min(key.objectid + key.offset, chunk.end), STRIPE_LEN):
+                    for physical in _places(chunk, logical, devid):
+                        yield _has_data(image, logical, device, physical)
+
+
+def _places(chunk: MappedChunk, logical: int, devid: int) -> Iterator[int]:
+    return (place.physical for place in chunk.locate(logical).copies if place.devid == devid)
+
+
+def _has_block(image: Image, logical: int, device: Device, physical: int) -> bool:
+    csum = image.volume.csum
+    try:
+        data = device.pread(image.volume.nodesize, physical)
+    except DeviceError:
+        return False
+    header = Header.unpack(data)
+    return (header.bytenr, header.csum[: csum.size]) == (logical, csum.digest(memoryview(data)[32:]))
+
+
+def _has_data(image: Image, logical: int, device: Device, physical: int) -> bool:
+    volume = image.volume
+    promised = image.csums.lookup(logical, volume.sectorsize)
+    try:
+        return promised == volume.csum.digest(device.pread(volume.sectorsize, physical))
+    except DeviceError:
+        return False
