@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from time import sleep
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from btrimg.errors import BtrimgError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
+_AGAIN = 0.02  # seconds until a query that goes on is told again to stop
 COLUMNS_SHARE, DUCKDB_SHARE = 4, 2  #: of the memory, one of so many parts
 
 
@@ -63,6 +65,7 @@ class Database:
 
         self.spill = Spill(limits.memory // COLUMNS_SHARE, limits.directory)
         self._scanned: dict[str, ArrowRows] = {}
+        self._running = self._closing = False
         with ExitStack() as stack:
             directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="btrimg-", dir=limits.directory))
             self._con = stack.enter_context(duckdb.connect())
@@ -80,7 +83,15 @@ class Database:
         self.close()
 
     def close(self) -> None:
-        """Close the database and remove what it wrote aside."""
+        """End the query that may still run, close the database and remove what it wrote aside.
+
+        However often Ctrl-C is hit: a query that nobody stops goes on for ever.
+        """
+        self._closing = True
+        while self._running:
+            with suppress(KeyboardInterrupt):
+                self._con.interrupt()
+                sleep(_AGAIN)
         self._stack.close()
 
     def add(self, rows: Rows) -> None:
@@ -101,9 +112,8 @@ class Database:
         """
         import duckdb
 
-        pending = self._thread.submit(call, self._con)
         try:
-            return pending.result()
+            return self._thread.submit(self._call, call).result()
         except duckdb.Error as error:
             for rows in self._scanned.values():
                 if rows.failure:
@@ -112,6 +122,12 @@ class Database:
             if isinstance(error, duckdb.OutOfMemoryException):
                 sentence += "; --memory lets it have more"
             raise QueryError(sentence) from None
-        except BaseException:
-            self._con.interrupt()
-            raise
+
+    def _call(self, call: Callable[[Any], Result]) -> Result:
+        self._running = True
+        try:
+            if self._closing:
+                raise CancelledError
+            return call(self._con)
+        finally:
+            self._running = False

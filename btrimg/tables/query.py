@@ -125,6 +125,8 @@ def _named(con: Any, sql: str) -> list[str]:
     import duckdb
 
     try:
+        if not con.extract_statements(sql):
+            raise QueryError("there is no query; see btrimg sql --help")
         words = {name.lower() for name in con.get_table_names(sql)}
     except duckdb.Error:  # of several statements, of DESCRIBE, or of a join whose columns it would have to know
         words = set(re.findall(r"\w+", sql.lower()))

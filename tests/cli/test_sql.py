@@ -106,6 +106,8 @@ def test_the_schema_shows_every_column(demo_image: str) -> None:
     ("words", "says"),
     [
         (["selec"], "syntax error"),
+        ([" "], "there is no query; see btrimg sql --help"),
+        (["/* a remark */"], "there is no query"),
         (["--format", "parquet", "select 1"], "needs --output"),
         (["--format", "xml", "select 1"], "'xml' is none of table, json, csv, parquet"),
         (["select 1", "select 2"], "select 2"),
