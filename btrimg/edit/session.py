@@ -201,6 +201,8 @@ class Session:
         from btrimg.edit.judge import faults_of_commit
 
         rebuilt = self._txn.rebuilt if self._txn is not None else ()
+        if rebuilt:  # what came and went in them tells nothing
+            self.doubted = self.sink.holding = True
         try:
             faults = faults_of_commit(self.image, superblock, rebuilt)
         except TooManyError:  # all that is read for a check is not in memory at once

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from filecmp import cmp
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -26,7 +27,7 @@ from btrimg.edit.resize import resize
 from btrimg.edit.sizes import NewSize
 from btrimg.errors import BtrimgError, DeviceError, NotFoundError, RefusedError, UnsupportedError, WorseError
 from btrimg.filesystem.image import open_image
-from btrimg.ondisk.constants import SUPERBLOCK_OFFSETS, BlockGroup, CompatRo, SuperFlag, TreeId
+from btrimg.ondisk.constants import SUPERBLOCK_OFFSETS, BlockGroup, CompatRo, ItemType, SuperFlag, TreeId
 from btrimg.volume.device import Device
 from btrimg.volume.superblocks import read_copies
 from edit.plain import editing
@@ -187,6 +188,26 @@ def test_a_free_space_tree_is_made_anew_whatever_is_wrong_with_it(tmp_path: Path
     assert len(complaints_of_btrimg([path])) >= 2
     assert switch([path], "free-space-tree", "rebuild")
     assert complaints_of_btrimg([path]) == []
+
+
+def test_a_free_space_tree_that_contradicts_block_groups_is_refused(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.img")
+    make_empty(path, 80 * MIB)
+    for name in ("block-group-tree", "free-space-tree"):
+        assert switch([path], name, "off")
+    with editing([path]) as session:
+        group = next(
+            key for key, _ in session.image.tree(TreeId.EXTENT_TREE).items() if key.type == ItemType.BLOCK_GROUP_ITEM
+        )
+        corruptor = Corruptor(session.image)
+        corruptor.apply(
+            [f"extent/{group.objectid}.BLOCK_GROUP_ITEM.{group.offset}/slot.key.offset={group.offset // 2}"]
+        )
+        session.write_pieces(list(corruptor.pieces()))
+    before = shutil.copy(path, tmp_path / "before")
+    with pytest.raises(WorseError, match="free-space-info-missing"):
+        switch([path], "free-space-tree", "on")
+    assert cmp(path, before, shallow=False)
 
 
 # The log tree
