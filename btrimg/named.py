@@ -18,7 +18,7 @@ else:
     from collections import _tuplegetter as field_at  # what collections makes the fields of its named tuples of
 
     _new = tuple.__new__
-    _OFTEN = 100  # to compile takes as long as to make so many values more
+    _OFTEN = 300  # to compile takes about as long as so many values take longer without
 
     class _Named(tuple):
         __slots__ = ()
@@ -49,18 +49,21 @@ else:
     def _plain_new(home: type[_Named], defaults: tuple[Any, ...]) -> Any:
         """Return a ``__new__`` of *home* that compiles one when it was called often, or in a wrong way."""
         fields, calls = home._fields, 0
-        needed = fields[: len(fields) - len(defaults)]
-        usual = (None,) * len(needed) + defaults
+        most, least = len(fields), len(fields) - len(defaults)
+        needed, usual = fields[:least], (None,) * least + defaults
 
         def new(cls: type[_Named], /, *values: Any, **named: Any) -> _Named:
             nonlocal calls
             calls += 1
             given = len(values)
-            left = fields[given:]
-            if calls > _OFTEN or given > len(fields) or not set(needed[given:]) <= named.keys() <= set(left):
-                home.__new__ = _compiled_new(home, defaults)
-                return home.__new__(cls, *values, **named)
-            return _new(cls, (*values, *map(named.get, left, usual[given:])))
+            if calls <= _OFTEN and given <= most:
+                if not named and given >= least:
+                    return _new(cls, values + usual[given:])
+                left = fields[given:]
+                if set(needed[given:]) <= named.keys() <= set(left):
+                    return _new(cls, (*values, *map(named.get, left, usual[given:])))
+            home.__new__ = _compiled_new(home, defaults)
+            return home.__new__(cls, *values, **named)
 
         return staticmethod(new)
 

@@ -102,7 +102,7 @@ BY_NAME: list[Callable[[type], Any]] = [  # what finds the class by its name
 def test_they_do_what_those_of_typing_do(act: Callable[[type], Any]) -> None:
     expected = outcome(lambda: act(Theirs))
     assert outcome(lambda: act(Ours)) == expected
-    for many in () if act in BY_NAME else (1, 99, 100, 101, 300):
+    for many in () if act in BY_NAME else (1, 299, 300, 301, 400):
         kind = fresh()
         assert {kind(0, y=1) for _ in range(many)} == {(0, 1, ())}
         assert (outcome(lambda: act(kind)), outcome(lambda: act(kind))) == (expected, expected)  # noqa: B023 (at once)
