@@ -29,7 +29,7 @@ NAME_MAX = 255
 _UNKNOWN_INO = 0xFFFF_FFFF  #: of ``..``, as libfuse says it
 _PADDING = [bytes(-length % 8) for length in range(8)]  #: behind a name, by its length modulo 8
 _IMPOSSIBLE = frozenset((b"", b".", b".."))
-_DIRECTORY = stat.S_IFDIR >> 12
+DIRECTORY = stat.S_IFDIR >> 12  #: d_type
 #: From the type in an entry to d_type, which is that of st_mode.
 _D_TYPES = bytearray(256)
 for _type, _format in (
@@ -57,7 +57,7 @@ class Listing:
         self.complete = True  #: False when some could not be read
         self._plain, self._base, self._number_of = plain, base, number_of
         for name, number in (b".", shown), (b"..", _UNKNOWN_INO):
-            self._add(name, number, _DIRECTORY)
+            self._add(name, number, DIRECTORY)
             self.numbers.append(0)
 
     def __len__(self) -> int:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from btrimg.errors import NotFoundError
 from btrimg.mount.channel import RefusedRequest
-from btrimg.mount.listing import NAME_MAX
+from btrimg.mount.listing import DIRECTORY, NAME_MAX
 from btrimg.mount.statistics import STATISTICS_XATTR
 from btrimg.mount.wire import (
     FOREVER,
@@ -30,7 +31,7 @@ from btrimg.mount.wire import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from btrimg.mount.channel import Channel, Handler
     from btrimg.mount.listing import Listing
@@ -40,7 +41,9 @@ if TYPE_CHECKING:
 _NO_ENTRY = EntryOut(0, 0, FOREVER, 0, 0, 0, Attr(*(0,) * 16)).pack()
 _NOT_LOOKED_UP = bytes(EntryOut.SIZE)
 _MODE = Attr.names().index("mode")
-_EAGER, _LISTED = 1024, 256
+_KIND = Dirent.STRUCT.size - 4  #: byte of a Dirent, the low one of ``type``
+_FEW, _MANY = 16, 1024  #: listings that have all attributes
+_LISTED, _SOON = 16, 2.0  #: directories, and seconds after which looking at files has nothing to do with listing them
 
 
 class Server:
@@ -48,8 +51,8 @@ class Server:
 
     def __init__(self, channel: Channel, files: Files, sharing: Sharing, statistics: Callable[[], bytes]) -> None:
         self._channel, self._files, self._sharing = channel, files, sharing
-        self._eager = 0  # listings that will have attributes
-        self._listed: OrderedDict[int, None] = OrderedDict()  # directories listed without
+        self._eager, self._streak = 0, _FEW  # listings that will have all attributes; how many those were at first
+        self._listed: OrderedDict[int, float] = OrderedDict()  # directories listed without, and when
         self._virtual, self._owner = {STATISTICS_XATTR: statistics}, os.getuid()
         self.handlers: dict[int, Handler] = {
             Opcode.LOOKUP: self._lookup,
@@ -79,7 +82,7 @@ class Server:
             return _NO_ENTRY
         attributes = self._files.attributes(number)
         if parent in self._listed and not stat.S_ISDIR(attributes[_MODE]):
-            self._eager = _EAGER
+            self._looked_up(parent)
         return EntryOut.STRUCT.pack(number, 0, FOREVER, FOREVER, 0, 0, *attributes)
 
     def _forget(self, _number: int, _body: bytes, _unique: int) -> None:
@@ -123,29 +126,45 @@ class Server:
 
     def _readdirplus(self, number: int, body: bytes, _unique: int) -> bytes:
         asked = ReadIn.unpack(body)
-        listing, stop = self._fitting(number, asked.offset, asked.size, EntryOut.SIZE)
-        dirents, numbers = listing.dirents[asked.offset : stop], listing.numbers[asked.offset : stop]
-        if not self._looks_up(number, asked.offset):
-            return _NOT_LOOKED_UP.join((b"", *dirents))
-        parts: list[bytes] = []
+        first = asked.offset
+        listing, stop = self._fitting(number, first, asked.size, EntryOut.SIZE)
+        dirents = listing.dirents[first:stop]
+        if self._looks_up(number, first):
+            looked_up: Sequence[int] = range(stop - first)
+        else:
+            looked_up = [place for place, dirent in enumerate(dirents) if dirent[_KIND] == DIRECTORY]
+        parts = [_NOT_LOOKED_UP] * (2 * (stop - first))
+        parts[1::2] = dirents
+        numbers = [listing.numbers[first + place] for place in looked_up]
         pack = EntryOut.STRUCT.pack
-        for dirent, node, attr in zip(dirents, numbers, self._files.several(numbers), strict=True):
-            parts += pack(node, 0, FOREVER, FOREVER, 0, 0, *attr) if attr else _NOT_LOOKED_UP, dirent
+        for place, node, attr in zip(looked_up, numbers, self._files.several(numbers), strict=True):
+            if attr:
+                parts[2 * place] = pack(node, 0, FOREVER, FOREVER, 0, 0, *attr)
         return b"".join(parts)
 
     def _looks_up(self, number: int, offset: int) -> bool:
-        """Return whether a listing is to have attributes.
+        """Return whether a listing is to have the attributes of all, not of directories only.
 
-        The kernel asks for them in the first part of every listing. They cost more than the names; so they are given
-        while somebody lists directories and then looks at the files, and not to who only looks for names.
+        The kernel asks for them in the first part of every listing. They cost more than the names. Those of directories
+        are given to all, for who goes on into them. Those of other files are given while somebody lists directories and
+        then looks at the files, and not to who only looks for names: at first in few listings, and in twice as many
+        each time when files of one without are looked at.
         """
         if self._eager:
             self._eager -= offset == 0
             return True
-        self._listed[number] = None
+        if self._listed:  # and nobody has looked
+            self._streak = _FEW
+        self._listed[number] = time.monotonic()
         if len(self._listed) > _LISTED:
             self._listed.popitem(last=False)
         return False
+
+    def _looked_up(self, parent: int) -> None:
+        """Hear that somebody looks at a file in a directory that was listed without attributes."""
+        if time.monotonic() - self._listed[parent] < _SOON:
+            self._eager = self._streak = min(2 * self._streak, _MANY)
+        self._listed.clear()
 
     def _getxattr(self, number: int, body: bytes, _unique: int) -> bytes:
         name = body[GetxattrIn.SIZE : -1]
