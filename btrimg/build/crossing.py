@@ -10,7 +10,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from btrimg.build.paths import Spot
-from btrimg.build.removal import remove, remove_tree
+from btrimg.build.removal import above, hangs_here, remove, remove_tree
 from btrimg.errors import RefusedError
 from btrimg.filesystem.edit_names import entry_named, inode_key
 from btrimg.filesystem.inode import quoted
@@ -48,7 +48,7 @@ class Crossing:
         entry = names.find(parent.files, parent.ino, name)
         is_directory = entry.type == FileType.DIR
         source = Spot(parent.files, entry.location.objectid)
-        if is_directory and source in self._above(target):
+        if is_directory and source in above(self._paths, target):
             raise RefusedError("a directory cannot be moved into itself")
         other = entry_named(target.files.tree, target.ino, new_name)
         self._refuse_sealed(source)
@@ -63,24 +63,6 @@ class Crossing:
             remove(self._paths, target, new_name)
         self._copy(source, target, new_name)
         remove_tree(self._paths, parent, name)
-
-    def _above(self, spot: Spot) -> Iterator[Spot]:
-        """Yield the directory at *spot*, and those that it is in, across subvolumes."""
-        seen: set[tuple[int, int]] = set()
-        while (spot.files.id, spot.ino) not in seen:
-            yield spot
-            seen.add((spot.files.id, spot.ino))
-            if spot.ino == subvolumes.TOP_DIRECTORY:
-                place = subvolumes.place_of(spot.files.txn, spot.files.id)
-                if place is None:
-                    return
-                spot = Spot(self._paths.files(place.parent), place.directory)
-            else:
-                first = Key(spot.ino, ItemType.INODE_REF, 0)
-                found = next(iter(spot.files.tree.items(first, first._replace(offset=U64_MAX))), None)
-                if found is None:
-                    return
-                spot = Spot(spot.files, found[0].offset)
 
     def _refuse_sealed(self, source: Spot) -> None:
         due = [source]
@@ -117,7 +99,7 @@ class Crossing:
             for entry in entries:
                 if entry.location.type == ItemType.INODE_ITEM:
                     continue
-                if self._hangs_here(source, entry):
+                if hangs_here(source, entry.name, entry):
                     subvolumes.rename(*source, entry.name, *copy, entry.name)
                 else:  # in a snapshot, of a subvolume that is elsewhere: an empty directory
                     empty = inodes.create(copy.files, stat.S_IFDIR | 0o755)
@@ -125,10 +107,6 @@ class Crossing:
         for copy, item in made:
             inodes.change(*copy, mtime=item.mtime, atime=item.atime)
         self._paths.forget()
-
-    def _hangs_here(self, directory: Spot, entry: DirItem) -> bool:
-        place = subvolumes.place_of(directory.files.txn, entry.location.objectid)
-        return place is not None and (*place[:2], place.name) == (directory.files.id, directory.ino, entry.name)
 
     def _copied(self, source: Spot, item: InodeItem, target: Spot) -> int:
         """Return the number of a copy of an inode, which has room for one more name: an older one, or a new one."""

@@ -466,6 +466,7 @@ class Chance:
             )
         if chance == 1:
             path, value = self._any(0, 0, 0, DIRECTORY), self._random.choice(["true", "false", "false"])
+            value = "false" if path == b"/" else value  # the kernel is to go on writing there
             return (
                 "chattr readonly",
                 ["chattr", f"readonly={value}", path],

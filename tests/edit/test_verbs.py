@@ -503,3 +503,17 @@ def test_a_new_name_changes_the_times_of_a_directory_whatever_they_were_set_to(
         Timespec(1_700_000_000, 5),
         Timespec(1_700_000_000, 5),
     )
+
+
+@pytest.mark.parametrize("where", [b"/dir/sub/inner", b"/dir/sub"])
+def test_what_holds_the_default_subvolume_stays_whole(session: Session, files: FileEditor, where: bytes) -> None:
+    files.create_subvolumes([b"/dir/sub", b"/dir/sub/inner", b"/dir/sub/other"])
+    files.set_default(where)
+    for path in (b"/dir", b"/dir/sub"):
+        with pytest.raises(RefusedError, match="default"):
+            files.remove([path], recursive=True)
+    with pytest.raises(RefusedError, match="default"):
+        files.delete_subvolumes([b"/dir/sub"], recursive=True)
+    commit(session)
+    assert names(session.image.open(b"/dir")) == [b"below", b"file", b"other", b"sub", b"up"]
+    assert names(session.image.open(b"/dir/sub")) == [b"inner", b"other"]
