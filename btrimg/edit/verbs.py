@@ -128,8 +128,9 @@ class FileEditor:
                 self._put_stream(stdin, target, storage, owner or (0, 0))
                 continue
             found = self._names.entry(target)
-            if found is not None and found.type == FileType.DIR and not os.path.isdir(source):
-                raise RefusedError(f"{quoted(target)} is a directory, and {quoted(source)} is none")
+            if found is not None and (found.type == FileType.DIR) != os.path.isdir(source):
+                kinds = ("a directory", "none") if found.type == FileType.DIR else ("no directory", "one")
+                raise RefusedError(f"{quoted(target)} is {kinds[0]}, and {quoted(source)} is {kinds[1]}")
             self._do(values.Put(target, os.path.abspath(source), storage, owner))
 
     def _put_stream(self, stream: BinaryIO, path: bytes, storage: Storage, owner: tuple[int, int]) -> None:

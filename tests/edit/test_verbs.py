@@ -296,6 +296,8 @@ def test_put_goes_into_directories_and_takes_the_place_of_files(
     files.make_directories([b"/dir/below/one"], parents=False, mode=None, owner=None)
     with pytest.raises(RefusedError, match=r"'/dir/below/one' is a directory, and '.*one' is none"):
         put(b"/dir/below", one)
+    with pytest.raises(RefusedError, match=r"'/dir/file' is no directory, and '.*tree' is one"):
+        put(b"/dir/file", source)
 
 
 def test_standard_input_is_taken_piece_by_piece(
