@@ -11,10 +11,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from btrimg.check.sqlfiles import split, texts_in
-from btrimg.trees.ahead import ahead
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection
 
 
 class Derived(NamedTuple):
@@ -62,25 +61,13 @@ def needed(words: Collection[str]) -> list[Derived]:
     return list(found.values())
 
 
-def make(con: Any, relations: Collection[Derived]) -> Iterator[Made]:
-    """Make *relations* in the database, those that are made of others after these and the rest side by side.
-
-    One that numbers on the image make DuckDB refuse is left empty.
-    """
-    left = {relation.name: words_of(relation.query) - {relation.name} for relation in relations}
-    while left:
-        ready = [relation for relation in relations if relation.name in left and not left[relation.name] & left.keys()]
-        yield from (made for _, made in ahead(_make, ready, con.cursor))
-        for relation in ready:
-            del left[relation.name]
-
-
-def _make(relation: Derived, cursor: Any) -> Made:
+def make(con: Any, relation: Derived) -> Made:
+    """Make *relation* in the database; one that numbers on the image make DuckDB refuse is left empty."""
     import duckdb
 
     try:
-        cursor.execute(f"create table {relation.name} as {relation.query}")
-        return Made(relation.name, *cursor.fetchone())
+        con.execute(f"create table {relation.name} as {relation.query}")
+        return Made(relation.name, *con.fetchone())
     except duckdb.Error as error:
-        cursor.execute(f"create table {relation.name} as from ({relation.query}) limit 0")
+        con.execute(f"create table {relation.name} as from ({relation.query}) limit 0")
         return Made(relation.name, 0, f"{relation.name} could not be made: {str(error).partition(chr(10))[0]}")

@@ -15,7 +15,7 @@ from btrimg.check.namebook import NameBook
 from btrimg.check.references import data_uses
 from btrimg.check.rule import rule as rule_of
 from btrimg.check.scrub.whole import Scrub
-from btrimg.check.store import Store
+from btrimg.check.store import MANY, Store
 from btrimg.filesystem.leafrows import LeafTable
 from btrimg.tables.build import FEW, few, of_columns
 from btrimg.tables.database import QueryError
@@ -104,25 +104,28 @@ MAKERS: dict[str, Callable[[Scanned], dict[str, NDArray[Any]]]] = {
     **rootfacts.MAKERS,
     **quotas.MAKERS,
 }
+#: The relations of leaves that come first: the largest one, which makes room; those that references are judged by,
+#: which takes memory, while the database has little; and what the scrub waits for.
+_SOON = [relation.name for relation in (NAMES, EXTENTS, BACKREFS, FILE_EXTENTS)]
+CREATED = {*FEW, *TAKES, TREE_BLOCKS.name, "linked_inodes", "present", *MAKERS}  #: names of all that is not derived
 
 
 class Evidence:
     """The relations that some rules name; what making them met is evidence, too."""
 
     def __init__(self, image: Image, rules: Sequence[Rule], progress: Progress) -> None:
-        self._store, self._names, self._progress = Store(), NameBook(image), progress
-        self._faults: list[CorruptError] = []
-        image.listen(self._faults.append)
         words = {word for rule in rules for word in derived.words_of(rule.query)}
         further = derived.needed(words)
         words |= {word for each in further for word in derived.words_of(each.query)}
+        self._store, self._names, self._progress = Store(words & CREATED, further), NameBook(image), progress
+        self._faults: list[CorruptError] = []
+        image.listen(self._faults.append)
         begun = Scrub(image, lambda count: progress(0, count)) if "bad_copies" in words else None
         try:
             self._make(image, words, begun)
         finally:
             if begun:
                 begun.stop()
-        self._store.derive(further)
         self._store.settle()
         give_back()
 
@@ -133,8 +136,7 @@ class Evidence:
             shown |= {INODES.name, NAMES.name}
         # What is wrong with items shows when rows are made of them.
         scanned = set(RELATIONS) if {"bad_blocks", "bad_items"} & words else shown
-        for name in shown & FEW.keys():
-            self._store.create(few(image, RELATIONS[name]))
+        small = [few(image, RELATIONS[name]) for name in shown & FEW.keys()]
         needed = {relation.name: relation for name in words & NEEDS.keys() for relation in NEEDS[name]}
         columns = words.union(*ENDS.values(), *([c.name for c in relation.columns] for relation in needed.values()))
         leaves = [
@@ -152,23 +154,39 @@ class Evidence:
         freed = deleted_trees(image)
         scan = LeafScan(image, leaves, every_tree(image), further, freed, numbered=True, progress=self._progress)
         give_back()
-        differences = Differences(scan, *inodes)
-        kept = {}
-        soon = [NAMES.name, *(relation.name for relation in NEEDS["bad_copies"])]
-        for relation in sorted(leaves, key=lambda each: soon.index(each.name) if each.name in soon else len(soon)):
+        differences = Differences(scan, inodes.pop())
+        kept: dict[str, Gathered] = {}
+        everything = Scanned(image, scan, tables, kept, self._faults, self._progress, begun, {})
+        for gathered in small:
+            self._store.create(gathered)
+        if TREE_BLOCKS.name in shown:
+            self._store.create(of_columns(TREE_BLOCKS, scan.tree_blocks()))
+        self._create(everything, words & MAKERS.keys() - NEEDS.keys())
+        left = words & NEEDS.keys() - {"bad_copies"}
+        for relation in sorted(leaves, key=lambda each: _SOON.index(each.name) if each.name in _SOON else len(_SOON)):
             if relation.name in shown | needed.keys():
                 gathered = differences.gathered(relation)
+                if len(gathered.rows) > MANY:
+                    give_back()
             if relation.name in shown:
                 self._show(differences, gathered)
             if relation.name in needed:
                 kept[relation.name] = gathered
-            if begun and relation.name == soon[-1]:
-                begun.go_on(*(kept[name].different for name in soon[1:]))
-        if TREE_BLOCKS.name in shown:
-            self._store.create(of_columns(TREE_BLOCKS, scan.tree_blocks()))
-        everything = Scanned(image, scan, tables, kept, self._faults, self._progress, begun, {})
-        for name in sorted(words & MAKERS.keys(), key=lambda each: (each == "bad_copies", each)):
-            self._store.create_from(name, MAKERS[name](everything))
+                ready = {name for name in left if {each.name for each in NEEDS[name]} <= kept.keys()}
+                self._create(everything, ready)
+                left -= ready
+                for name in tables.keys() - {name for name, (users, _) in FURTHER.items() if users & left}:
+                    del tables[name]
+            if begun and relation.name == FILE_EXTENTS.name:
+                begun.go_on(*(kept[each.name].different for each in NEEDS["bad_copies"]))
+        if begun:
+            self._create(everything, {"bad_copies"})
+
+    def _create(self, scanned: Scanned, names: set[str]) -> None:
+        """Create the relations *names* that only the checker has, and forget what they were made of in common."""
+        for name in sorted(names):
+            self._store.create_from(name, MAKERS[name](scanned))
+        scanned.made.clear()
 
     def _show(self, differences: Differences, gathered: Gathered) -> None:
         name, more = gathered.relation.name, {}
@@ -181,8 +199,6 @@ class Evidence:
             self._store.create_from("present", differences.present())
             return
         self._store.create(gathered, **more)
-        if name == NAMES.name:  # by far the most rows
-            give_back()
 
     def answers(self, rules: Sequence[Rule]) -> Iterator[tuple[Rule, dict[str, Any]]]:
         """Yield the rows that the queries of *rules* return, rule by rule."""

@@ -1,19 +1,23 @@
-"""The database that rules are run in: filled by a thread of its own while relations are made, then asked by several."""
+"""The database that rules are run in: filled by threads of its own while relations are made, then asked by several."""
 
 from __future__ import annotations
 
-from queue import Queue
-from threading import Thread
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from queue import SimpleQueue
+from threading import Lock, Semaphore, Thread
 from typing import TYPE_CHECKING, Any
 
 from btrimg.check.derived import make, words_of
 from btrimg.tables.database import QueryError, connect
 from btrimg.tables.memory import give_back
 from btrimg.tables.native import create_empty, create_table, type_of
-from btrimg.trees.ahead import ahead
+from btrimg.trees.ahead import THREADS, ahead
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
+    from concurrent.futures import Future
 
     from numpy.typing import NDArray
 
@@ -24,22 +28,29 @@ if TYPE_CHECKING:
     Rows = list[tuple[Any, ...]]
 
 _ROWS_AT_ONCE = 10_000
-_MANY = 100_000  # rows: the memory that making them took is worth giving back
+MANY = 100_000  # rows: the memory that making them took is worth giving back
 
 
 class Store:
     """Relations in DuckDB. DuckDB works outside Python's lock, so what fills it need not keep the caller waiting.
 
-    First it is filled; after ``settle`` it is asked.
+    First it is filled with *relations*, in any order. Those that are *derived* are made by other threads, each as soon
+    as all is there that it is made of. After ``settle`` it is asked.
     """
 
-    def __init__(self) -> None:
-        self._tasks: Queue[Task | None] = Queue(1)  # what waits holds memory
+    def __init__(self, relations: Collection[str], derived: Collection[Derived]) -> None:
+        self._tasks: SimpleQueue[tuple[str, int, Task] | None] = SimpleQueue()
+        self._large = Semaphore(1)  # of those with many rows none waits: it would hold memory
         self._con: Any = None
         self._error: BaseException | None = None
         self.refused: list[str] = []  # a sentence for each derived relation that DuckDB could not make
         self._tables: set[str] = set()
         self._empty: set[str] = set()  # those of them without rows
+        self._lock = Lock()  # of what follows
+        self._awaited = {*relations, *(each.name for each in derived)}  # names of what is not there
+        self._left = list(derived)  # that nobody makes yet
+        self._makers = ThreadPoolExecutor(THREADS)
+        self._making: deque[Future[None]] = deque()
         self._thread = Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -48,31 +59,47 @@ class Store:
             # Answers are sorted, so rows need not keep their order, and tables are made in half the time.
             self._con = connect(preserve_insertion_order=False)
             while task := self._tasks.get():
-                task(self._con)
+                name, rows, create = task
+                create(self._con)
+                del task, create  # and their columns
+                if rows > MANY:
+                    self._large.release()
+                    give_back()
+                self._is_there(name, rows)
         except BaseException as error:  # raised where it is waited for
             self._error = error
-            while self._tasks.get():  # nobody shall wait for a place in the queue
-                pass
+            self._large.release(MANY)  # nobody shall wait for what does not come
 
-    def later(self, task: Task) -> None:
-        """Let *task* work on the connection when those before it are done; waits for all of them but one."""
-        self._tasks.put(task)
+    def _is_there(self, name: str, rows: int) -> None:
+        """Note that a relation is there, and let those be made for which nothing else was awaited."""
+        with self._lock:
+            self._note(name, rows)
+            self._awaited.discard(name)
+            ready = [each for each in self._left if words_of(each.query) & self._awaited <= {each.name}]
+            self._left = [each for each in self._left if each not in ready]
+            self._making.extend(self._makers.submit(self._make, each) for each in ready)
+
+    def _make(self, relation: Derived) -> None:
+        made = make(self._con.cursor(), relation)
+        if made.refusal:
+            self.refused.append(made.refusal)
+        self._is_there(made.name, made.rows)
+
+    def _later(self, name: str, rows: int, create: Task) -> None:
+        """Let *create* make a table when those before it are done; one with many rows waits here for others like it."""
+        self._note(name, rows)
+        if rows > MANY:
+            self._large.acquire()
+        self._tasks.put((name, rows, create))
 
     def create(self, gathered: Gathered, **more: NDArray[Any]) -> None:
         """Create the table of a relation, as ``create_table`` does."""
-        self._note(gathered.relation.name, len(gathered.rows))
-
-        def create(con: Any) -> None:
-            create_table(con, gathered, **more)
-            if len(gathered.rows) > _MANY:
-                give_back()
-
-        self.later(create)
+        create = partial(create_table, gathered=gathered, **more)
+        self._later(gathered.relation.name, len(gathered.rows), create)
 
     def create_from(self, name: str, columns: dict[str, NDArray[Any]]) -> None:
         """Create a table of *columns*, text in them as objects."""
         rows = len(next(iter(columns.values())))
-        self._note(name, rows)
 
         def create(con: Any) -> None:
             if not rows:
@@ -82,35 +109,27 @@ class Store:
             con.execute(f'create table "{name}" as select * from columns')  # noqa: S608 (ours)
             con.unregister("columns")
 
-        self.later(create)
+        self._later(name, rows, create)
 
     def create_view(self, name: str, query: str) -> None:
         """Create a view; a rule that reads it reads tables without rows when those of the *query* have none."""
-        self._note(name, 0 if self.silent(query) else 1)
-        self.later(lambda con: con.execute(f"create view {name} as {query}"))
+        self._later(name, 0 if self.silent(query) else 1, lambda con: con.execute(f"create view {name} as {query}"))
 
     def settle(self) -> None:
-        """Wait until all is there; raises what a task has raised."""
+        """Wait until all is there; raises what making it has raised."""
         self._tasks.put(None)
         self._thread.join()
         if self._error:
             raise self._error
+        while self._making:  # each adds those that it was awaited for
+            self._making.popleft().result()
+        self._makers.shutdown()
+        self.refused.sort()
 
     def _note(self, name: str, rows: int) -> None:
         self._tables.add(name)
         if not rows:
             self._empty.add(name)
-
-    def derive(self, relations: Sequence[Derived]) -> None:
-        """Make relations of those that are there; what *refused* says is known after ``settle``."""
-
-        def derive(con: Any) -> None:
-            for made in make(con, relations):
-                self._note(made.name, made.rows)
-                if made.refusal:
-                    self.refused.append(made.refusal)
-
-        self.later(derive)
 
     def silent(self, query: str) -> bool:
         """Return whether all tables that a *query* reads are without rows."""

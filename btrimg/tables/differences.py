@@ -117,7 +117,7 @@ class Differences:
     """
 
     def __init__(self, scan: LeafScan, versions: LeafTable[Versions]) -> None:
-        self._scan, self._versions = scan, versions
+        self._scan = scan
         #: by number of the subvolume's tree: the inodes that differ, in order
         self.inodes: dict[int, Unsigned] = {}
         self._whole: set[int] = set()
@@ -127,14 +127,14 @@ class Differences:
                 self._whole.add(number)
                 self.inodes[number] = _distinct(versions.rows.inode[versions.rows_of(leaves)])
             else:
-                self.inodes[number] = self._differing(leaves, base)
+                self.inodes[number] = self._differing(versions, leaves, base)
 
-    def _differing(self, leaves: Ints, base: Ints) -> Unsigned:
-        mine = self._versions.rows_of(leaves[~_among(base, self._scan.leaves)[leaves]])
-        theirs = self._versions.rows_of(base[~_among(leaves, self._scan.leaves)[base]])
+    def _differing(self, versions: LeafTable[Versions], leaves: Ints, base: Ints) -> Unsigned:
+        mine = versions.rows_of(leaves[~_among(base, self._scan.leaves)[leaves]])
+        theirs = versions.rows_of(base[~_among(leaves, self._scan.leaves)[base]])
         rows = np.concatenate([mine, theirs])
-        inode = self._versions.rows.inode[rows]
-        content = self._versions.rows.content[rows]
+        inode = versions.rows.inode[rows]
+        content = versions.rows.content[rows]
         content[len(mine) :] *= np.uint64(U64_MAX)  # times -1: what both say comes to 0
         order = np.argsort(inode, kind="stable")
         inode, content = inode[order], content[order]

@@ -27,7 +27,7 @@ def test_every_derived_relation_says_what_it_is() -> None:
 def test_the_query_fills_the_relation() -> None:
     con = connect()
     con.execute("create table names as select 5 as subvolume, 256 as parent, 'dir_item' as source, 7 as name_length")
-    assert list(make(con, needed({"directories"}))) == [Made("directories", 1)]
+    assert [make(con, each) for each in needed({"directories"})] == [Made("directories", 1)]
     assert con.execute("select * from directories").fetchall() == [(5, 256, 1, 7)]
 
 
@@ -41,6 +41,7 @@ def test_a_head_of_free_space_may_be_of_any_length() -> None:
         "bad_blocks": "99 as tree",
     }.items():
         con.execute(f"create table {name} as select {columns}")
-    assert not [made.refusal for made in make(con, needed({"odd_free_space", "stray_free_space"})) if made.refusal]
+    for each in needed({"odd_free_space", "stray_free_space"}):
+        assert not make(con, each).refusal
     assert con.execute("select logical, without_group, found from odd_free_space").fetchall() == [(4096, True, 1)]
     assert con.execute("from stray_free_space").fetchall() == []
