@@ -145,18 +145,17 @@ def _mapped(column: NDArray[Any], text: Callable[[int], bytes]) -> tuple[Strings
 
 
 def compression_lines(found: Compression, size: Size) -> Iterator[str]:
-    """Yield the lines of compsize."""
+    """Yield the lines of compsize, with its blanks at their ends."""
     files, extents, refs = found.files, found.extents, found.references
     if not found.types:
         yield "All empty or still-delalloced files." if files else "No files."
         return
     yield (
-        f"Processed {files} {_plural(files, 'file')}, {extents} regular {_plural(extents, 'extent')} "
-        f"({refs} {_plural(refs, 'ref')}), {found.inline} inline."
+        f"Processed {files} {_plural(files, 'file')}, {extents} regular extents ({refs} refs), {found.inline} inline."
     )
     yield _compression_line("Type", "Perc", "Disk Usage", "Uncompressed", "Referenced")
     for name, sums in (("TOTAL", found.total), *found.types.items()):
-        yield _compression_line(name, percent(sums), *map(size, sums))
+        yield _compression_line(name, _percent(sums), *map(size, sums))
 
 
 def compression_object(found: Compression) -> dict[str, Any]:
@@ -170,12 +169,12 @@ def _plural(count: int, noun: str) -> str:
 
 
 def _compression_line(*cells: str) -> str:
-    return "{:<10} {:<8} {:<12} {:<12} {:<12}".format(*cells).rstrip()
+    return "{:<10} {:<8} {:<12} {:<12} {:<12}".format(*cells)
 
 
-def percent(sums: Compressed) -> str:
+def _percent(sums: Compressed) -> str:
     """Return how much of the uncompressed size is used on disk, rounded down."""
-    return f"{sums.disk * 100 // sums.uncompressed}%" if sums.uncompressed else "-"
+    return f"{sums.disk * 100 // sums.uncompressed:3}%" if sums.uncompressed else "-"
 
 
 def subvolume_lines(rows: Iterable[SubvolumeRow], size: Size) -> Iterator[str]:

@@ -24,8 +24,9 @@ from btrimg.filesystem.leafrows import DIRECTORY, FILE
 from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.constants import BlockGroup, FileType, ItemType, TreeId
 from btrimg.ondisk.items import parse
+from btrimg.render.usage import compression_lines
 from btrimg.tables.usage import Freed, Tally, Usage, covered, union
-from btrimg.tables.usagetree import Compressed, Compression, CompressionTally, _in_order, path_of, walk
+from btrimg.tables.usagetree import Compression, CompressionTally, _in_order, path_of, walk
 from btrimg.trees.block import is_subvolume
 
 if TYPE_CHECKING:
@@ -91,12 +92,7 @@ def agree(written: KernelImage, paths: tuple[bytes, ...]) -> int:
             assert rows == progs_du(os.fsencode(mounted), path)
             if shutil.which("compsize"):
                 said = kernel.run("compsize", "--bytes", mounted + os.fsdecode(path))
-                counts = re.match(r"Processed (\d+) files?, (\d+) regular extents? \((\d+) refs?\), (\d+) inline", said)
-                assert counts
-                assert tuple(map(int, counts.groups())) == compression[:4]
-                sums = re.findall(r"^(\w+) +\d+% +(\d+) +(\d+) +(\d+)", said, re.M)
-                theirs = {name: Compressed(*map(int, numbers)) for name, *numbers in sums}
-                assert theirs == {"TOTAL": compression.total} | compression.types
+                assert said == "".join(f"{line}\n" for line in compression_lines(compression, str))
             count += len(rows)
         assert image.faults == 0
     return count
