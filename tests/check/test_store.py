@@ -1,0 +1,48 @@
+"""The database that rules are run in: what is derived is made in time; what fails is raised where it is waited for."""
+
+from __future__ import annotations
+
+import duckdb
+import numpy as np
+import pytest
+
+from btrimg.check.derived import Derived
+from btrimg.check.store import MANY, Store
+
+_DOUBLED = Derived("doubled", "", "select number * 2 as number from left_ones join right_ones using (number)")
+_LARGE = Derived("large", "", "select number from doubled where number > 4")
+
+
+def _numbers(*numbers: int) -> dict[str, np.ndarray]:
+    return {"number": np.array(numbers)}
+
+
+def test_a_derived_relation_is_made_when_all_is_there_that_it_is_made_of() -> None:
+    store = Store({"left_ones", "right_ones"}, [_DOUBLED, _LARGE])
+    store.create_from("right_ones", _numbers(2, 3))
+    store.create_from("left_ones", _numbers(1, 2, 3))
+    store.settle()
+    (answer,) = store.answers(["from large"])
+    assert not isinstance(answer, Exception)
+    assert [row for rows in answer[1] for row in rows] == [(6,)]
+    assert not store.silent("from large")
+
+
+def test_a_derived_relation_without_rows_is_silent_and_one_that_is_refused_is_told_of() -> None:
+    refused = Derived("refused", "", "select sum(number::bigint)::tinyint as number from left_ones")
+    store = Store({"left_ones", "right_ones"}, [_DOUBLED, _LARGE, refused])
+    store.create_from("left_ones", _numbers(1, 200))
+    store.create_from("right_ones", _numbers(1))
+    store.settle()
+    assert store.silent("from large")
+    assert not store.silent("from doubled")
+    assert [sentence.partition(":")[0] for sentence in store.refused] == ["refused could not be made"]
+
+
+def test_after_a_failure_nobody_waits_for_large_tables() -> None:
+    store = Store(set(), [])
+    store.create_view("nothing", "from nowhere")
+    for name in ("first", "second", "third"):
+        store.create_from(name, {"number": np.arange(MANY + 1)})
+    with pytest.raises(duckdb.Error, match="nowhere"):
+        store.settle()
