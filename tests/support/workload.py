@@ -197,7 +197,7 @@ _ON_FILES: tuple[Operation, ...] = (
 
 
 def compare(ours: bytes, theirs: bytes, seconds: float, seed: int) -> int:
-    """Do operations for so many seconds; return how many. Exits at a difference."""
+    """Do operations for so many seconds, some at least; return how many. Exits at a difference."""
     chance, done = random.Random(seed), 0
     files: list[bytes] = []
     directories: list[bytes] = []
@@ -210,7 +210,7 @@ def compare(ours: bytes, theirs: bytes, seconds: float, seed: int) -> int:
             kind.append(path.removeprefix(theirs))
     some = chance.sample(files, min(20, len(files)))  # which several processes read at once
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    while done < _LEAST or time.monotonic() < end:
         path = chance.choice(chance.choice((files, some)))
         operation = chance.choice(_ON_FILES)
         if chance.random() < 0.2:
@@ -227,6 +227,7 @@ def compare(ours: bytes, theirs: bytes, seconds: float, seed: int) -> int:
     return done
 
 
+_LEAST = 5
 _PLACEHOLDER = 2  # inode number of the directory where a snapshot's origin had a subvolume; its times are made up
 
 if __name__ == "__main__":
