@@ -472,8 +472,9 @@ class PlainFiles:
         for source, target in self._targets(list(files), path):
             file = files[source]
             found = self.look(target)
-            if found.node is not None and found.node.kind == stat.S_IFDIR != stat.S_IFMT(file.mode):
-                raise NotAllowedError("directory")
+            is_directory = stat.S_ISDIR(file.mode)
+            if found.node is not None and stat.S_ISDIR(found.node.mode) != is_directory:
+                raise NotAllowedError("a directory, and none")
             found = self._place(target, followed=False)
             self._put(found, file, owner, compress, {}, told=False)
 
