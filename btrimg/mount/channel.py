@@ -169,8 +169,9 @@ class Channel:
             if opcode == release and looks and not late:
                 late = opcode, unique, nodeid, request
                 continue
+            self._asked = request
             answer(opcode, unique, nodeid, request)
-            if late:
+            if late:  # others may be answering by now: what they were asked stays
                 answer(*late)
                 late = None
 
@@ -181,7 +182,6 @@ class Channel:
         pack, head_size = OutHeader.STRUCT.pack, OutHeader.SIZE
 
         def answer(opcode: int, unique: int, nodeid: int, request: bytes) -> None:
-            self._asked = request
             try:
                 found = find(opcode, _refuse)(nodeid, request[start:], unique)
             except Exception as error:  # whoever waits must get an answer

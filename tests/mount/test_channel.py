@@ -47,8 +47,8 @@ class Kernel:
             assert not thread.is_alive()
         self.theirs.close()
 
-    def ask(self, opcode: int, unique: int, body: bytes = b"", nodeid: int = 1) -> None:
-        self._ours.send(InHeader(InHeader.SIZE + len(body), opcode, unique, nodeid, 0, 0, 0, 0, 0).pack() + body)
+    def ask(self, opcode: int, unique: int, body: bytes = b"", nodeid: int = 1, uid: int = 0) -> None:
+        self._ours.send(InHeader(InHeader.SIZE + len(body), opcode, unique, nodeid, uid, 0, 0, 0, 0).pack() + body)
 
     def answer(self) -> tuple[int, int, bytes]:
         """Return unique, error and body of the next answer."""
@@ -141,3 +141,28 @@ def test_who_closes_a_file_waits_for_nobody_but_is_answered(kernel: Kernel) -> N
     answers = [kernel.answer() for _ in range(4)]
     assert sorted(answers) == [(1, 0, b""), (2, 0, b"now"), (3, 0, b""), (4, 0, b"")]
     assert answers[0][0] == (2 if kernel.eager else 1)
+
+
+def test_who_asks_is_not_taken_for_who_closes_a_file_that_another_thread_answers(kernel: Kernel) -> None:
+    led, closed = threading.Event(), threading.Event()
+
+    def slow(_nodeid: int, _body: bytes, unique: int) -> bytes:
+        with kernel.channel.lengthy(unique):
+            led.wait(5)  # until another thread has begun to answer
+        return b""
+
+    def release(*_: object) -> bytes:
+        closed.set()
+        return b""
+
+    def who(*_: object) -> bytes:
+        led.set()
+        closed.wait(5)
+        return str(kernel.channel.uid()).encode()
+
+    kernel.ask(Opcode.RELEASE, 1)  # the kernel's own, uid 0
+    kernel.ask(SLOW, 2)
+    kernel.ask(QUICK, 3, uid=1234)
+    kernel.serve({SLOW: slow, QUICK: who, Opcode.RELEASE: release}, threads=2)
+    answers = sorted(kernel.answer() for _ in range(3))
+    assert answers == [(1, 0, b""), (2, 0, b""), (3, 0, b"1234")]
