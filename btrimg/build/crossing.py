@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from btrimg.build.paths import Paths
     from btrimg.ondisk.inodes import InodeItem
 
+    _Known = tuple[int, int, int]  # source subvolume, inode in it, and target subvolume
+
 _VERITY = int(InodeFlag.VERITY)
 
 
@@ -35,7 +37,7 @@ class Crossing:
 
     def __init__(self, paths: Paths) -> None:
         self._paths = paths
-        self._made: dict[tuple[int, int, int], int] = {}  # by source subvolume, inode and target subvolume
+        self._made: dict[_Known, int] = {}  # what has further names where it comes from
 
     def move(self, parent: Spot, name: bytes, target: Spot, new_name: bytes) -> None:
         """Move *name*, which is no subvolume, to *new_name* in another subvolume.
@@ -61,8 +63,11 @@ class Crossing:
                 what = "a directory" if is_directory else "what is no directory"
                 raise RefusedError(f"{quoted(new_name)} cannot make room for {what}")
             remove(self._paths, target, new_name)
-        self._copy(source, target, new_name)
+        several = self._copy(source, target, new_name)
         remove_tree(self._paths, parent, name)
+        for known in several:
+            if parent.files.tree.find(inode_key(known[1])) is None:  # the number may be given out again
+                self._made.pop(known, None)
 
     def _refuse_sealed(self, source: Spot) -> None:
         due = [source]
@@ -77,14 +82,21 @@ class Crossing:
                 inside = (entry.location for entry in _entries(Spot(files, ino)))
                 due += [Spot(files, where.objectid) for where in inside if where.type == ItemType.INODE_ITEM]
 
-    def _copy(self, source: Spot, target: Spot, new_name: bytes) -> None:
-        """Copy the inode at *source*, with all below it, to *new_name* in the directory *target*."""
-        due = [(source, target, new_name)]
+    def _copy(self, source: Spot, target: Spot, new_name: bytes) -> list[_Known]:
+        """Copy the inode at *source*, with all below it, to *new_name* in the directory *target*.
+
+        Return those of what was copied that have, or had, several names.
+        """
+        due, several = [(source, target, new_name)], []
         made: list[tuple[Spot, InodeItem]] = []  # directories, whose times change until all is in them
         while due:
             source, target, name = due.pop()
-            item = inodes.read(*source)
-            ino = self._copied(source, item, target)
+            item, known = inodes.read(*source), (source.files.id, source.ino, target.files.id)
+            if stat.S_ISDIR(item.mode) or (item.nlink == 1 and known not in self._made):
+                ino = self._new(source, item, target)
+            else:
+                ino = self._one_of_several(known, source, item, target)
+                several.append(known)
             names.enter(target.files, target.ino, name, ino, inodes.file_type(item.mode))
             if not stat.S_ISDIR(item.mode):
                 continue
@@ -107,12 +119,10 @@ class Crossing:
         for copy, item in made:
             inodes.change(*copy, mtime=item.mtime, atime=item.atime)
         self._paths.forget()
+        return several
 
-    def _copied(self, source: Spot, item: InodeItem, target: Spot) -> int:
+    def _one_of_several(self, known: _Known, source: Spot, item: InodeItem, target: Spot) -> int:
         """Return the number of a copy of an inode, which has room for one more name: an older one, or a new one."""
-        if stat.S_ISDIR(item.mode):
-            return self._new(source, item, target)
-        known = (source.files.id, source.ino, target.files.id)
         ino = self._made.get(known)
         if ino is None or target.files.tree.find(inode_key(ino)) is None:
             ino = self._made[known] = self._new(source, item, target)

@@ -92,3 +92,29 @@ def test_only_what_is_alike_and_empty_makes_room(image: str, tmp_path: Path) -> 
         assert after.open(b"/other/full").item.size == 100_000
         assert after.open(b"/a/deep/hard").item.nlink == 1
     assert complaints_of_btrimg([image]) == []
+
+
+def test_a_number_that_is_given_out_again_is_another_file(image: str, tmp_path: Path) -> None:
+    """The first file leaves a number free that the second takes: that does not make it a name of the first."""
+    (tmp_path / "one").write_bytes(b"1")
+    (tmp_path / "two").write_bytes(b"22")
+    lines = (
+        "begin",
+        "subvolume create /new",
+        f"put {tmp_path}/one /new/one",
+        f"put {tmp_path}/two /other/two",
+        "commit",
+    )
+    assert btrimg("shell", image, stdin="\n".join(lines)).returncode == 0
+    renames = (("/new/one", "/other/one"), ("/other/two", "/new/two"), ("/new/two", "/other/two"))
+    script = "".join(f'[[do]]\nrename = "{old}"\nto = "{new}"\n' for old, new in renames)
+    (tmp_path / "renames.toml").write_text(script)
+    done = btrimg("edit", image, "--undo", image + ".2", "--script", tmp_path / "renames.toml")
+    assert done.returncode == 0, done.stderr
+    with open_image(image) as after:
+        found = {name: after.open(b"/other/" + name) for name in (b"one", b"two")}
+        assert {name: (inode.item.size, inode.item.nlink) for name, inode in found.items()} == {
+            b"one": (1, 1),
+            b"two": (2, 1),
+        }
+    assert complaints_of_btrimg([image]) == []
