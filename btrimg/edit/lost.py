@@ -94,7 +94,12 @@ def _promises_of(image: Image, devid: int, device: Device) -> tuple[int, int]:
 
 
 def _promises(image: Image, chunk: MappedChunk, devid: int, device: Device) -> Iterator[bool]:
-    """Yield, for tree blocks and data in *chunk* that have a copy on *devid*, whether *device* has it."""
+    """Yield, for tree blocks and data in *chunk* that have a copy on *devid*, whether *device* has it.
+
+    Zeros tell nothing: they are also where nothing was ever written.
+    """
+    sector = image.volume.sectorsize
+    zeros = image.volume.csum.digest(bytes(sector))
     extents = image.tree(TreeId.EXTENT_TREE).items(Key(chunk.logical, 0, 0), Key(chunk.end - 1, 255, U64_MAX))
     for key, payload in extents:
         if key.type == ItemType.METADATA_ITEM or (
@@ -105,8 +110,9 @@ def _promises(image: Image, chunk: MappedChunk, devid: int, device: Device) -> I
         elif key.type == ItemType.EXTENT_ITEM:
             with suppress(ChecksumError, NotFoundError):  # it has none
                 for logical in range(key.objectid, min(key.objectid + key.offset, chunk.end), STRIPE_LEN):
-                    for physical in _places(chunk, logical, devid):
-                        yield _has_data(image, logical, device, physical)
+                    promised = image.csums.lookup(logical, sector)
+                    for physical in _places(chunk, logical, devid) if promised != zeros else ():
+                        yield _has_data(image, promised, device, physical)
 
 
 def _places(chunk: MappedChunk, logical: int, devid: int) -> Iterator[int]:
@@ -123,9 +129,8 @@ def _has_block(image: Image, logical: int, device: Device, physical: int) -> boo
     return (header.bytenr, header.csum[: csum.size]) == (logical, csum.digest(memoryview(data)[32:]))
 
 
-def _has_data(image: Image, logical: int, device: Device, physical: int) -> bool:
+def _has_data(image: Image, promised: bytes, device: Device, physical: int) -> bool:
     volume = image.volume
-    promised = image.csums.lookup(logical, volume.sectorsize)
     try:
         return promised == volume.csum.digest(device.pread(volume.sectorsize, physical))
     except DeviceError:

@@ -98,6 +98,20 @@ def test_what_holds_nothing_of_a_device_is_that_only_when_told(five: list[str], 
     assert (code, "nothing on it tells which device it was; missing are 4, 5" in said) == (1, True)
 
 
+def test_zeros_tell_nothing(five: list[str], tmp_path: Path) -> None:
+    """A device on which nothing was ever written has all the zeros that are promised, and is none for that."""
+    (tmp_path / "data").write_bytes(bytes(256 << 10) + os.urandom(256 << 10))
+    further = [word for device in five[1:] for word in ("-d", device)]
+    assert btrimg("edit", five[0], *further, "put", tmp_path / "data", "/data").returncode == 0
+    with open_image(five) as image:
+        devids = {place.devid for at in (0, 256 << 10) for place in image.open(b"/data").resolve(at).copies}
+    (devid,) = devids
+    assert devid > 1, "not the one that tells of the image"
+    (tmp_path / f"{devid}.img").write_bytes(bytes(40 * MIB))
+    code, said = repair(five)
+    assert (code, f"holds nothing of what device {devid}, which is missing, should hold" in said) == (1, True), said
+
+
 def test_a_device_that_is_new_is_told_to_be_the_one_that_is_missing(five: list[str], tmp_path: Path) -> None:
     (tmp_path / "4.img").write_bytes(bytes(40 * MIB))
     assert repair(five, "--force") == (0, "")
