@@ -88,6 +88,7 @@ def main() -> NoReturn:
     """Run the program; turn every expected failure into one sentence and an exit code."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's threads cost 50 ms on a busy machine, and are not used
     gc.set_threshold(100_000)  # what is made at start-up stays: looking for garbage in it costs 2 ms
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal may not be UTF-8
     if isinstance(sys.stdout.buffer, RawIOBase):
@@ -109,3 +110,13 @@ def main() -> NoReturn:
         code = code_of(error)
     sys.stderr.flush()
     os._exit(code)  # all is written and closed; taking down the interpreter would cost 6 ms, half of a resolve
+
+
+def _open_closed_streams() -> None:
+    """Have the null device in the place of standard streams that were closed, of which Python makes None.
+
+    An image would get their descriptors, and be written to by whoever takes these for standard output.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # each gets the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (for as long as the process is)

@@ -363,3 +363,21 @@ def _waiting(pipe: IO[bytes]) -> int:
     count = array("i", [0])
     fcntl.ioctl(pipe, termios.FIONREAD, count)
     return count[0]
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_the_descriptors_of_closed_streams_are_no_image_s(closed: str, demo_image: str, tmp_path: Path) -> None:
+    copy = str(tmp_path / "copy.img")
+    shutil.copy(demo_image, copy)
+
+    def code_of(*words: str) -> bytes:
+        script = f'{{ "$@" {closed}; echo "code $?" >&9; }} 9>&1 >&2'
+        command = ["sh", "-c", script, "sh", sys.executable, "-m", "btrimg", *words]
+        done = subprocess.run(command, capture_output=True, check=True)
+        assert b"Traceback" not in done.stderr, done.stderr
+        return done.stdout
+
+    assert code_of("cat", f"{copy}:/vm/disk.raw") == b"code 0\n"
+    assert code_of("ls", f"{copy}:/new") == b"code 1\n"
+    assert code_of("edit", copy, "touch", "/new") == b"code 0\n"
+    assert code_of("ls", f"{copy}:/new") == b"code 0\n"
