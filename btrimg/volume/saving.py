@@ -190,15 +190,20 @@ class SavingSink(StagedSink):
             self._target.close()
 
     def roll_back(self) -> None:
-        """Undo all that was written, and remove the undo file."""
+        """Undo all that was written, and remove the undo file; it stays where that raises DeviceError."""
         from btrimg.volume.restore import write_back
 
         self.forget()
         undo, self._undo = self._undo, None
         if undo is None:
             return
-        if undo.durable:  # nothing is overwritten before
-            write_back(undo.path, self._target)
+        try:
+            if undo.durable:  # nothing is overwritten before
+                write_back(undo.path, self._target)
+        except DeviceError as error:
+            raise DeviceError(f"{error}; `btrimg undo` brings back what is saved in {undo.path}") from None
+        finally:
+            undo.close()
         undo.remove()
         for devid, device in self.devices.items():
             device.size = device.file_size = self._found_sizes[devid]

@@ -656,6 +656,24 @@ def test_a_session_goes_on_when_there_is_room_again_and_all_of_it_is_undone(tmp_
     assert state(devices) == before
 
 
+def test_what_cannot_be_taken_back_at_once_stays_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    devices = make(str(tmp_path), "single", 1)
+    before, undo = state(devices), str(tmp_path / "undo")
+
+    def fail(*_: object) -> None:
+        raise DeviceError("cannot write 0.img: Input/output error")
+
+    with monkeypatch.context() as patch, session(devices, undo=undo) as edits:
+        edits.sink.pwrite(1, 8 * MIB, b"new")
+        edits.sink.sync()
+        patch.setattr("btrimg.volume.restore.write_back", fail)
+        with pytest.raises(DeviceError, match=rf"output error; .*`btrimg undo` .* {undo}"):
+            edits.abort()
+    assert state(devices) != before
+    undone(devices, undo)
+    assert state(devices) == before
+
+
 def test_an_undo_file_is_beside_the_device_that_is_named_first(tmp_path: Path) -> None:
     devices = make(str(tmp_path), "raid1", 2)
     put(devices[::-1])
