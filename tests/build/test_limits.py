@@ -82,7 +82,7 @@ def test_an_xattr_that_nothing_can_hold_is_never_made(tmp_path: Path, content: s
     with open(tmp_path / "large", "xb") as file:
         file.truncate(1 << 40)
     said = complaint(tmp_path, f"do = [\n{{file = '/a', xattrs = {{'user.q' = {{{content}}}}}}}]")
-    assert said.startswith("x.toml, line 2: file '/a': xattr b'user.q': ")
+    assert said.startswith("x.toml, line 2: file '/a': xattr 'user.q': ")
     assert "bytes are too many: take at most 65536" in said
 
 

@@ -88,8 +88,12 @@ def test_only_what_a_query_names_is_built(sql: str, names: set[str], image: Imag
 
 def test_of_several_statements_the_last_answers(image: Image) -> None:
     assert ask(image, "select 1; select 2") == [(2,)]
-    assert ask(image, "") == []
-    assert ask(image, "-- nothing") == []
+
+
+@pytest.mark.parametrize("sql", ["", " ;", "-- nothing"])
+def test_no_statement_is_an_error(sql: str, image: Image) -> None:
+    with pytest.raises(QueryError, match="there is no query"):
+        ask(image, sql)
 
 
 def test_many_rows_come_in_parts(image: Image) -> None:

@@ -112,7 +112,7 @@ REFUSED: list[tuple[Callable[[Scene], Any], str]] = [
     (lambda s: clone(s, s.file, 0, 1 << 20, s.file, 1 << 20), "reach beyond the end of the file at 10240"),
     (lambda s: clone(s, s.file, 8192, 0, s.file, 0), "with bytes of the target behind them"),
     (lambda s: clone(s, s.file, 0, 8192, s.file, 4096), "overlap, so they cannot share"),
-    (lambda s: clone(s, s.file, 0, 0, s.unsummed, 0), "only one of them has checksums"),
+    (lambda s: clone(s, s.file, 0, 0, s.unsummed, 0), "only one of the files has checksums"),
     (lambda s: subvolumes.create(s.files, TOP, b"file"), "has a 'file' already"),
     (lambda s: subvolumes.snapshot(s.outer, s.files, TOP, b"copy"), "has a 'copy' already"),
     (lambda s: subvolumes.delete(s.files, TOP, b"file"), "is no subvolume"),
