@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.kernel, pytest.mark.progs]
 
-ROUNDS = int(os.environ.get("BTRIMG_MUTATIONS", "100"))  #: of either kind
+ROUNDS = int(os.environ.get("BTRIMG_MUTATIONS", "50"))  #: of either kind
 SECONDS = 20  #: that one round may take
 LARGEST_READ = 4 * MIB
 MOST_ROWS = 2000
