@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import os
-import stat
-from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
-from support.populate import COLLIDING, ODD_NAMES
+from support.populate import COLLIDING
 
 from btrimg.ondisk.constants import InodeFlag
 
-from .plainfiles import BLOCK, COMPRESSION, HostFile, NotAllowedError, NotThereError, PlainFiles, below
+from .draws import DIRECTORY, REGULAR, SYMLINK
+from .entries import Entries
+from .plainnodes import BLOCK, COMPRESSION, HostFile, below
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .plainfiles import Node
+    from .draws import Do
+    from .plainfiles import PlainFiles
 
-    Do = Callable[[PlainFiles], None]
 
-REGULAR, DIRECTORY, SYMLINK = stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK
-_FEW = 12  # names of one directory that are chosen from
 _MOST_SNAPSHOTS = 6  # each has all that is in its subvolume, which is compared
 _FLAGS = {
     "noatime": InodeFlag.NOATIME,
@@ -34,7 +32,6 @@ _STORED = {
     "compress": InodeFlag.COMPRESS,
     "nocompress": InodeFlag.NOCOMPRESS,
 }
-_WORDS = b"extent page cache shared inode tree leaf key chunk stripe device offset snapshot".split()
 
 
 class Edit(NamedTuple):
@@ -48,16 +45,8 @@ class Edit(NamedTuple):
         return " ".join(map(ascii, self.words))
 
 
-class Chance:
-    """Gives edits of what *model* has; files of the host are made in *directory*."""
-
-    def __init__(self, seed: str, directory: str) -> None:
-        self._random = Random(seed)
-        self._host = os.fsencode(directory)
-        self._made = self._snapshots = 0
-        self._trees: list[HostFile] = []
-        self._found: dict[int, list[bytes]] = {}
-        self.model: PlainFiles
+class Chance(Entries):
+    """Gives edits of what is there: what each verb of ``btrimg edit`` is asked to do."""
 
     def next(self, model: PlainFiles) -> Edit:
         """Return the next edit."""
@@ -66,168 +55,6 @@ class Chance:
         (make,) = self._random.choices(list(_WEIGHTS), list(_WEIGHTS.values()))
         verb, words, do = make(self)
         return Edit(verb, tuple(map(os.fsdecode, words)), do)
-
-    # Choosing
-
-    def _once_in(self, count: int) -> bool:
-        return self._random.randrange(count) == 0
-
-    def _paths(self, kind: int) -> list[bytes]:
-        """Return paths of one kind (S_IFREG …, 0 for subvolumes), of each directory a few."""
-        if not self._found:
-            waiting = [(b"/", self.model.top)]
-            while waiting:
-                path, node = waiting.pop()
-                if node.is_far or b"@" in path:
-                    continue
-                for each in (node.kind, *([0] if node.is_subvolume else [])):
-                    self._found.setdefault(each, []).append(path)
-                names = sorted(node.names)
-                if len(names) > _FEW:
-                    names = sorted(self._random.sample(names, _FEW))
-                waiting += [(path.rstrip(b"/") + b"/" + name, node.names[name]) for name in names]
-        return self._found.get(kind, [])
-
-    def _any(self, *kinds: int) -> bytes:
-        """Return a path of one of these kinds; rarely one that is of another, or not there."""
-        if self._once_in(40):
-            kinds = (REGULAR, DIRECTORY, SYMLINK, 0)
-        if self._once_in(60):
-            return self._any(DIRECTORY).rstrip(b"/") + b"/nothing/here"[: self._random.choice([8, 13])]
-        return self._through_link(self._random.choice(self._of(self._random.choice(kinds)) or [b"/"]))
-
-    def _of(self, kind: int) -> list[bytes]:
-        """Return paths of a kind, rarely also those in subvolumes that are read-only."""
-        found = self._paths(kind)
-        if self._once_in(10):
-            return found
-        return [path for path in found if not self._is_read_only(path)]
-
-    def _is_read_only(self, path: bytes) -> bool:
-        found = self.model.look(path)
-        inside = found.node is not None and found.node.is_subvolume
-        return (found.node if inside and found.node else found.subvolume).is_read_only
-
-    def _through_link(self, path: bytes) -> bytes:
-        """Return *path*, rarely by way of a symbolic link."""
-        if not self._once_in(12):
-            return path
-        head, _, name = path.rpartition(b"/")
-        links = [each for each in self._paths(SYMLINK) if self.model.is_directory(each)]
-        links = [each for each in links if self.model.follow(each) == (head or b"/")]
-        return self._random.choice(links) + b"/" + name if links else path
-
-    def _new(self, *kinds: int) -> bytes:
-        """Return a path where something new is to be: mostly a free one, else that of something of these kinds."""
-        if kinds and self._once_in(5):
-            return self._any(*kinds)
-        self._made += 1
-        names = [b"edit %d" % self._made] * 8 + [*COLLIDING, *ODD_NAMES, (b"edit %d " % self._made).ljust(255, b"n")]
-        return self._any(DIRECTORY).rstrip(b"/") + b"/" + self._random.choice(names)
-
-    def _node(self, path: bytes) -> Node | None:
-        try:
-            return self.model.find(self.model.follow(path))[1]
-        except NotThereError:
-            return None
-
-    def _size_of(self, path: bytes) -> int:
-        node = self._node(path)
-        return node.size if node is not None and node.kind == REGULAR else 0
-
-    def _size(self) -> int:
-        one = self._random
-        return one.choice(
-            [
-                *(0, 1, 2047, 2048, 2049, 4095, BLOCK, 4097, 5 * BLOCK, 128 << 10),
-                *(one.randrange(6000), one.randrange(50_000), one.randrange(300_000)),
-            ]
-        )
-
-    def _offset(self, path: bytes) -> int:
-        """Return an offset in a file, rarely one behind its end."""
-        size = self._size_of(path)
-        at = self._random.randrange(size + 1 + (size + 9000) * self._once_in(6))
-        return at // BLOCK * BLOCK if self._once_in(2) else at
-
-    def _content(self) -> bytes:
-        """Return content without blocks of zeros; half of it can be compressed."""
-        size = self._size()
-        if self._once_in(2):
-            return self._random.randbytes(size)
-        words = b" ".join(self._random.choices(_WORDS, k=200)) + b" %d " % self._random.randrange(10**9)
-        return (words * (size // len(words) + 1))[:size]
-
-    def _mode(self) -> int:
-        return self._random.choice(
-            [0o644, 0o600, 0o755, 0o4755, 0o2755, 0o2644, 0o1777, 0o2775, self._random.randrange(0o10000)]
-        )
-
-    def _time(self) -> int:
-        return self._random.randrange(-(10**18), 10**19)
-
-    def _owner(self) -> tuple[int, int]:
-        return self._random.randrange(70_000), self._random.randrange(1 << 32)
-
-    def _compress(self) -> list[str]:
-        if not self._once_in(5):
-            return []
-        return ["--compress", self._random.choice(["zlib", "lzo", "zstd", "zstd:12", "none"])]
-
-    # Files of the host
-
-    def _host_file(self, content: bytes, name: bytes = b"") -> HostFile:
-        self._made += 1
-        path = name or self._host + b"/host %d" % self._made
-        with open(path, "wb") as file:
-            file.write(content)
-        return self._described(HostFile(path, REGULAR, 0, 0, 0, {}, content))
-
-    def _described(self, file: HostFile) -> HostFile:
-        """Give what was made on the host its attributes."""
-        owner, time, mode = self._owner(), self._time(), self._mode()
-        xattrs = {b"user.put": self._random.randbytes(20)} if self._once_in(4) and file.mode != stat.S_IFIFO else {}
-        for key, value in xattrs.items():
-            os.setxattr(file.path, key, value)
-        os.chown(file.path, *owner)
-        os.chmod(file.path, mode)
-        time = max(min(time, 2**33 * 10**9), 0)  # more than filesystems of the host may have
-        os.utime(file.path, ns=(time, time))
-        found = os.stat(file.path)
-        return file._replace(
-            mode=stat.S_IFMT(file.mode) | mode, uid=owner[0], gid=owner[1], time=found.st_mtime_ns, xattrs=xattrs
-        )
-
-    def _host_tree(self) -> HostFile:
-        """Make a directory of the host."""
-        self._made += 1
-        top = self._host + b"/tree %d" % self._made
-        os.mkdir(top)
-        os.mkdir(top + b"/sub")
-        inner = [(name, self._host_file(self._content(), top + b"/sub/" + name)) for name in (b"a", b"b")]
-        sub = self._described(HostFile(top + b"/sub", DIRECTORY, 0, 0, 0, {}, inside=tuple(inner)))
-        one = self._host_file(self._content(), top + b"/one")
-        os.link(top + b"/one", top + b"/two")
-        os.symlink(b"sub/a", top + b"/link")
-        os.chown(top + b"/link", 7, 8, follow_symlinks=False)
-        os.utime(top + b"/link", ns=(10**18, 10**18), follow_symlinks=False)
-        link = HostFile(top + b"/link", SYMLINK | 0o777, 7, 8, 10**18, {}, target=b"sub/a")
-        os.mkfifo(top + b"/pipe")
-        pipe = self._described(HostFile(top + b"/pipe", stat.S_IFIFO, 0, 0, 0, {}))
-        names = ((b"link", link), (b"one", one), (b"pipe", pipe), (b"two", one), (b"sub", sub))
-        os.utime(top + b"/sub", ns=(sub.time, sub.time))
-        return self._described(HostFile(top, DIRECTORY, 0, 0, 0, {}, inside=names))
-
-    def _changed_tree(self, tree: HostFile) -> HostFile:
-        """Change a file of a directory of the host."""
-        names = dict(tree.inside)
-        for name in (b"one", b"two"):
-            os.unlink(tree.path + b"/" + name)
-        one = self._host_file(self._content(), names[b"one"].path)
-        os.link(one.path, tree.path + b"/two")
-        names |= {b"one": one, b"two": one}
-        os.utime(tree.path, ns=(tree.time, tree.time))
-        return tree._replace(inside=tuple(names.items()))
 
     # Names
 
@@ -295,20 +122,6 @@ class Chance:
             return self.mkdir()  # further names of what has moved just now, into another subvolume, may be kept or not
         return "mv subvolume" if kind == 0 else "mv", ["mv", source, path], lambda model: model.mv([source], path)
 
-    def _near(self, path: bytes) -> bytes:
-        """Return a new path in the subvolume of *path*."""
-        try:
-            subvolume, _ = self.model.find(self.model.follow(path, last=False))
-        except NotThereError:
-            return self._new()
-        found = [
-            each
-            for each in self._paths(DIRECTORY)
-            if self._node(each) is not None and self.model.find(each)[0] is subvolume
-        ]
-        self._made += 1
-        return (self._random.choice(found) if found else b"").rstrip(b"/") + b"/edit %d" % self._made
-
     def ln(self) -> tuple[str, list[bytes | str], Do]:
         to = self._any(REGULAR, REGULAR, REGULAR, SYMLINK)
         path = self._near(to) if self._random.randrange(4) else self._new(REGULAR, DIRECTORY)
@@ -349,14 +162,6 @@ class Chance:
             ["punch", "-o", str(offset), "-l", str(length), path],
             lambda model: model.punch(path, offset, length),
         )
-
-    def _range(self, path: bytes) -> tuple[int, int]:
-        """Return a range that begins in a file, if that has content."""
-        offset = min(self._offset(path), max(self._size_of(path) - 1, 0))
-        length = self._random.choice(
-            [1, BLOCK, 3 * BLOCK, 1 + self._random.randrange(60_000), 1 + self._random.randrange(9000)]
-        )
-        return offset, length
 
     def reflink(self) -> tuple[str, list[bytes | str], Do]:
         source = (
@@ -514,73 +319,6 @@ class Chance:
         name = self._random.choice(names) if names and not self._once_in(10) else b"user.missing"
         return "xattr remove", ["xattr", "remove", path, name], lambda model: model.remove_xattr(path, name)
 
-    # Several in a script
-
-    def script(self) -> tuple[str, list[bytes | str], Do]:
-        """Return several edits as entries of a recipe; those are left out that would be refused."""
-        trial = self.model.copied()
-        entries: list[str] = []
-        doing: list[Do] = []
-        for _ in range(self._random.randrange(3, 9)):
-            entry, do = self._entry()
-            try:
-                do(trial)
-            except (NotThereError, NotAllowedError):
-                continue
-            entries.append("[[do]]\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in entry.items()))
-            doing.append(do)
-
-        def do_all(model: PlainFiles) -> None:
-            for each in doing:
-                each(model)
-
-        return "script", ["--script", "\n".join(entries)], do_all
-
-    def _entry(self) -> tuple[dict[str, object], Do]:
-        one = self._random
-        self._made += 1
-        path = one.choice(self._of(DIRECTORY) or [b"/"]).rstrip(b"/") + b"/entry %d" % self._made
-        file = one.choice(self._of(REGULAR) or [path])
-        mode, rdev = self._mode() | 0o600, (one.randrange(1 << 12), one.randrange(1 << 20))
-        offset, length = self._range(file)
-        content = self._content()
-        keep, read_only = self._once_in(2), self._once_in(2)
-        size = self._size()
-        kind = one.randrange(13)
-        entry: dict[str, object]
-        if kind == 0:
-            return {"mkdir": path, "mode": mode}, lambda model: model.mkdir(path, mode, None, parents=False)
-        if kind == 1:
-            entry = {"file": path, "host": self._host_file(content).path, "mode": mode}
-            return entry, lambda model: model.make_file(path, content, mode)
-        if kind == 2:
-            return {"symlink": path, "to": b"entry\xff"}, lambda model: model.symlink(b"entry\xff", path)
-        if kind == 3:
-            return {"link": path, "to": file}, lambda model: model.link(file, path)
-        if kind == 4:
-            entry = {"chardev": path, "device": "{}:{}".format(*rdev), "mode": mode}
-
-            def make(model: PlainFiles) -> None:
-                model.make(path, stat.S_IFCHR | mode, rdev)
-
-            return entry, make
-        if kind == 5:
-            entry = {"write": file, "host": self._host_file(content).path, "offset": offset}
-            return entry, lambda model: model.write(file, offset, content)
-        if kind == 6:
-            entry = {"hole": file, "offset": offset, "length": length}
-            return entry, lambda model: model.punch(file, offset, length)
-        if kind in (7, 8):
-            entry = {"prealloc": file, "offset": offset, "length": length, "keep-size": keep}
-            return entry, lambda model: model.preallocate(file, offset, length, keep_size=keep)
-        if kind == 9:
-            return {"truncate": file, "size": size}, lambda model: model.truncate(file, size)
-        if kind == 10:
-            return {"reflink": path, "from": file}, lambda model: model.reflink(file, 0, None, path, 0)
-        if kind == 11:
-            return {"rename": file, "to": path}, lambda model: model.rename(file, path)
-        return {"delete": file, "recursive": read_only}, lambda model: model.delete(file, recursive=read_only)
-
 
 def _set_compression(model: PlainFiles, path: bytes, value: bytes) -> None:
     _, node = model.find(model.follow(path))
@@ -593,18 +331,6 @@ def _set_compression(model: PlainFiles, path: bytes, value: bytes) -> None:
 def _seconds(time: int) -> str:
     seconds, rest = divmod(abs(time), 10**9)
     return f"{'-' * (time < 0)}{seconds}.{rest:09}"
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, bytes):
-        return (
-            "'"
-            + "".join(chr(code) if 32 <= code < 127 and code not in b"'\\{" else f"\\x{code:02x}" for code in value)
-            + "'"
-        )
-    return repr(value)
 
 
 _WEIGHTS: dict[Callable[[Chance], tuple[str, Sequence[bytes | str], Do]], int] = {

@@ -32,7 +32,8 @@ from btrimg.filesystem.image import open_image
 from btrimg.ondisk.inodes import Timespec
 from btrimg.write.uuids import seeded
 
-from .plainfiles import NotAllowedError, NotThereError, PlainFiles
+from .plainfiles import PlainFiles
+from .plainnodes import NotAllowedError, NotThereError
 from .scripts import Chance
 from .sessions import undone
 
