@@ -58,15 +58,20 @@ def beside(serve: Callable[[Line], None]) -> Iterator[Line]:
     """Let *serve* run in a process beside this one, and give the line to it; at the end the process is gone.
 
     It is for processes with one thread of Python: another's locks would stay locked in the forked one, which has no
-    input and no output.
+    input and no output. Raises OSError where the system has no room for another process.
     """
     from multiprocessing import get_context  # takes 10 ms
 
     (hearing, their_telling), (their_hearing, telling) = os.pipe(), os.pipe()
     line, theirs = Line(hearing, telling), Line(their_hearing, their_telling)
     child = get_context("fork").Process(target=_serve, args=(serve, theirs, line))
-    child.start()
-    theirs.close()  # so that the line ends with the other process
+    try:
+        child.start()
+    except BaseException:
+        line.close()
+        raise
+    finally:
+        theirs.close()  # so that the line ends with the other process
     try:
         yield line
     finally:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 import mmap
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from queue import Empty, SimpleQueue
 from threading import active_count
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -132,8 +132,9 @@ class Fillers:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            for _ in range(self._processes):
-                self._free.put(stack.enter_context(beside(self._filling.serve)))
+            with suppress(OSError):  # with fewer processes, or none, the threads do all that is left
+                for _ in range(self._processes):
+                    self._free.put(stack.enter_context(beside(self._filling.serve)))
             self._stack = stack.pop_all()
         return self
 

@@ -416,6 +416,24 @@ def test_processes_that_are_killed_are_done_without(
     assert len(processes) == 2
 
 
+def test_without_room_for_another_process_all_is_done_here(
+    image: Image, processes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fork = os.fork
+
+    def once() -> int:
+        if processes:
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return fork()
+
+    monkeypatch.setattr(os, "fork", once)
+    with PageCache(image, budget=4096 * PAGE) as cache:
+        for place, (data, errors) in swept(cache).items():
+            assert data == true_bytes(image, place, len(data)), place
+            assert not errors
+    assert len(processes) == 1
+
+
 def test_who_looks_at_a_few_files_only_leaves_no_process(image: Image, processes: list[int]) -> None:
     with PageCache(image, budget=4096 * PAGE) as cache:
         pieces = cache.read_all()
