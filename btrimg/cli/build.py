@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING, Any
 
 from btrimg.cli.command import Argument, Option, command
 from btrimg.cli.parameters import JSON, size_option, source_date_epoch, warn
 from btrimg.cli.progress import counting
 from btrimg.cli.stopping import clean_up_when_stopped
+from btrimg.cli.terminal import standard_input
 from btrimg.errors import BtrimgError
 
 if TYPE_CHECKING:
@@ -108,8 +108,8 @@ def build(
         raise BtrimgError("say where to write: -o IMAGE, once for each device")
     if not (recipe or from_dir or from_tar):
         raise BtrimgError("say what to build: a RECIPE, --from-dir DIR or --from-tar FILE")
-    if "-" in from_tar and sys.stdin is None:
-        raise BtrimgError("--from-tar -: standard input is closed")
+    if "-" in from_tar:
+        standard_input("--from-tar -")
     if from_tar.count("-") > 1:
         raise BtrimgError("--from-tar -: standard input holds one archive")
     read = _read(recipe)

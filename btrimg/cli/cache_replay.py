@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,6 +10,7 @@ from btrimg.cli.cache_estimate import parse_plot
 from btrimg.cli.cache_options import DOMAINS, SCHEME_NAMES, domains_of, parse_scheme
 from btrimg.cli.command import Argument, Option, command
 from btrimg.cli.parameters import JSON, OPENING, TARGET, TOP_LEVEL, open_inode, open_target, parse_subvolume
+from btrimg.cli.terminal import standard_input
 from btrimg.cli.unit_options import UNITS, take_units
 from btrimg.errors import BtrimgError
 from btrimg.units import parse_size
@@ -200,7 +200,7 @@ def _absolute(path: str) -> bytes:
 
 def _open(name: str, stack: ExitStack) -> BinaryIO:
     if name == "-":
-        return sys.stdin.buffer
+        return standard_input("-").buffer
     return stack.enter_context(open(name, "rb"))
 
 

@@ -10,7 +10,7 @@ from btrimg.cli.command import Argument, Option, command
 from btrimg.cli.edit_parameters import parse_time
 from btrimg.cli.parameters import FURTHER_DEVICES, JSON, parse_target, source_date_epoch, warn
 from btrimg.cli.stopping import clean_up_when_stopped
-from btrimg.cli.terminal import say
+from btrimg.cli.terminal import say, standard_input
 from btrimg.cli.verbs import VERBS, Context
 from btrimg.errors import BtrimgError
 from btrimg.ondisk.inodes import Timespec
@@ -157,9 +157,7 @@ def _do_script(context: Context, path: str) -> int:
     from btrimg.cli.progress import counting
 
     if path == "-":
-        if sys.stdin is None:
-            raise BtrimgError("--script -: standard input is closed")
-        recipe = parse_recipe(sys.stdin.buffer.read(), "stdin", is_edit=True)
+        recipe = parse_recipe(standard_input("--script -").buffer.read(), "stdin", is_edit=True)
     else:
         recipe = load_recipe(path, is_edit=True)
     with counting("editing", "things") as progress:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from btrimg.cli.command import Argument, Option
+from btrimg.cli.terminal import standard_input
 from btrimg.edit.pathnames import image_path
 from btrimg.errors import BtrimgError
 from btrimg.named import NamedTuple
@@ -106,9 +106,7 @@ def stdin() -> BinaryIO:
     """
     if not surroundings.has_stdin:
         raise BtrimgError("-: standard input is what the shell reads its lines from; name a file")
-    if sys.stdin is None:
-        raise BtrimgError("-: standard input is closed")
-    return sys.stdin.buffer
+    return standard_input("-").buffer
 
 
 def sources_and_target(names: tuple[str, ...], convert: Any, what: str) -> tuple[list[bytes], bytes]:

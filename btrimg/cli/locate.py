@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from btrimg.cli.command import Argument, Option, command
 from btrimg.cli.parameters import FORCE, FURTHER_DEVICES, JSON, NO_VERIFY, TARGET, open_target, size_option
+from btrimg.cli.terminal import standard_input
 from btrimg.errors import BtrimgError, CorruptError, NotFoundError
 from btrimg.filesystem.extents import OFFSET_MAX
 from btrimg.units import parse_size
@@ -121,7 +122,7 @@ def _add(asked: Places, more: tuple[tuple[int, int], ...], parse: Callable[[str]
             asked.devids.append(devid)
             asked.addresses.append(address)
             continue
-        words = sys.stdin.read().split()
+        words = standard_input("-").read().split()
         short = max(map(len, words), default=0) <= _DIGITS
         if short and all(map(str.isdecimal, words)):  # a tenth of the time that parsing each takes
             asked.devids.extend([plain] * len(words))

@@ -115,8 +115,11 @@ def main() -> NoReturn:
 def _open_closed_streams() -> None:
     """Have the null device in the place of standard streams that were closed, of which Python makes None.
 
-    An image would get their descriptors, and be written to by whoever takes these for standard output.
+    An image would get their descriptors, and be written to by whoever takes these for standard output. Standard input
+    stays None: who asked for what is in it is told, and gets nothing that is empty.
     """
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # each gets the lowest number that is free
+    if sys.stdin is None:
+        os.open(os.devnull, os.O_RDONLY)  # each gets the lowest number that is free
+    for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (for as long as the process is)
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (for as long as the process is)

@@ -13,7 +13,7 @@ from btrimg.cli.main import code_of
 from btrimg.cli.parameters import Target
 from btrimg.cli.shellwords import OWN, Completer, commands, meaning_of
 from btrimg.cli.stopping import clean_up_when_stopped
-from btrimg.cli.terminal import say
+from btrimg.cli.terminal import say, standard_input
 from btrimg.edit.lines import whole_words
 from btrimg.errors import BtrimgError, CorruptError, DeviceError, NoSpaceError
 
@@ -74,7 +74,7 @@ class Shell:
 
     def run(self) -> int:
         """Do all lines; return 0 at a terminal, else the exit code of the first that failed."""
-        by_hand = sys.stdin.isatty() and sys.stdout.isatty()
+        by_hand = standard_input("shell").isatty() and sys.stdout.isatty()
         first = 0
         for line in self._prompted() if by_hand else _plain_lines():
             code = self._one(line)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from btrimg.cli.command import Argument, Option, command
 from btrimg.cli.parameters import FORCE, FURTHER_DEVICES, JSON, TARGET, open_target, size_option
 from btrimg.cli.progress import counting
+from btrimg.cli.terminal import standard_input
 from btrimg.errors import BtrimgError
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def sql(
     form = "json" if as_json else form
     if form == "parquet" and output is None:
         raise BtrimgError("--format parquet needs --output FILE")
-    text = sys.stdin.read() if query in (None, "-") else str(query)
+    text = standard_input("sql").read() if query in (None, "-") else str(query)
     from btrimg.render import rows
     from btrimg.tables import query as engine
 

@@ -1,15 +1,27 @@
-"""Colour where somebody looks: on a terminal, unless NO_COLOR is set (no-color.org)."""
+"""The streams of a command: what is read from standard input, and colour where somebody looks.
+
+Colour is for terminals, unless NO_COLOR is set (no-color.org).
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 
+from btrimg.errors import BtrimgError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TextIO
 
 _CODES = {"red": "31", "yellow": "33", "blue": "1;34", "cyan": "36", "green": "32"}
+
+
+def standard_input(what: str) -> TextIO:
+    """Return standard input, which *what* asks for; raises BtrimgError where it is closed."""
+    if sys.stdin is None:
+        raise BtrimgError(f"{what}: standard input is closed")
+    return sys.stdin
 
 
 def paint(text: str, colour: str, stream: TextIO) -> str:

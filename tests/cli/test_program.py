@@ -365,6 +365,27 @@ def _waiting(pipe: IO[bytes]) -> int:
     return count[0]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("sql", "IMAGE"),
+        ("locate", "IMAGE", "-"),
+        ("shell", "IMAGE"),
+        ("cache", "replay", "IMAGE", "-"),
+        ("edit", "IMAGE", "--dry-run", "--script", "-"),
+        ("edit", "IMAGE", "--dry-run", "put", "-", "/new"),
+        ("build", "--from-tar", "-", "-o", "/nowhere/image"),
+    ],
+    ids=" ".join,
+)
+def test_who_is_to_read_standard_input_that_is_closed_says_so(words: tuple[str, ...], demo_image: str) -> None:
+    command = [sys.executable, "-m", "btrimg", *(demo_image if word == "IMAGE" else word for word in words)]
+    done = subprocess.run(["sh", "-c", '"$@" <&-', "sh", *command], capture_output=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"btrimg: ")
+    assert done.stderr.endswith(b": standard input is closed\n")
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_the_descriptors_of_closed_streams_are_no_image_s(closed: str, demo_image: str, tmp_path: Path) -> None:
     copy = str(tmp_path / "copy.img")
