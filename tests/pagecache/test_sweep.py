@@ -489,7 +489,7 @@ def test_ranges_are_cut_to_groups(ranges: list[tuple[int, int]], most: int) -> N
     assert all(0 < len(group) <= most for group in units)
 
 
-@pytest.mark.skip(reason="it waited for ever once in a hundred runs or so: to be found out")
+@pytest.mark.skip(reason="it waited for ever once, and nobody knows yet why")
 def test_nothing_is_written_once_the_cache_is_closed(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is still coming in when somebody closes the cache has come before the memory goes."""
     late: list[int] = []
