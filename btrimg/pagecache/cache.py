@@ -85,11 +85,12 @@ class PageCache:
             waited_for = [claim.done for claims in self._claims.values() for claim in claims]
         for done in waited_for:  # who uses a device that is closed might get another file's bytes
             done.wait()
-        with self.sweeping, self.store.filling:
-            for supply in self.supplies:
+        with self.sweeping:
+            for supply in self.supplies:  # waits for those that bring pages in, who look at checksums meanwhile
                 supply.close()
-            self.filler.close()
-            self.store.close()
+            with self.store.filling:
+                self.filler.close()
+                self.store.close()
 
     @property
     def fd(self) -> int:
