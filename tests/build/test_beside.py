@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.forks import forks
 
 from btrimg.build.beside import read_beside
 from btrimg.build.entries import PIECE, Entry
@@ -34,17 +35,8 @@ def ignore(_text: str) -> None:
 @pytest.fixture(autouse=True)
 def forked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Let there be two cores; return the list of processes that will have been forked."""
-    pids: list[int] = []
-    fork = os.fork
-
-    def recorded() -> int:
-        pid = fork()
-        pids.append(pid)
-        return pid
-
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
-    monkeypatch.setattr(os, "fork", recorded)
-    return pids
+    return forks(monkeypatch)
 
 
 def is_gone(pids: list[int]) -> bool:

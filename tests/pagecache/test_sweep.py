@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support import kernel, mounted
+from support.forks import forks
 from support.images import copy_sparse
 from support.matrix import name_of, options_of, variants
 from support.program import btrimg, built
@@ -355,17 +356,8 @@ def test_a_disk_that_really_fails(path: str, tmp_path: Any) -> None:
 @pytest.fixture
 def processes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Let sweeps have two processes beside this one; return the list of those that will have been forked."""
-    pids: list[int] = []
-    fork = os.fork
-
-    def recorded() -> int:
-        pid = fork()
-        pids.append(pid)
-        return pid
-
-    monkeypatch.setattr(os, "fork", recorded)
     monkeypatch.setattr(filling, "_processes", lambda _pages: 2)
-    return pids
+    return forks(monkeypatch)
 
 
 def here_only(plain: Callable[..., Any]) -> Callable[..., Any]:
