@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -11,7 +12,6 @@ from btrimg.tables import locatestate
 from btrimg.tables.coverage import holders_of, portions
 from btrimg.tables.locatescan import Scan
 from btrimg.tables.locatestate import Places
-from btrimg.trees.ahead import Meanwhile
 from btrimg.trees.batches import ranges
 from btrimg.trees.distinct import different, numbered
 from btrimg.volume import devicepieces
@@ -21,6 +21,7 @@ from btrimg.volume.places import PlaceMap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
 
     from numpy.typing import NDArray
 
@@ -236,15 +237,13 @@ class ManyLocator:
 
     def answers(self) -> Iterator[Answers]:
         """Yield the answers in the order of the addresses, many at a time; to be iterated over once."""
-        reading = Meanwhile(self._read_sectors)
-        try:
+        with ThreadPoolExecutor(1) as beside:
+            reading = beside.submit(self._read_sectors)
             users, bookend = self._find_users()
             for some in portions(np.bincount(users.whose, minlength=len(bookend)), _PAIRS):
                 yield self._answers(some, users, bookend, reading)
-        finally:
-            reading.end()
 
-    def _answers(self, some: slice, users: _Pairs, bookend: Bools, reading: Meanwhile[Codes]) -> Answers:
+    def _answers(self, some: slice, users: _Pairs, bookend: Bools, reading: Future[Codes]) -> Answers:
         bounds = some.start, some.stop
         first, last = np.searchsorted(self._copies.whose, bounds).tolist()
         begin, end = np.searchsorted(users.whose, bounds).tolist()

@@ -1,4 +1,4 @@
-"""Work done ahead of its consumer by a few threads, in order and with a bounded number of buffers; or meanwhile."""
+"""Work done ahead of its consumer by a few threads, in order and with a bounded number of buffers."""
 
 from __future__ import annotations
 
@@ -40,34 +40,6 @@ def ahead(
     finally:
         for worker in workers:
             worker.stop()
-
-
-class Meanwhile(Generic[Result]):
-    """What *work* returns, worked out by a thread until it is asked for."""
-
-    def __init__(self, work: Callable[[], Result]) -> None:
-        self._work = work
-        self._found: list[Result] = []
-        self._error: BaseException | None = None
-        self._thread = Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self._found.append(self._work())
-        except BaseException as error:
-            self._error = error
-
-    def end(self) -> None:
-        """Wait until the work has ended."""
-        self._thread.join()
-
-    def result(self) -> Result:
-        """Wait for what *work* returns, or raise what it raises."""
-        self.end()
-        if self._error:
-            raise self._error
-        return self._found[0]
 
 
 class _Worker(Generic[Task, Buffer, Result]):

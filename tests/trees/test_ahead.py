@@ -7,8 +7,7 @@ import time
 
 import pytest
 
-from btrimg.errors import DeviceError
-from btrimg.trees.ahead import THREADS, Meanwhile, ahead
+from btrimg.trees.ahead import THREADS, ahead
 
 
 class Buffers:
@@ -55,27 +54,3 @@ def test_threads_end_when_the_consumer_stops_early() -> None:
     assert threading.active_count() == before + THREADS
     results.close()
     assert threading.active_count() == before
-
-
-def test_work_is_done_meanwhile() -> None:
-    begun, go_on = threading.Event(), threading.Event()
-
-    def work() -> int:
-        begun.set()
-        assert go_on.wait(10)
-        return 7
-
-    meanwhile = Meanwhile(work)
-    assert begun.wait(10), "begun before the result is asked for"
-    go_on.set()
-    assert [meanwhile.result(), meanwhile.result()] == [7, 7]
-
-
-def test_what_fails_meanwhile_is_raised_where_the_result_is_asked_for() -> None:
-    def work() -> None:
-        raise DeviceError("gone")
-
-    meanwhile = Meanwhile(work)
-    meanwhile.end()
-    with pytest.raises(DeviceError, match="gone"):
-        meanwhile.result()
