@@ -279,12 +279,6 @@ class Builder:
         parent, name = self._place(do.path)
         said = do.attributes
         given = attributes.xattr_values(said, self._around)
-        if self._edit:
-            from btrimg.build.inherit import property_of
-
-            value = property_of(Spot(parent.files, subvolumes.TOP_DIRECTORY))
-            given = {xattrs.COMPRESSION: value} | given if value else given
-        # It inherits no flags, and properties from the subvolume that it is in (btrfs_create_new_inode).
         flags = (said.flags or 0) | xattrs.compression_flags(given.get(xattrs.COMPRESSION, b""))
         files = subvolumes.create(
             parent.files,

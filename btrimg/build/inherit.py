@@ -8,17 +8,19 @@ from __future__ import annotations
 import stat
 
 from btrimg.build import acls, values
+from btrimg.build.paths import Spot
 from btrimg.build.values import Compression, Content, Storage
 from btrimg.ondisk.constants import Compression as Algorithm
 from btrimg.ondisk.constants import InodeFlag
 from btrimg.write import inodes, xattrs
+from btrimg.write.subvolumes import TOP_DIRECTORY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypeVar
 
     from btrimg.build.entries import Entry
-    from btrimg.build.paths import Paths, Spot
+    from btrimg.build.paths import Paths
     from btrimg.build.values import Operation
 
     Made = TypeVar("Made", values.MakeDirectory, values.MakeFile, values.MakeSymlink, values.MakeNode)
@@ -90,10 +92,13 @@ def _made(do: Made, paths: Paths) -> Made:
             said = said._replace(mode=(0o755 if said.mode is None else said.mode) | stat.S_ISGID)
     value = property_of(parent) if kind in (stat.S_IFDIR, stat.S_IFREG) else None
     plain = isinstance(do, values.MakeFile) and (inodes.inherited_flags(above.flags, kind) | _flags(do)) & _NO_SUMS
-    if value and not plain and all(name != xattrs.COMPRESSION for name, _ in said.xattrs):
-        given = (*said.xattrs, (xattrs.COMPRESSION, Content("bytes", value, len(value))))
-        said = said._replace(xattrs=tuple(sorted(given)))
-    return do._replace(attributes=said)
+    return do._replace(attributes=_compressed(said, value) if value and not plain else said)
+
+
+def _compressed(said: values.Attributes, value: bytes) -> values.Attributes:
+    """Return what is *said* with the property *value*, unless it has its own."""
+    given = {xattrs.COMPRESSION: Content("bytes", value, len(value))} | dict(said.xattrs)
+    return said._replace(xattrs=tuple(sorted(given.items())))
 
 
 def _listed(said: values.Attributes, default: bytes, kind: int) -> values.Attributes:
@@ -107,11 +112,18 @@ def _listed(said: values.Attributes, default: bytes, kind: int) -> values.Attrib
 
 
 def _subvolume(do: values.MakeSubvolume, paths: Paths) -> values.MakeSubvolume:
-    """Return what makes a subvolume: it inherits permissions, and no list."""
-    default = xattrs.read(*paths.parent(do.path)[0], acls.DEFAULT)
-    if do.attributes.mode is not None or not default:
-        return do
-    return do._replace(attributes=do.attributes._replace(mode=acls.inherited(default, 0o755)[0]))
+    """Return what makes a subvolume.
+
+    It inherits permissions, no list and no flags, and properties from the subvolume that it is in, wherever it is there
+    (fs/btrfs/inode.c ``btrfs_create_new_inode``).
+    """
+    parent, _ = paths.parent(do.path)
+    said = do.attributes
+    default = xattrs.read(*parent, acls.DEFAULT)
+    if said.mode is None and default:
+        said = said._replace(mode=acls.inherited(default, 0o755)[0])
+    value = property_of(Spot(parent.files, TOP_DIRECTORY))
+    return do._replace(attributes=_compressed(said, value) if value else said)
 
 
 def _flags(do: values.MakeFile) -> int:
