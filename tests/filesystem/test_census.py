@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import random
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from support import kernel
+from support.images import MIB, copy_sparse, mkfs, new_devices
 from support.kernel import FIEMAP_ENCODED, FIEMAP_INLINE, FIEMAP_LAST, FIEMAP_SHARED, FIEMAP_UNWRITTEN, FiemapRow
 
 from btrimg.filesystem import columns as extent_columns
@@ -196,6 +201,34 @@ def as_fiemap(columns: ExtentColumns, row: int, sectorsize: int) -> FiemapRow:
         return FiemapRow(offset, 0, -(-length // sectorsize) * sectorsize, 0x100 | FIEMAP_INLINE | encoded)
     flags = {"compressed": FIEMAP_ENCODED, "prealloc": FIEMAP_UNWRITTEN, "regular": 0}[kind]
     return FiemapRow(offset, int(columns.logical[row]), length, flags)
+
+
+@pytest.mark.kernel
+@pytest.mark.progs
+def test_a_deleted_subvolume_has_its_rows_without_paths_until_it_is_freed(tmp_path: Path) -> None:
+    live = new_devices(str(tmp_path), 2, 256 * MIB)
+    mkfs(live, "raid1")
+    noise = random.Random("rows").randbytes(100_000)
+    with kernel.mount(live) as top:
+        for name in (b"kept", b"doomed"):
+            kernel.create_subvolume(os.fsencode(top) + b"/" + name)
+            for number in range(40):
+                Path(top, os.fsdecode(name), str(number)).write_bytes(noise[: 900 * (number + 1)])
+        doomed = kernel.subvolume_id(f"{top}/doomed")
+        kernel.sync(top)
+        kernel.delete_subvolume(os.fsencode(top) + b"/doomed")
+        kernel.sync(top)  # commits, and does not wake who frees
+        deleted = copy_sparse(live, str(tmp_path / "deleted"))
+        kernel.finish_deletions(top)
+    with open_image(deleted, warn=refuse) as image:
+        columns = image.extents()
+        assert image.subvolume(doomed).root.refs == 0
+        assert np.unique(columns.subvolume[columns.path < 0]).tolist() == [doomed]
+        rows = by_path(columns.take(columns.subvolume != doomed))
+        assert sorted(rows) == sorted(b"/kept/%d" % number for number in range(40))
+        assert [row[:3] for row in by_file(columns)[doomed, 257 + 39]] == [("regular", 0, 36864)]
+    with open_image(live, warn=refuse) as image:
+        assert by_path(image.extents()) == rows
 
 
 @pytest.mark.kernel

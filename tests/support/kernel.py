@@ -261,6 +261,12 @@ def delete_subvolume(path: bytes) -> None:
     _name_ioctl(path, _SNAP_DESTROY, "=q4088s", 0)
 
 
+def finish_deletions(path: str | bytes) -> None:
+    """Wait until the blocks of every deleted subvolume are free: what unmounting leaves of one depends on the load."""
+    run("btrfs", "filesystem", "sync", os.fsdecode(path))  # the ioctl, unlike syncfs(), also wakes who frees them
+    run("btrfs", "subvolume", "sync", os.fsdecode(path))
+
+
 def create_snapshot(source: bytes, path: bytes, *, read_only: bool) -> None:
     """Snapshot the subvolume *source* at *path*."""
     with opened(source) as fd:

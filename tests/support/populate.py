@@ -354,3 +354,4 @@ def snapshots_of_snapshots(fill: Filler) -> None:
     fill.write(b"snaps/of-ro/only-here", fill.noise(50_001))
     fill.clone_blocks(b"sub/a", 2, 9, b"snaps/of-ro/only-here", 1)
     kernel.delete_subvolume(fill.path(b"doomed"))
+    kernel.finish_deletions(fill.path(b""))

@@ -178,7 +178,7 @@ def test_deleting_subvolumes_frees_what_was_foretold(
         assert usage.freed_by([999_999]) == Freed(0, 0)
     with kernel.mount(devices) as top:
         kernel.run("btrfs", "subvolume", "delete", "-C", *(f"{top}/{name}" for name in doomed))
-        kernel.run("btrfs", "subvolume", "sync", top)
+        kernel.finish_deletions(top)
     with open_image(devices) as image:
         left, (data_left, metadata_left), (files_left, others_left) = (
             Usage(image),

@@ -110,9 +110,7 @@ class Kernel:
 
     def delete_subvolume(self, path: bytes) -> None:
         kernel.delete_subvolume(self.path(path))
-        kernel.sync(self._top)
-        kernel.remount(os.fsdecode(self._top), "commit=299")  # wakes who drops deleted subvolumes
-        kernel.run("btrfs", "subvolume", "sync", os.fsdecode(self._top))
+        kernel.finish_deletions(self._top)
 
     def remove_placeholder(self, path: bytes) -> None:
         os.rmdir(self.path(path))
