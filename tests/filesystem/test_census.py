@@ -225,7 +225,7 @@ def test_a_deleted_subvolume_has_its_rows_without_paths_until_it_is_freed(tmp_pa
         assert image.subvolume(doomed).root.refs == 0
         assert np.unique(columns.subvolume[columns.path < 0]).tolist() == [doomed]
         rows = by_path(columns.take(columns.subvolume != doomed))
-        assert sorted(rows) == sorted(b"/kept/%d" % number for number in range(40))
+        assert set(rows) == {b"/kept/%d" % number for number in range(40)}
         assert [row[:3] for row in by_file(columns)[doomed, 257 + 39]] == [("regular", 0, 36864)]
     with open_image(live, warn=refuse) as image:
         assert by_path(image.extents()) == rows
