@@ -164,7 +164,8 @@ class Session:
     def transaction(self) -> Transaction:
         """Return the transaction under way, begun now if there is none; raises what beginning one does."""
         if self._txn is None:
-            self._txn = begin(self.image, self.sink, now=self._now, uuids=self.uuids)
+            blocks = self.image.blocks  # which the judge reads the last state by
+            self._txn = begin(self.image, self.sink, now=self._now, uuids=self.uuids, blocks=blocks)
             if not self.force:
                 self._txn.before_superblocks.append(self._judge)
             if self.dry_run:
@@ -225,8 +226,10 @@ class Session:
             self._sink.forget()
             if isinstance(self._sink, SavingSink) and self._sink.has_written and not self._committed:
                 self._sink.roll_back()
-        if under_way is not None and self._image is not None:
-            self._image.follow(self._image.superblock)
+        if self._image is not None:
+            self._image.blocks.forget()
+            if under_way is not None:
+                self._image.follow(self._image.superblock)
 
     # In place
 

@@ -157,6 +157,10 @@ class BlockReader:
         self._cache[promise.logical] = (promise, block)
         return block
 
+    def forget(self) -> None:
+        """Read again from now on what was read before: it may have been written over, by a like promise."""
+        self._cache.clear()
+
     def _read(self, promise: Pointer) -> Block:
         volume, first_fault = self.volume, None
         fault = Fault("unreadable", "no device that holds it can be read")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from btrimg.filesystem.image import Image
     from btrimg.ondisk.inodes import Timespec
+    from btrimg.trees.block import BlockReader
     from btrimg.volume.writer import Sink
 
 _UNWRITTEN = {
@@ -49,8 +50,13 @@ _CUT_OFF = 1  # commits that a device is behind when a machine stops while super
 _RUNNING = (1, 4)  # of dev replace: started, suspended
 
 
-def begin(image: Image, sink: Sink, *, now: Timespec, uuids: Callable[[], bytes]) -> Transaction:
+def begin(
+    image: Image, sink: Sink, *, now: Timespec, uuids: Callable[[], bytes], blocks: BlockReader | None = None
+) -> Transaction:
     """Begin a transaction on *image*, whose devices *sink* writes to; *now* is the clock, *uuids* gives new uuids.
+
+    *blocks* reads tree blocks, by default a reader of its own: who lends that of the image must have it forget what a
+    transaction has written that was not committed.
 
     Quota groups are not kept: as the kernel does when it loses count, they are marked inconsistent, and the next rescan
     counts them anew. A v1 space cache becomes invalid by its generation. Raises UnsupportedError, with a sentence that
@@ -75,6 +81,7 @@ def begin(image: Image, sink: Sink, *, now: Timespec, uuids: Callable[[], bytes]
         chunk_tree_uuid=chunk_tree_uuid_of(volume, image.blocks),
         now=now,
         uuids=uuids,
+        blocks=blocks,
     )
     _lose_count(txn)
     return txn

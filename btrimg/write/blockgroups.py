@@ -182,6 +182,9 @@ def _item_key(group: Group) -> Key:
 
 def without(ranges: Iterable[Range], holes: list[Range]) -> Iterator[Range]:
     """Yield the parts of rising *ranges* that lie in none of the sorted *holes*."""
+    if not holes:
+        yield from ranges
+        return
     first = 0
     for start, end in ranges:
         while first < len(holes) and holes[first][1] <= start:

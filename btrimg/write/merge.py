@@ -208,7 +208,7 @@ class _Merge:
         drafts: list[Draft] = []
         left = splits
         for first, keys, payloads in self._runs:
-            ends = cut([Item.SIZE + len(payload) for payload in payloads], self.room)
+            ends = cut([*map(Item.SIZE.__add__, map(len, payloads))], self.room)
             starts = [0, *ends]
             for _ in range(min(left, len(keys) - len(ends))):
                 starts = _split_largest(starts)

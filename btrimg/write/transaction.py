@@ -58,14 +58,18 @@ class Transaction:
         chunk_tree_uuid: bytes,
         now: Timespec,
         uuids: Callable[[], bytes],
+        blocks: BlockReader | None = None,
         policy: Policy | None = None,
         items: Iterable[tuple[int, Key, bytes]] = (),
     ) -> None:
-        """Begin; *policy* and *items*, as (tree, key, payload), are those of a new filesystem, which has none yet."""
+        """Begin; *blocks* reads those of the last state, and keeps some of them.
+
+        *policy* and *items*, as (tree, key, payload), are those of a new filesystem, which has none yet.
+        """
         self.volume, self.writer, self.now, self.uuids = volume, writer, now, uuids
         self.superblock: Superblock = volume.superblock  #: as the commit will write it
         self.generation: int = self.superblock.generation + 1  #: transid of the commit to come
-        self.blocks = BlockReader(volume, volume.fsids)
+        self.blocks = blocks or BlockReader(volume, volume.fsids)
         self._chunk_tree_uuid = chunk_tree_uuid
         self._trees: dict[int, OverlayTree] = {}
         self.refs = References(self.tree(TreeId.EXTENT_TREE), volume.nodesize)

@@ -38,7 +38,7 @@ from btrimg.edit.verbs import FileEditor
 from btrimg.errors import BtrimgError, CorruptError, DeviceError, NotFoundError, RefusedError, WorseError
 from btrimg.filesystem.image import open_image
 from btrimg.ondisk.blocks import Header
-from btrimg.ondisk.constants import ItemType
+from btrimg.ondisk.constants import ItemType, TreeId
 from btrimg.ondisk.inodes import Timespec
 from btrimg.ondisk.seal import seal
 from btrimg.volume.restore import UndoFile
@@ -427,6 +427,17 @@ def test_what_fails_or_is_aborted_leaves_every_byte(tmp_path: Path) -> None:
         assert state(devices) != before
     assert state(devices) == before
     assert not [name for name in os.listdir(tmp_path) if "undo" in name]
+
+
+def test_blocks_of_a_transaction_that_was_aborted_are_read_no_more(tmp_path: Path) -> None:
+    with session(make(str(tmp_path), "single", 1)) as edits:
+        for name in (b"one", b"two"):  # in blocks at the same addresses, of the same generation
+            FileEditor(edits).make_directories([b"/" + name], parents=False, mode=None, owner=None)
+            txn = edits.transaction()
+            txn.flush(TreeId.FS_TREE)
+            ends = {payload[-3:] for _, payload in txn.tree(TreeId.FS_TREE).items()}
+            assert ends & {b"one", b"two"} == {name}
+            edits.abort()
 
 
 def set_item(devices: Sequence[str], words: list[str], manner: Manner = Manner(), **how: object) -> None:  # noqa: B008
