@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from btrimg.cli.command import Option, command
-from btrimg.cli.parameters import JSON, OPENING, TARGET, open_target
+from btrimg.cli.parameters import JSON, OPENING, TARGET, open_target, parse_number
 from btrimg.errors import BtrimgError, NotFoundError
 from btrimg.ondisk.constants import TreeId
 from btrimg.ondisk.keynames import tree_id
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     TARGET,
     Option("tree", ("-o",), "Find roots of this tree, an id or a name.", tree_id, "OBJECTID", int(TreeId.ROOT_TREE)),
     Option("everything", ("-a",), "Search also if the root that is in use is sound."),
-    Option("generation", ("-g",), "Find no older ones.", int, "GENERATION", 0),
-    Option("level", ("-l",), "Find none of a lower level.", int, "LEVEL", 0),
+    Option("generation", ("-g",), "Find no older ones.", parse_number, "GENERATION", 0),
+    Option("level", ("-l",), "Find none of a lower level.", parse_number, "LEVEL", 0),
     JSON,
     *OPENING,
     name="find-root",

@@ -5,23 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from btrimg.cli.command import Argument, command
-from btrimg.cli.parameters import JSON, OPENING, SUBVOLUME, TARGET, open_inode, open_target
+from btrimg.cli.parameters import JSON, OPENING, SUBVOLUME, TARGET, VERBOSE, open_inode, open_target, parse_number
 from btrimg.errors import NotFoundError
 
 if TYPE_CHECKING:
     from btrimg.cli.parameters import Target
 
 
-def inode_number(text: str) -> int:
-    """Return the number of an inode; raise ValueError with a sentence."""
-    try:
-        return int(text, 0)
-    except ValueError:
-        raise ValueError(f"{text!a} is no inode number") from None
-
-
-@command(Argument("inode", "INODE", inode_number), TARGET, JSON, SUBVOLUME, *OPENING, name="inode-resolve")
-def inode_resolve(inode: int, target: Target, as_json: bool, subvolume: int, **opening: Any) -> int:
+@command(
+    Argument("inode", "INODE", parse_number),
+    TARGET,
+    VERBOSE,
+    JSON,
+    SUBVOLUME,
+    *OPENING,
+    name="inode-resolve",
+)
+def inode_resolve(inode: int, target: Target, verbose: bool, as_json: bool, subvolume: int, **opening: Any) -> int:
     """Show every path of an inode of the subvolume that IMAGE:PATH lies in, the top-level one without PATH.
 
     \b

@@ -7,7 +7,16 @@ from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from btrimg.cli.command import Argument, Option, command
-from btrimg.cli.parameters import FORCE, FURTHER_DEVICES, JSON, NO_VERIFY, TARGET, open_target, size_option
+from btrimg.cli.parameters import (
+    FORCE,
+    FURTHER_DEVICES,
+    JSON,
+    NO_VERIFY,
+    TARGET,
+    open_target,
+    parse_number,
+    size_option,
+)
 from btrimg.cli.terminal import standard_input
 from btrimg.errors import BtrimgError, CorruptError, NotFoundError
 from btrimg.filesystem.extents import OFFSET_MAX
@@ -53,7 +62,7 @@ def parse_logical(text: str) -> tuple[int, int]:
     TARGET,
     Argument("places", "[PHYSICAL]...", parse_place, many=True, optional=True),
     Option("logical", ("--logical",), "A logical address instead; may be repeated.", parse_logical, "N", many=True),
-    Option("devid", ("--devid",), "Look at this device, not at the one that IMAGE is.", int, "N"),
+    Option("devid", ("--devid",), "Look at this device, not at the one that IMAGE is.", parse_number, "N"),
     size_option("length", "--length", "Tell of that many bytes.", 1),
     NO_VERIFY._replace(help="Do not compare copies with their checksums."),
     JSON,

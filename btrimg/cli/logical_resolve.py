@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from btrimg.cli.command import Argument, Option, command
 from btrimg.cli.locate import paths_in
-from btrimg.cli.parameters import FORCE, FURTHER_DEVICES, JSON, TARGET, open_target
+from btrimg.cli.parameters import FORCE, FURTHER_DEVICES, JSON, TARGET, VERBOSE, open_target
 from btrimg.units import parse_size
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     Option("inodes", ("-P",), "Show inode, offset and root instead of paths."),
     Option("ignore_offset", ("-o",), "Show every use of the extent, whether it reaches LOGICAL or not."),
     Option("bufsize", ("-s",), "Accepted; no buffer limits the answer.", parse_size, "SIZE"),
+    VERBOSE,
     JSON,
     FURTHER_DEVICES,
     FORCE,
@@ -30,6 +31,7 @@ def logical_resolve(
     inodes: bool,
     ignore_offset: bool,
     bufsize: int | None,
+    verbose: bool,
     as_json: bool,
     device: tuple[str, ...],
     force: bool,

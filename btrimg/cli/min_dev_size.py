@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from btrimg.cli.command import Option, command
-from btrimg.cli.parameters import JSON, OPENING, TARGET, open_target
+from btrimg.cli.parameters import JSON, OPENING, TARGET, open_target, parse_number
 from btrimg.units import format_size
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @command(
     TARGET,
-    Option("devid", ("--id",), "Of this device.", int, "DEVID", 1),
+    Option("devid", ("--id",), "Of this device.", parse_number, "DEVID", 1),
     JSON,
     *OPENING,
     name="min-dev-size",

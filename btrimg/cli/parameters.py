@@ -59,9 +59,21 @@ def parse_subvolume(text: str) -> int:
         raise ValueError(f"{text!a} is no number; write the id of a subvolume, as `btrimg ls -l` shows it") from None
 
 
+def parse_number(text: str) -> int:
+    """Return a number, 7 or 0x7; raise ValueError with a sentence."""
+    try:
+        number = int(text, 0)
+    except ValueError:
+        raise ValueError(f"{text!a} is no number") from None
+    if number < 0:
+        raise ValueError(f"{text!a} is negative")
+    return number
+
+
 TARGET = Argument("target", "IMAGE[:PATH]", parse_target, is_path=True)
 JSON = Option("as_json", ("--json",), "Write JSON; many results, one object a line.")
 SUBVOLUME = Option("subvolume", ("--subvolume",), "Start at this subvolume.", parse_subvolume, "ID", TOP_LEVEL)
+VERBOSE = Option("verbose", ("-v",), "Accepted; there is no call of the kernel to tell of.")
 NO_VERIFY = Option("no_verify", ("--no-verify",), "Do not check checksums: rescue what a damaged image still holds.")
 FURTHER_DEVICES = Option(
     *("device", ("-d", "--device"), "Further device of the filesystem; may be repeated."),

@@ -117,6 +117,9 @@ def test_a_tree_that_is_not_there_is_exit_code_1_and_the_others_are_shown(demo_i
         ["dump-tree", "-b", "x"],
         ["dump-super", "-s", "3"],
         ["list-chunks", "--sort", "colour"],
+        ["find-root", "-g", "new"],
+        ["find-root", "-l", "-1"],
+        ["min-dev-size", "--id", "sda"],
     ],
     ids=" ".join,
 )
@@ -124,6 +127,7 @@ def test_wrong_usage_is_exit_code_2_and_names_the_word(demo_image: str, words: l
     ran = inspect(*words, demo_image)
     assert ran.code == 2
     assert repr(words[2].split(",")[-1] if words[1] == "--to" else words[2]) in ran.err
+    assert "int()" not in ran.err
 
 
 def test_a_broken_leaf_is_shown_below_a_marked_line_and_the_rest_stays(demo_image: str, broken: str) -> None:

@@ -153,7 +153,7 @@ def test_logical_resolve_and_inode_resolve(demo_image: str) -> None:
         "inode 258 offset 1228800 root 257",
         "inode 259 offset 245760 root 257",
     ]
-    every = btrimg(*inspect, "-o", "-s", "64K", 72531968, demo_image)
+    every = btrimg(*inspect, "-v", "-o", "-s", "64K", 72531968, demo_image)
     assert every.out.count("/vm/disk.raw") == 2
     objects = btrimg(*inspect, "-o", 72531968, demo_image, "--json").objects
     assert [path for each in objects for path in each["paths"]] == every.out
@@ -163,7 +163,7 @@ def test_logical_resolve_and_inode_resolve(demo_image: str) -> None:
     assert btrimg("inspect", "inode-resolve", 261, demo_image).out == ["/files/inline.txt", "/files/deep/hardlink.txt"]
     named = btrimg("inspect", "inode-resolve", 257, f"{demo_image}:/vm", "--json").objects
     assert named == [{"subvolume": 256, "inode": 257, "paths": ["/vm/disk.raw"]}]
-    assert btrimg("inspect", "inode-resolve", 256, f"{demo_image}:/vm-monday/disk.raw").out == ["/vm-monday"]
+    assert btrimg("inspect", "inode-resolve", "-v", 256, f"{demo_image}:/vm-monday/disk.raw").out == ["/vm-monday"]
     assert btrimg("inspect", "inode-resolve", 9999, demo_image).code == 1
     assert btrimg("inspect", "inode-resolve", "x", demo_image).code == 2
 
