@@ -72,9 +72,7 @@ class Reader:
         self._plain: OrderedDict[tuple[int, int, int], bytes] = OrderedDict()
         self._csums: Csums | None = None
         if image.superblock.csum_type == CsumType.CRC32C:
-            # Which make their tables, for all processes that will read.
-            joined(bytes(4), image.volume.sectorsize)
-            join(np.zeros((1, PIECES), np.uint32), image.volume.sectorsize)
+            joined(bytes(4), image.volume.sectorsize)  # which makes its tables, for all processes that will read
 
     def close(self) -> None:
         """Close the devices."""
