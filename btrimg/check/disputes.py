@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -110,7 +110,7 @@ def _unbalanced(made: References, item: Ints, records: Records) -> Truths:
     The first where sums of a random number for each differ; the numbers are drawn anew each time, so that no image can
     be made to have equal sums of different references.
     """
-    seeds = np.frombuffer(secrets.token_bytes(8 * 16), np.uint64) | np.uint64(1)
+    seeds = np.frombuffer(os.urandom(8 * 16), np.uint64) | np.uint64(1)
     backrefs = records.backrefs
     sums = np.zeros(len(records.extents["logical"]) + 1, np.uint64)  # the last one is for number -1
     np.add.at(sums, item, _mixed(made._asdict(), seeds))

@@ -23,6 +23,7 @@ from btrimg.tables.entries import pieces
 from btrimg.tables.hashes import crcs
 from btrimg.tables.spacerows import inline_sizes
 from btrimg.trees.batches import records_at
+from btrimg.trees.distinct import among
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -185,7 +186,7 @@ _TWO_REFS = ExtentItem.SIZE + 2 * InlineRef.SIZE
 
 def _special(items: LeafBatch) -> Truths:
     """Return which items are of a directory or a cache whose number is none of an inode."""
-    own_number: Truths = np.isin(items.objectid, _OWN_NUMBERS) & (items.key_type <= _LAST_OF_INODE)
+    own_number: Truths = among(items.objectid, _OWN_NUMBERS) & (items.key_type <= _LAST_OF_INODE)
     return own_number
 
 

@@ -16,6 +16,7 @@ from btrimg.filesystem.columns import COMPRESSED, REGULAR
 from btrimg.filesystem.forest import item_roots
 from btrimg.ondisk.constants import InodeFlag, ItemType, TreeId
 from btrimg.ondisk.inodes import InodeItem
+from btrimg.trees.distinct import among
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,7 +109,7 @@ def log_data(scanned: Scanned) -> dict[str, NDArray[Any]]:
         rows = [column[extent.rows_of(leaves)] for column in extent.rows]
         unsummed = inode.rows.flags[inode.rows_of(leaves)] & int(InodeFlag.NODATASUM) != 0
         files = inode.rows.inode[inode.rows_of(leaves)][~unsummed]
-        kept = np.isin(rows[0], files)
+        kept = among(rows[0], files)
         found = LogExtents(*(column[kept] for column in rows))
         own = LogSums(*(column[csum.rows_of(leaves)] for column in csum.rows))
         covered = _covered(found, [(own.logical, own.length), common])

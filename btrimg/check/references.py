@@ -17,6 +17,7 @@ from btrimg.filesystem.treepaths import find
 from btrimg.ondisk.constants import MAX_LEVEL, ExtentFlag, FileExtentType, HeaderFlag, ItemType, TreeId
 from btrimg.ondisk.extents import FileExtent
 from btrimg.tables.schema import BACKREF_KINDS
+from btrimg.trees.distinct import among
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -121,7 +122,7 @@ def _unowned(
         used.append(_together(forest.addresses(level - 1)[blocks], referrers[level].owner[nodes]))
     logical = np.concatenate([each.logical[each.counted & (each.root > 0)] for each in referrers])
     owner = np.concatenate([each.root[each.counted & (each.root > 0)] for each in referrers])
-    unowned = np.flatnonzero(~np.isin(_together(logical, owner), np.concatenate(used)))
+    unowned = np.flatnonzero(~among(_together(logical, owner), np.concatenate(used)))
     return logical[unowned], owner[unowned]
 
 

@@ -10,6 +10,7 @@ from threading import Lock, Semaphore, Thread
 from typing import TYPE_CHECKING, Any
 
 from btrimg.check.derived import make, words_of
+from btrimg.errors import BtrimgError
 from btrimg.tables.database import QueryError, connect
 from btrimg.tables.memory import give_back
 from btrimg.tables.native import create_empty, create_table, type_of
@@ -116,7 +117,7 @@ class Store:
         self._later(name, 0 if self.silent(query) else 1, lambda con: con.execute(f"create view {name} as {query}"))
 
     def settle(self) -> None:
-        """Wait until all is there; raises what making it has raised."""
+        """Wait until all is there; raises what making it has raised, and BtrimgError for what nobody has made."""
         self._tasks.put(None)
         self._thread.join()
         if self._error:
@@ -124,6 +125,9 @@ class Store:
         while self._making:  # each adds those that it was awaited for
             self._making.popleft().result()
         self._makers.shutdown()
+        if self._left:
+            names, missing = (", ".join(sorted(some)) for some in ((each.name for each in self._left), self._awaited))
+            raise BtrimgError(f"the relations {names} wait for some of {missing}, which nothing has made")
         self.refused.sort()
 
     def _note(self, name: str, rows: int) -> None:

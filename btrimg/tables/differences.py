@@ -15,9 +15,11 @@ from btrimg.filesystem.leafrows import LeafTable
 from btrimg.filesystem.treepaths import find
 from btrimg.ondisk.constants import U64_MAX, ItemType, TreeId
 from btrimg.ondisk.csum import crc32c
+from btrimg.tables.hashes import scattered
 from btrimg.tables.leafscan import Gathered
 from btrimg.tables.schema import FILE_EXTENTS, INODES, NAMES, ORPHANS, XATTRS
 from btrimg.trees.batches import ranges
+from btrimg.trees.distinct import different
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     Unsigned = NDArray[np.uint64]
     Truths = NDArray[np.bool_]
 
-_KEYS = np.random.default_rng(57).integers(0, 1 << 63, 6, np.uint64) | np.uint64(1)  # odd: no bit is lost
+_KEYS = scattered(57, 6) | np.uint64(1)  # odd: no bit is lost
 #: By relation: the columns of which one must be a differing inode for a row to be wanted.
 ENDS = {
     INODES.name: ("inode",),
@@ -125,7 +127,7 @@ class Differences:
         for number, leaves, base in _with_bases(scan, scan.leaves_of):
             if base is None:
                 self._whole.add(number)
-                self.inodes[number] = _distinct(versions.rows.inode[versions.rows_of(leaves)])
+                self.inodes[number] = different(versions.rows.inode[versions.rows_of(leaves)])
             else:
                 self.inodes[number] = self._differing(versions, leaves, base)
 
@@ -161,12 +163,12 @@ class Differences:
             else:
                 wanted = self.inodes[number]
                 if relation.name == INODES.name and number in self._linked:
-                    wanted = _distinct(np.concatenate([wanted, self._linked[number]]))
+                    wanted = different(np.concatenate([wanted, self._linked[number]]))
                 rows = index.rows_of(wanted)
                 rows = rows[_among(leaves, self._scan.leaves)[index.leaf[rows]]]
                 if relation.name == NAMES.name:
                     ends = [_TOP, table.rows.inode[rows], table.rows.parent[rows]]
-                    self._linked[number] = _distinct(np.concatenate(ends))
+                    self._linked[number] = different(np.concatenate(ends))
             parts.append(rows)
             ids.append(np.full(len(rows), tree, np.uint64))
         return Gathered(relation, table.rows._asdict(), np.concatenate(parts), np.concatenate(ids))
@@ -191,13 +193,6 @@ class Differences:
         return {"subvolume": subvolume, "inode": np.concatenate([np.empty(0, np.uint64), *inodes])}
 
 
-def _distinct(values: NDArray[Any]) -> NDArray[Any]:
-    """Return *values* in order, each once; numpy 2.4's own ``unique`` hashes them first, which takes far longer."""
-    ordered = np.sort(values)
-    distinct: NDArray[Any] = ordered[np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]]
-    return distinct
-
-
 class _Index:
     """The rows of a table by the inodes that they are about."""
 
@@ -218,5 +213,5 @@ class _Index:
         for column, order in self._columns:
             start = np.searchsorted(column, inodes, "left")
             found.append(order[ranges(start, np.searchsorted(column, inodes, "right") - start)])
-        rows: Ints = _distinct(np.concatenate(found))
+        rows: Ints = different(np.concatenate(found))
         return rows

@@ -76,8 +76,19 @@ def fingerprints(values: Slices) -> Words:
 
 
 @cache
-def _keys(words: int) -> NDArray[np.uint64]:
-    return np.random.default_rng(31).integers(0, 1 << 64, (2, words), np.uint64)
+def _keys(words: int) -> Words:
+    return scattered(31, 2 * words).reshape(2, words)
+
+
+def scattered(seed: int, count: int) -> Words:
+    """Return *count* numbers as random as any, the same for the same *seed*: SplitMix64 (Steele, Lea, Flood, 2014).
+
+    To import ``numpy.random`` for them takes as long as to read 30 MB of tree blocks.
+    """
+    mixed = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E37_79B9_7F4A_7C15) + np.uint64(seed)
+    for shift, factor in ((30, 0xBF58_476D_1CE4_E5B9), (27, 0x94D0_49BB_1331_11EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return mixed ^ (mixed >> np.uint64(31))
 
 
 def _by_length(values: Slices) -> Iterator[tuple[NDArray[Any], NDArray[np.uint8]]]:

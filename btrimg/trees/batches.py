@@ -17,6 +17,7 @@ from btrimg.ondisk.blocks import Header, Item, Key, KeyPtr
 from btrimg.ondisk.constants import TreeId
 from btrimg.trees.ahead import ahead
 from btrimg.trees.block import Pointer, is_subvolume
+from btrimg.trees.distinct import among
 from btrimg.volume.places import PlaceMap
 
 if TYPE_CHECKING:
@@ -190,7 +191,7 @@ class BatchReader:
         batch = _decode(first, rows, heads, level, good)
         keys, ends = batch.slots["key"], np.cumsum(batch.counts)
         unordered = np.flatnonzero(~_ascending(keys)) + 1
-        unordered = unordered[~np.isin(unordered, ends)]  # from one block to the next there is no order
+        unordered = unordered[~among(unordered, ends)]  # from one block to the next there is no order
         good[np.searchsorted(ends, unordered, "right")] = False
         full = np.flatnonzero(batch.counts)
         first_keys = np.zeros(len(rows), KEY_BYTES)

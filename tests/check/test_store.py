@@ -8,6 +8,7 @@ import pytest
 
 from btrimg.check.derived import Derived
 from btrimg.check.store import MANY, Store
+from btrimg.errors import BtrimgError
 
 _DOUBLED = Derived("doubled", "", "select number * 2 as number from left_ones join right_ones using (number)")
 _LARGE = Derived("large", "", "select number from doubled where number > 4")
@@ -45,4 +46,13 @@ def test_after_a_failure_nobody_waits_for_large_tables() -> None:
     for name in ("first", "second", "third"):
         store.create_from(name, {"number": np.arange(MANY + 1)})
     with pytest.raises(duckdb.Error, match="nowhere"):
+        store.settle()
+
+
+def test_a_derived_relation_is_not_waited_for_silently_when_its_input_does_not_come() -> None:
+    store = Store({"left_ones", "right_ones"}, [_DOUBLED, _LARGE])
+    store.create_from("left_ones", _numbers(1))
+    with pytest.raises(
+        BtrimgError, match="doubled, large wait for some of doubled, large, right_ones"
+    ):
         store.settle()

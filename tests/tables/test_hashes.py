@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from btrimg.filesystem import strings
 from btrimg.ondisk.csum import crc32c_raw, name_hash
-from btrimg.tables.hashes import crcs, fingerprints, name_hashes
+from btrimg.tables.hashes import crcs, fingerprints, name_hashes, scattered
 
 names = st.lists(st.one_of(st.binary(max_size=12), st.binary(min_size=240, max_size=300)))
 
@@ -41,3 +41,9 @@ def test_the_crcs_of_rows_are_those_of_each(rows: list[bytes]) -> None:
     rows = [row[:255] for row in rows]
     table = np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), len(rows[0]))
     assert crcs(table, 7).tolist() == [crc32c_raw(7, row) for row in rows]
+
+
+def test_scattered_numbers_are_those_of_splitmix64() -> None:
+    # The first ones of https://prng.di.unimi.it/splitmix64.c from the state 1234567.
+    expected = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431]
+    assert scattered(1234567, 4).tolist() == expected

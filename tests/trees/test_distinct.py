@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as some
 
-from btrimg.trees.distinct import different, numbered, runs
+from btrimg.trees.distinct import among, different, numbered, runs
 
 VALUES = some.lists(some.integers(0, 9))
 
@@ -16,6 +16,12 @@ VALUES = some.lists(some.integers(0, 9))
 @given(some.lists(some.integers(-9, 9)))
 def test_different_values_come_in_order(values: list[int]) -> None:
     assert different(np.array(values, np.int64)).tolist() == sorted(set(values))
+
+
+@given(VALUES, VALUES)
+def test_values_are_among_others_or_not(values: list[int], others: list[int]) -> None:
+    found = among(np.array(values, np.int64), np.array(others, np.int64))
+    assert found.tolist() == [value in others for value in values]
 
 
 @given(VALUES, some.sampled_from([10, 11, 1 << 40]))

@@ -13,6 +13,7 @@ import numpy as np
 
 from btrimg.errors import DeviceError
 from btrimg.trees.batches import ranges
+from btrimg.trees.distinct import different
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,7 +126,7 @@ def cut_at(step: int, at: Ints, logical: Ints, length: Ints) -> tuple[Ints, Ints
 
 def _by_copies(places: PlaceMap, unit: int, logical: Ints, length: Ints, number: Ints) -> Iterator[Pieces]:
     copies = places.locate(logical.view(np.uint64)).copies
-    for count in np.unique(copies).tolist():
+    for count in different(copies).tolist():
         some = np.flatnonzero(copies == count)
         some = some[np.argsort(logical[some], kind="stable")]
         yield _grouped(places, unit, count, logical[some], length[some], number[some])
