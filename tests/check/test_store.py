@@ -52,7 +52,5 @@ def test_after_a_failure_nobody_waits_for_large_tables() -> None:
 def test_a_derived_relation_is_not_waited_for_silently_when_its_input_does_not_come() -> None:
     store = Store({"left_ones", "right_ones"}, [_DOUBLED, _LARGE])
     store.create_from("left_ones", _numbers(1))
-    with pytest.raises(
-        BtrimgError, match="doubled, large wait for some of doubled, large, right_ones"
-    ):
+    with pytest.raises(BtrimgError, match="doubled, large wait for some of doubled, large, right_ones"):
         store.settle()
