@@ -70,6 +70,11 @@ class _Coming(NamedTuple):
     pages: int
     groups: list[_Group]
 
+    @property
+    def wanted(self) -> Ints:
+        """Return the rows of what is wanted that the pages on their way are of."""
+        return np.concatenate([np.empty(0, np.int64), *(group.parts.wanted for group in self.groups)])
+
     def give_up(self, store: PageStore) -> None:
         """Give back frames, when nobody writes to them any more."""
         wait([job for group in self.groups for job in group.jobs])
@@ -85,32 +90,57 @@ class Supply:
         self._cache, self._wanted, self._fillers, self._pool = cache, wanted, fillers, pool
         self._holders: list[tuple[int, int]] = list(zip(wanted.space.tolist(), wanted.unit.tolist(), strict=True))
         self._frames = np.full(len(wanted.pages), NOWHERE, np.int64)  # of the first pages
+        self._neighbours = _neighbours(wanted)
         self._evicted = cache.store.evicted  # when they were so
         self._coming: _Coming | None = None  # for what is needed next
 
     def have(self, needed: Ints, then: Ints) -> Here:
-        """See to it that some rows of what is wanted, in order, are here; begin with those that are needed *then*."""
-        store, wanted = self._cache.store, self._wanted
+        """See to it that some rows of what is wanted, in order, are here; begin with those that are needed *then*.
+
+        The latter are asked for while the last of the former are still coming in, so that there is always something to
+        do: all but those that may need the same pages.
+        """
+        store, here = self._cache.store, Here(np.full(len(needed), NOWHERE), {}, np.empty(0, np.int64), 0)
         with self._cache.sweeping:
             coming = self._coming or self._ask(needed)
             self._coming = None
-            self._let_in(coming)
-            with store.lock:
-                store.check_open()
-                self._forget_if_any_left()
-                scattered = self._find(needed[self._frames[needed] == NOWHERE])
-                frames = self._frames[needed]
-                here = frames != NOWHERE
-                looked_at = np.zeros(store.pages, np.bool_)
-                looked_at[ranges(frames[here], wanted.pages[needed[here]])] = True
-                for runs in scattered.values():
-                    for run in runs:
-                        looked_at[run.frame : run.frame + run.pages] = True
-                pinned = np.flatnonzero(looked_at)
-                store.pin(pinned)
-            if len(then):
-                self._coming = self._ask(then)
-        return Here(frames, scattered, pinned, coming.pages)
+            try:
+                self._let_in(coming, but=1)
+                here = self._found(here, needed)
+                same = np.isin(self._neighbours[then], self._neighbours[coming.wanted])
+                if len(then):
+                    self._coming = self._ask(then[~same])
+                self._let_in(coming)
+                here = self._found(here, needed)
+                if self._coming and same.any():
+                    more = self._ask(then[same])
+                    self._coming = _Coming(self._coming.pages + more.pages, self._coming.groups + more.groups)
+            except BaseException:
+                coming.give_up(store)
+                store.unpin(here.pinned)
+                raise
+        return here._replace(missed=coming.pages)
+
+    def _found(self, here: Here, needed: Ints) -> Here:
+        """Return where rows are by now, pinned, given where they were, which is unpinned."""
+        store = self._cache.store
+        with store.lock:
+            store.check_open()
+            self._forget_if_any_left()
+            missing = here.frames == NOWHERE
+            missing &= ~np.isin(needed, list(here.scattered))
+            scattered = here.scattered | self._find(needed[missing & (self._frames[needed] == NOWHERE)])
+            frames = np.where(missing, self._frames[needed], here.frames)
+            found = frames != NOWHERE
+            looked_at = np.zeros(store.pages, np.bool_)
+            looked_at[ranges(frames[found], self._wanted.pages[needed[found]])] = True
+            for runs in scattered.values():
+                for run in runs:
+                    looked_at[run.frame : run.frame + run.pages] = True
+            pinned = np.flatnonzero(looked_at)
+            store.pin(pinned)
+            store.unpin(here.pinned)
+        return Here(frames, scattered, pinned, 0)
 
     def close(self) -> None:
         """Give back the frames of what is still coming in; who closes the cache, or brings pages in, does that."""
@@ -184,18 +214,14 @@ class Supply:
                 groups.append(_Group(range(start[first], start[last]), some, jobs))
         return _Coming(pages, groups)
 
-    def _let_in(self, coming: _Coming) -> None:
-        """Let pages that are sound be found, while others are still coming in."""
-        store = self._cache.store
-        try:
-            while coming.groups:
-                frames, parts, jobs = coming.groups[0]
-                bad = sorted(frame - frames.start for job in jobs for frame in job.result())
-                del coming.groups[0]
-                with store.lock:
-                    self._admit(frames, parts, bad)
-        finally:
-            coming.give_up(store)
+    def _let_in(self, coming: _Coming, *, but: int = 0) -> None:
+        """Let pages that are sound be found, while others are still coming in; *but* so many groups are left out."""
+        while len(coming.groups) > but:
+            frames, parts, jobs = coming.groups[0]
+            bad = sorted(frame - frames.start for job in jobs for frame in job.result())
+            del coming.groups[0]
+            with self._cache.store.lock:
+                self._admit(frames, parts, bad)
 
     def _jobs(self, frame: int, parts: _Parts) -> Iterator[Plain | Packed]:
         """Yield what is to be done to fill frames from *frame* on with the pages of *parts*."""
@@ -243,6 +269,17 @@ class Supply:
         if mine and not bad:
             whole = parts.pages == wanted.pages[number]
             self._frames[number[whole]] = frames.start + start[:-1][whole]
+
+
+def _neighbours(wanted: Wanted) -> Ints:
+    """Return a number for each row of what is wanted: the same for rows that may have pages in common, in chains."""
+    line = np.cumsum(np.append(False, (np.diff(wanted.space) != 0) | (np.diff(wanted.unit) != 0))[: len(wanted.space)])
+    bits = int(line.max(initial=0)).bit_length()
+    number, last = wanted.number, wanted.number + wanted.pages - 1
+    coarse = max(int(last.max(initial=0)).bit_length() + bits - 62, 0)  # for addresses that no filesystem has
+    start = (line << 62 - bits) + (number >> coarse)
+    reached = np.maximum.accumulate((line << 62 - bits) + (last >> coarse))
+    return np.cumsum(np.append(True, start[1:] > reached[:-1])[: len(start)])
 
 
 def _cut(parts: _Parts, pages: int) -> tuple[_Parts, _Parts]:

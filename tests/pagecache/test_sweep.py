@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,12 +23,14 @@ from support.program import btrimg, built
 from btrimg.errors import ChecksumError, DeviceError
 from btrimg.filesystem.image import open_image
 from btrimg.filesystem.inode import Inode
-from btrimg.pagecache import filling
+from btrimg.pagecache import filling, supply
 from btrimg.pagecache.arena import Arena
 from btrimg.pagecache.cache import PageCache
 from btrimg.pagecache.fill import Filler
 from btrimg.pagecache.pages import PAGE, Place
 from btrimg.pagecache.schemes import SCHEMES
+from btrimg.pagecache.supply import Supply
+from btrimg.pagecache.sweepplan import Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -479,6 +482,45 @@ def test_ranges_are_cut_to_groups(ranges: list[tuple[int, int]], most: int) -> N
     assert [unit for group in units for unit in group] == [s + at for s, length in ranges for at in range(length)]
     assert all(len(group) == most for group in units[:-1])
     assert all(0 < len(group) <= most for group in units)
+
+
+_RUNS = st.tuples(st.integers(0, 1), st.integers(0, 2), st.integers(0, 40), st.integers(1, 9))
+
+
+@given(st.lists(_RUNS, max_size=12), st.sampled_from((0, 1 << 51, 1 << 61)), st.sampled_from((1, 1 << 40)))
+def test_runs_that_have_pages_in_common_are_neighbours(
+    runs: list[tuple[int, int, int, int]], far: int, of: int
+) -> None:
+    runs = sorted((space, unit * of, far + number, pages) for space, unit, number, pages in runs)
+    columns = np.array(runs, np.int64).reshape(-1, 4).T
+    found = supply._neighbours(Wanted(*columns, *[np.zeros(len(runs), np.int64)] * 6)).tolist()
+    pages = [{(*run[:2], run[2] + at) for at in range(run[3])} for run in runs]
+    alike = [(some, other) for some in range(len(runs)) for other in range(some) if pages[some] & pages[other]]
+    assert all(found[some] == found[other] for some, other in alike)
+    joined = sum(any(pages[at] & page for page in pages[:at]) for at in range(len(runs)))
+    assert len(set(found)) == len(runs) - joined or far == 1 << 61  # so far away, not every page is told apart
+
+
+def test_what_is_needed_next_is_asked_for_while_the_last_of_what_is_needed_comes_in(
+    image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    ask, let_in = Supply._ask, Supply._let_in
+
+    def asking(self: Supply, needed: Any) -> Any:
+        told.append("ask")
+        return ask(self, needed)
+
+    def letting_in(self: Supply, coming: Any, *, but: int = 0) -> None:
+        let_in(self, coming, but=but)
+        told.append("nearly all" if but else "all")
+
+    monkeypatch.setattr(Supply, "_ask", asking)
+    monkeypatch.setattr(Supply, "_let_in", letting_in)
+    with PageCache(image, budget=333 * PAGE) as cache:
+        swept(cache)
+    assert told[:5] == ["ask", "nearly all", "ask", "all", "nearly all"]
+    assert told[-2:] == ["nearly all", "all"]
 
 
 def test_nothing_is_written_once_the_cache_is_closed(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
