@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import mmap
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
-
-import numpy as np
 
 from btrimg.errors import BtrimgError, CorruptError, DeviceError, NotFoundError
 from btrimg.filesystem.csums import Csums
@@ -16,7 +14,7 @@ from btrimg.filesystem.data import read_logical, row_bytes
 from btrimg.filesystem.extents import row_of_item
 from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.constants import CsumType, ItemType, TreeId
-from btrimg.ondisk.crcjoin import PIECES, join, joined
+from btrimg.ondisk.crcjoin import PIECES, joined
 from btrimg.ondisk.csum import crc32c
 from btrimg.trees.near import near
 from btrimg.units import KIB, MIB, round_down, round_up
@@ -32,7 +30,9 @@ if TYPE_CHECKING:
 _PLAIN_EXTENTS = 64  #: decompressed extents that are kept, 128 KiB each at most: several reads fall into one
 _FEW_SECTORS = 16  #: up to which checksums are computed one by one
 _MEMORY = 2 * MIB  #: of each thread; a READ asks for 1 MiB at most, and whole sectors are read
-_LONG, _RUN = 64 * KIB, 16 * MIB  #: who reads so much at once, is expected to go on; and how far that is looked up
+_LONG = 64 * KIB  #: who reads so much at once, is expected to go on
+_RUN, _LONGEST = 16 * MIB, 64 * MIB  #: how far that is looked up: at first, and for who did go on
+_RUNS = 64  #: that are remembered; the checksums of the longest take 64 KiB
 
 
 def nobody_stops() -> None:
@@ -58,8 +58,6 @@ class Run(NamedTuple):
     devid: int
     physical: int  #: of the first byte
     sums: bytes  #: the checksums of all its sectors, none if the file has none
-    step: int  #: bytes of each piece
-    pieces: list[int]  #: the CRC-32C of each piece, if it is made of those of the sectors
 
 
 class Reader:
@@ -71,6 +69,7 @@ class Reader:
         self._memories = threading.local()
         self._plain: OrderedDict[tuple[int, int, int], bytes] = OrderedDict()
         self._csums: Csums | None = None
+        self._running: deque[FileData] = deque()  # files with a run
         if image.superblock.csum_type == CsumType.CRC32C:
             joined(bytes(4), image.volume.sectorsize)  # which makes its tables, for all processes that will read
 
@@ -105,7 +104,7 @@ class Reader:
         if cursor < end:
             whole[cursor - base : end - base] = bytes(end - cursor)
         if end - offset == length >= _LONG and rows and rows[-1].end > end:
-            file.run = self._run(file, rows[-1], end, length)
+            self._expect(file, rows[-1], end, length)
         return whole[offset - base : max(end, offset) - base]
 
     def _read_on(self, run: Run, offset: int, end: int) -> memoryview | None:
@@ -119,18 +118,26 @@ class Reader:
             self._devices.read_into(run.devid, whole, run.physical + at)
         except DeviceError:
             return None
-        if run.pieces and length == run.step and not at % length:
-            right = crc32c(whole) == run.pieces[at // length]
-        else:
-            width = self.image.volume.csum.size
-            sums = run.sums[at // size * width : (at + length) // size * width]
-            right = not sums or self._agrees(memory, 0, length, sums)
+        width = self.image.volume.csum.size
+        sums = run.sums[at // size * width : (at + length) // size * width]
+        right = not sums or self._agrees(memory, 0, length, sums)
         return whole[offset - run.first - at : end - run.first - at] if right else None
 
-    def _run(self, file: FileData, row: FileExtentRow, first: int, step: int) -> Run | None:
-        """Return what *row* has of a file from offset *first* on, in so far as it lies side by side."""
+    def _expect(self, file: FileData, row: FileExtentRow, first: int, step: int) -> None:
+        """Look up what is in *row* of a file from offset *first* on, for who is expected to go on there."""
+        before = file.run
+        goes_on = before is not None and before.first < first <= before.end + _RUN
+        file.run = self._run(file, row, first, step, _LONGEST if goes_on else _RUN)
+        with self._lock:
+            if before is None and file.run is not None:
+                self._running.append(file)
+            if len(self._running) > _RUNS:
+                self._running.popleft().run = None
+
+    def _run(self, file: FileData, row: FileExtentRow, first: int, step: int, reach: int) -> Run | None:
+        """Return what *row* has of the next *reach* bytes of a file from *first* on, if it lies side by side."""
         size = self.image.volume.sectorsize
-        end = min(row.end, file.size, first + _RUN)
+        end = min(row.end, file.size, first + reach)
         if row.kind != "regular" or row.logical is None or first % size:
             return None
         logical, length = row.logical + first - row.offset, round_up(end - first, size)
@@ -142,12 +149,7 @@ class Reader:
                 sums = self._stored_csums().lookup(logical, length) if file.checksummed else b""
             except BtrimgError:
                 return None
-        count = step // size
-        pieces: list[int] = []
-        if sums and self.image.superblock.csum_type == CsumType.CRC32C and not step % size and not count & count - 1:
-            whole = np.frombuffer(sums, "<u4")[: length // step * count].reshape(-1, count)
-            pieces = join(whole.astype(np.uint32), size).tolist() if len(whole) else []
-        return Run(first, min(end, first + length), devid, physical, sums, step, pieces)
+        return Run(first, min(end, first + length), devid, physical, sums)
 
     def _put(self, file: FileData, row: FileExtentRow, first: int, last: int, memory: Memory, at: int) -> None:
         """Put file bytes [first, last) of *row* at *at* of the memory; what is no whole sector may be put whole."""

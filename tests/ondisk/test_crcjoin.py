@@ -19,7 +19,7 @@ def sums_of(pieces: list[bytes], width: int) -> np.ndarray[tuple[int, int], np.d
     return np.array([sums], np.uint32)
 
 
-@given(st.integers(1, 17), st.sampled_from([4, 8, 16, 64]), st.data())
+@given(st.integers(1, 17), st.sampled_from([1, 2, 4, 16, 64]), st.data())
 def test_joined_checksums_are_that_of_all_bytes(width: int, length: int, data: st.DataObject) -> None:
     pieces = data.draw(st.lists(st.binary(min_size=length, max_size=length), min_size=1, max_size=width))
     assert join(sums_of(pieces, width), length).tolist() == [crcmod_crc32c(b"".join(pieces))]
@@ -41,7 +41,7 @@ def test_many_rows_are_joined_at_once() -> None:
 
 def test_pieces_of_all_sizes_of_sectors_are_joined() -> None:
     content = random.Random("sizes").randbytes(3 << 16)
-    for length in (1 << bits for bits in range(2, 17)):
+    for length in (1 << bits for bits in range(17)):
         pieces = [content[at : at + length] for at in range(0, 3 * length, length)]
         assert join(sums_of(pieces, 3), length).tolist() == [crc32c(content[: 3 * length])]
     with pytest.raises(ValueError, match="pieces of 12 bytes"):
