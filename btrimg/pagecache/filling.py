@@ -11,7 +11,7 @@ import gc
 import mmap
 from contextlib import ExitStack, suppress
 from queue import Empty, SimpleQueue
-from threading import active_count
+from threading import active_count, local
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from btrimg.errors import BtrimgError
@@ -51,11 +51,21 @@ class Packed(NamedTuple):
     pages: list[int]
 
 
+class _Own(local):
+    """What each thread has for itself."""
+
+    def __init__(self) -> None:
+        # Aligned, as devices want it that are read around the page cache. Private: no process that is forked has it in
+        # common with this one. To make it anew for each job takes a tenth of the time of the job.
+        self.room = memoryview(mmap.mmap(-1, _ROOM, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+
+
 class Filling:
     """Fills frames of *arena* with what is *wanted* of the files of *rows*; sectors are as large as pages."""
 
     def __init__(self, filler: Filler, arena: Arena, rows: FileRows, wanted: Wanted) -> None:
         self._filler, self._arena, self._rows, self._wanted = filler, arena, rows, wanted
+        self._own = _Own()
 
     def do(self, job: Plain | Packed, *, again: bool = True) -> list[int]:
         """Do a job; return the frames whose pages cannot be had, with *again* from no copy, in order."""
@@ -70,9 +80,8 @@ class Filling:
 
     def _plain(self, job: Plain, again: bool) -> Iterator[int]:
         frame = job.frame
-        memory = memoryview(mmap.mmap(-1, _ROOM))  # aligned, as devices want it that are read around the page cache
         for ranges in _cut(job.where, _ROOM):
-            room = memory[: sum(length for _, length in ranges)]
+            room = self._own.room[: sum(length for _, length in ranges)]
             for sector in self._filler.sectors_into(room, ranges, checked=job.checked, again=again):
                 yield frame + sector
             self._arena.write(frame, [room])
@@ -88,7 +97,7 @@ class Filling:
             if (logical, length) not in start:
                 start[logical, length] = total
                 total += length
-        data = memoryview(bytearray(total))
+        data = self._own.room[:total] if total <= _ROOM else memoryview(bytearray(total))
         checked = not wanted.unchecked[number[0]]
         unsound = set(self._filler.sectors_into(data, start, checked=checked, again=again))
         before = (wanted.skipped[number] << PAGE_SHIFT).tolist()
