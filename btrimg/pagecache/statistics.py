@@ -93,6 +93,12 @@ class Account:
             for frame in range(run.frame, run.frame + run.pages):
                 self._sharers.setdefault(frame, set()).add(file)
 
+    def found(self, frame: Ints, pages: Ints, file: Ints) -> Ints:
+        """Note that files found runs of pages; return the frames of all. Accounts by file are not kept."""
+        frames = ranges(frame, pages)
+        self.shared_hits += int(np.count_nonzero(self._first[frames] != np.repeat(file, pages)))
+        return frames
+
     def tag(self, place: Place, refusal: int) -> int:
         """Return what hits of a file are noted with in the store: whose they are, and why they were refused."""
         return self.number_of(place) << _REFUSAL_BITS | refusal
@@ -113,8 +119,7 @@ class Account:
     def swept(self, frame: Ints, pages: Ints, file: Ints, refusal: Codes, missed: int) -> None:
         """Note that files found runs of pages, of which so many had been brought in just now."""
         with self._store.lock:
-            frames = ranges(frame, pages)
-            self.shared_hits += int(np.count_nonzero(self._first[frames] != np.repeat(file, pages)))
+            frames = self.found(frame, pages, file)
             for why, count in enumerate(np.bincount(refusal, weights=pages, minlength=len(self.refused)).tolist()):
                 self.refused[why] += int(count)
             self.lookups += len(frame)

@@ -52,8 +52,14 @@ class Here(NamedTuple):
 
     frames: Ints  #: of the first page of each; NOWHERE where pages are missing, or not side by side
     scattered: dict[int, list[PageRun]]  #: the latter, by row; pages count from its first
-    pinned: Ints  #: all these frames: for the caller to unpin
+    pinned: list[Ints]  #: all these frames, some of them twice
     missed: int  #: pages that came in for it
+
+    def give_up(self, store: PageStore) -> None:
+        """Unpin all frames."""
+        for frames in self.pinned:
+            store.unpin(frames)
+        self.pinned.clear()
 
 
 class _Group(NamedTuple):
@@ -100,47 +106,26 @@ class Supply:
         The latter are asked for while the last of the former are still coming in, so that there is always something to
         do: all but those that may need the same pages.
         """
-        store, here = self._cache.store, Here(np.full(len(needed), NOWHERE), {}, np.empty(0, np.int64), 0)
+        store, here = self._cache.store, Here(np.full(len(needed), NOWHERE), {}, [], 0)
         with self._cache.sweeping:
             coming = self._coming or self._ask(needed)
             self._coming = None
             try:
                 self._let_in(coming, but=1)
-                here = self._found(here, needed)
+                missing = self._find(here, needed, np.arange(len(needed)))
                 same = np.isin(self._neighbours[then], self._neighbours[coming.wanted])
                 if len(then):
                     self._coming = self._ask(then[~same])
                 self._let_in(coming)
-                here = self._found(here, needed)
+                self._find(here, needed, missing)
                 if self._coming and same.any():
                     more = self._ask(then[same])
                     self._coming = _Coming(self._coming.pages + more.pages, self._coming.groups + more.groups)
             except BaseException:
                 coming.give_up(store)
-                store.unpin(here.pinned)
+                here.give_up(store)
                 raise
         return here._replace(missed=coming.pages)
-
-    def _found(self, here: Here, needed: Ints) -> Here:
-        """Return where rows are by now, pinned, given where they were, which is unpinned."""
-        store = self._cache.store
-        with store.lock:
-            store.check_open()
-            self._forget_if_any_left()
-            missing = here.frames == NOWHERE
-            missing &= ~np.isin(needed, list(here.scattered))
-            scattered = here.scattered | self._find(needed[missing & (self._frames[needed] == NOWHERE)])
-            frames = np.where(missing, self._frames[needed], here.frames)
-            found = frames != NOWHERE
-            looked_at = np.zeros(store.pages, np.bool_)
-            looked_at[ranges(frames[found], self._wanted.pages[needed[found]])] = True
-            for runs in scattered.values():
-                for run in runs:
-                    looked_at[run.frame : run.frame + run.pages] = True
-            pinned = np.flatnonzero(looked_at)
-            store.pin(pinned)
-            store.unpin(here.pinned)
-        return Here(frames, scattered, pinned, 0)
 
     def close(self) -> None:
         """Give back the frames of what is still coming in; who closes the cache, or brings pages in, does that."""
@@ -154,7 +139,27 @@ class Supply:
             self._frames[:] = NOWHERE
             self._evicted = self._cache.store.evicted
 
-    def _find(self, needed: Ints) -> dict[int, list[PageRun]]:
+    def _find(self, here: Here, needed: Ints, missing: Ints) -> Ints:
+        """Find where *missing* ones of the rows that are *needed* are, and pin them; return which are missing still."""
+        store, wanted = self._cache.store, self._wanted
+        with store.lock:
+            store.check_open()
+            self._forget_if_any_left()
+            rows = needed[missing]
+            scattered = self._look(rows[self._frames[rows] == NOWHERE])
+            here.frames[missing] = frames = self._frames[rows]
+            here.scattered.update(scattered)
+            found = frames != NOWHERE
+            used = np.zeros(store.pages, np.bool_)
+            used[ranges(frames[found], wanted.pages[rows[found]])] = True
+            for runs in scattered.values():
+                for run in runs:
+                    used[run.frame : run.frame + run.pages] = True
+            here.pinned.append(np.flatnonzero(used))
+            store.pin(here.pinned[-1])
+        return missing.compress(~found & ~np.isin(rows, list(scattered)))
+
+    def _look(self, needed: Ints) -> dict[int, list[PageRun]]:
         """Look up frames; return where pages are of rows that are all here, but not side by side."""
         store, wanted = self._cache.store, self._wanted
         scattered: dict[int, list[PageRun]] = {}

@@ -75,6 +75,7 @@ class Sweep:
         self._inline = memoryview(rows.inline.data.tobytes())
         self._plain: dict[int, memoryview] = {}  # by number: inline data that were compressed
         self._handle: tuple[int, CachedFile] | None = None
+        self._found: list[tuple[int, int, int]] = []  # frame, pages, file of what was scattered and not counted yet
         self._needed: tuple[Ints, Ints] | None = None  # by the part that comes next
 
     def pieces(self) -> Iterator[Piece]:
@@ -99,11 +100,14 @@ class Sweep:
                     try:
                         yield from self._batch(*part, frame, here)
                     finally:
-                        store.unpin(here.pinned)
+                        with store.lock:
+                            self._cache.account.found(*np.array(self._found, np.int64).reshape(-1, 3).T)
+                            self._found.clear()
+                        here.give_up(store)
             finally:
                 try:
                     for each in coming:
-                        store.unpin(each.result()[1].pinned)
+                        each.result()[1].give_up(store)
                 finally:
                     with self._cache.sweeping:
                         supply.close()
@@ -187,13 +191,12 @@ class Sweep:
     def _scattered(self, runs: list[PageRun], batch: _Batch, at: int) -> Iterator[Piece]:
         """Yield the bytes of a row whose pages are in several places."""
         rows, number = self._plan, batch.start + at
-        first, piece = int(rows.inside[number]), batch.piece(at)
+        first, file, piece = int(rows.inside[number]), int(rows.file[number]), batch.piece(at)
         last, left = first + int(rows.pages[number]), batch.length[at]
         for run in runs:
             if run.page < last and first < run.end:
                 part = run.part(first, last)
-                with self._cache.store.lock:
-                    self._cache.account.hit(part, int(rows.file[number]))
+                self._found.append((part.frame, part.pages, file))
                 place, length = part.frame << PAGE_SHIFT, min(part.pages << PAGE_SHIFT, left)
                 yield piece._replace(data=self._memory[place : place + length])
                 piece, left = piece._replace(offset=piece.offset + length), left - length

@@ -140,6 +140,10 @@ def test_each_page_comes_in_once(image: Image, monkeypatch: pytest.MonkeyPatch) 
             if file.size < 1 << 24:
                 assert file.read(0, file.size) == first[file.place][0]
         assert cache.store.misses - after.misses <= 6  # inline data are kept by handles only
+    with PageCache(image, budget=4096 * PAGE) as cache:
+        for file in cache.open_all():
+            file.read(0, min(file.size, 1 << 22))
+        assert cache.statistics().shared_hits == found.shared_hits > 2000
 
 
 def test_threads_sweep_side_by_side_and_with_others(image: Image) -> None:
