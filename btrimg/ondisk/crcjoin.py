@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from btrimg.ondisk.csum import crc32c_raw
+from btrimg.ondisk.csum import crc32c, crc32c_raw
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -88,6 +88,33 @@ def _joiner(length: int) -> _Joiner:
     level -= 4
     words = [_without_words(value, 4 - bit // 8) for bit, value in enumerate(times[-level % _ORDER].tolist())]
     return _Joiner(_tables(words).reshape(-1), _tables(times[level % _ORDER].tolist()).tolist())
+
+
+def all_sealed(blocks: NDArray[np.uint8]) -> bool:
+    """Return whether each of *blocks*, rows of a power of two of bytes, has the checksum that it begins with.
+
+    It is that of all behind the first 32 bytes. The 28 bytes behind it are zeros as btrfs writes them: where they are
+    not, False. The checksum of a whole block, and these are joined, is a linear map of it, and a number added.
+    """
+    if blocks[:, 4:_FIELD].any():
+        return False
+    length = blocks.shape[1]
+    tables, added = _of_whole(length)
+    digits = np.ascontiguousarray(blocks[:, :4])
+    whole = np.bitwise_xor.reduce(tables[_BYTES, digits], axis=1) ^ added
+    return crc32c(blocks.reshape(-1).data) == int(join(whole[None], length)[0])
+
+
+_FIELD = 32  # bytes of a tree block for its checksum
+
+
+@cache
+def _of_whole(length: int) -> tuple[Sums, np.uint32]:
+    """Return how the checksum of a whole block follows from the one it begins with: tables, and what is added."""
+    rest = bytes(length - 4)
+    bits = [1 << bit for bit in range(_BITS)]
+    linear = [crc32c_raw(0, bit.to_bytes(4, "little") + rest) ^ bit for bit in bits]
+    return _tables(linear), np.uint32(crc32c(bytes(length)) ^ crc32c(rest[: length - _FIELD]))
 
 
 def _without_words(value: int, count: int) -> int:

@@ -28,6 +28,8 @@ class Device:
     offsets that the device wants aligned.
     """
 
+    shows_all = True  #: whether its descriptor shows what reading gives
+
     def __init__(self, path: str, *, direct: bool = False) -> None:
         self.path = path
         try:

@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 GRAIN = PAGESIZE  #: bytes; all addresses and offsets of mappings are multiples of it
 AREA_MAX = 1 << 45  #: bytes of one area, a quarter of a process's addresses on x86-64
 
-_MAP_FIXED = 0x10  # include/uapi/asm-generic/mman-common.h; not in module mmap
+_MAP_FIXED, _POPULATE_READ = 0x10, 22  # include/uapi/asm-generic/mman-common.h; not in module mmap
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap64.restype = ctypes.c_void_p
 _libc.mmap64.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_int64]
+_libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 _FAILED = ctypes.c_void_p(-1).value
 
 
@@ -36,7 +37,7 @@ class Area(mmap):
     unmaps its whole range when it is freed, whatever lies there by then, and refuses to be closed while it is in use.
 
     A device that is cut after it was laid in takes the program down (SIGBUS) when a byte is read that is no longer
-    there; so does an error of the disk.
+    there; so does an error of the disk, but for what ``load`` has brought.
     """
 
     __slots__ = ("_address", "_kept")
@@ -73,6 +74,13 @@ class Area(mmap):
     def lay_memory(self, at: int, length: int, fd: int, offset: int) -> None:
         """Show *length* bytes of a memory file, which holds them, from *offset* on at byte *at*; see :meth:`lay`."""
         self._lay(at, length, fd, offset, "memory")
+
+    def load(self, length: int) -> bool:
+        """Bring the first *length* bytes into memory, others may run Python meanwhile; return whether all are there.
+
+        They are not where the device cannot be read, and before Linux 5.14.
+        """
+        return not _libc.madvise(self._address, length, _POPULATE_READ)
 
     def _lay(self, at: int, length: int, fd: int, offset: int, what: str) -> None:
         if not 0 <= at < at + length <= round_up(len(self), GRAIN) or at % GRAIN:  # it would hit other memory

@@ -26,6 +26,8 @@ class StagedDevice(Device):
     Its descriptor does not: the kernel knows nothing of it. The size may be changed. It is closed with its stage.
     """
 
+    shows_all = False
+
     def __init__(self, path: str, lock: RLock) -> None:
         super().__init__(path)
         self.layer = Layer()

@@ -10,12 +10,15 @@ import pytest
 from btrimg.check import evidence
 from btrimg.check.rule import rule
 from btrimg.check.run import check
+from btrimg.check.scrub import copies
 from btrimg.check.scrub.whole import Scrub
 from btrimg.errors import BtrimgError
 from btrimg.filesystem.image import open_image
 from btrimg.ondisk.constants import TreeId
 from btrimg.tables.leafscan import LeafScan, every_tree
-from btrimg.tables.schema import EXTENTS, FILE_EXTENTS
+from btrimg.tables.schema import CSUMS, EXTENTS, FILE_EXTENTS
+from btrimg.volume.device import Device
+from btrimg.volume.mapping import Area
 
 if TYPE_CHECKING:
     from btrimg.errors import CorruptError
@@ -80,3 +83,29 @@ def test_what_ends_the_thread_is_raised_by_the_thread_that_asks(
     monkeypatch.setattr(Scrub, "_scrub_checksummed", fail)
     with open_image([demo_image]) as image, pytest.raises(MemoryError, match="no room"):
         list(check(image, RULES))
+
+
+@pytest.mark.parametrize("way", ["cannot be loaded", "is staged", "is cut up"])
+def test_what_cannot_be_shown_is_read_and_judged_alike(forged: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_image([forged]) as image:
+        csums = LeafScan(image, [CSUMS], every_tree(image)).gathered(CSUMS)
+        starts = csums.different["logical"][csums.rows].tolist()
+        places = [image.volume.chunk_map.find(start).locate(start).copies[-1].physical for start in starts]
+    with open(forged, "r+b") as file:
+        for place in places[::2]:
+            file.seek(place + 100)
+            file.write(b"\xff" * 64)
+
+    def findings() -> list[str]:
+        with open_image([forged], warn=lambda _: None) as image:
+            return [finding.sentence() for finding in check(image, RULES)]
+
+    shown = findings()
+    assert len(shown) == len(places[::2])
+    if way == "cannot be loaded":
+        monkeypatch.setattr(Area, "load", lambda *_: False)
+    elif way == "is staged":
+        monkeypatch.setattr(Device, "shows_all", False)
+    else:
+        monkeypatch.setattr(copies, "_MOST_PARTS", 0)
+    assert findings() == shown

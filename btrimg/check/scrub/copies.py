@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from btrimg.errors import DeviceError
+from btrimg.errors import DeviceError, UnsupportedError
 from btrimg.trees.batches import ranges
 from btrimg.trees.distinct import different
+from btrimg.volume.mapping import GRAIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
+    from btrimg.volume.mapping import Area
     from btrimg.volume.places import PlaceMap
     from btrimg.volume.volume import Volume
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     States = NDArray[np.uint8]
 
 GROUP_BYTES = 1 << 20  #: of one buffer: larger ones leave the cache of a core between reading and judging
+_MOST_PARTS = 256  # of a device that are shown side by side; where more are needed, reading is quicker
 
 GOOD, BAD, DIFFERS, UNREADABLE, MISSING = range(5)  #: what a unit of a copy is found to be
 STATES = ("good", "bad", "differs", "unreadable", "missing")
@@ -143,6 +146,31 @@ def _grouped(places: PlaceMap, unit: int, copies: int, logical: Ints, length: In
     bounds = np.searchsorted(at // GROUP_BYTES, np.arange(groups + 1))
     devid, physical = found.devid[:copies], found.physical[:copies]
     return Pieces(unit, logical, length, number, devid, physical, bounds, at % GROUP_BYTES)
+
+
+def show_copy(volume: Volume, pieces: Pieces, groups: range, copy: int, area: Area) -> memoryview | None:
+    """Show one copy of neighbouring *groups* in *area*, as it is in the kernel's page cache: nothing is copied.
+
+    None where it cannot be shown, or not all of it can be read: ``read_copy`` tells what can.
+    """
+    rows = slice(int(pieces.bounds[groups.start]), int(pieces.bounds[groups.stop]))
+    devid, physical, length = pieces.devid[copy, rows], pieces.physical[copy, rows], pieces.length[rows]
+    parts = np.flatnonzero(np.append(True, (devid[1:] != devid[:-1]) | (physical[1:] != physical[:-1] + length[:-1])))
+    lengths = np.add.reduceat(length, parts)
+    if len(parts) > _MOST_PARTS or ((physical[parts] | lengths) % GRAIN).any():
+        return None
+    at = 0
+    try:
+        for number, start, size in zip(devid[parts].tolist(), physical[parts].tolist(), lengths.tolist(), strict=True):
+            device = volume.devices.get(number)
+            if device is None or not device.shows_all:
+                return None
+            device.expect(size, start)
+            area.lay(at, size, device, start)
+            at += size
+    except (DeviceError, UnsupportedError):
+        return None
+    return memoryview(area)[:at] if area.load(at) else None
 
 
 def read_copy(volume: Volume, pieces: Pieces, group: int, copy: int, buffer: memoryview) -> States | None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from btrimg.check.scrub.copies import BAD, DIFFERS, GOOD, GROUP_BYTES, read_copy
+from btrimg.check.scrub.copies import BAD, DIFFERS, GOOD, GROUP_BYTES, read_copy, show_copy
 from btrimg.errors import BtrimgError
 from btrimg.trees.ahead import ahead
 from btrimg.trees.batches import ranges
+from btrimg.volume.mapping import Area
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +30,13 @@ if TYPE_CHECKING:
 _GROUPS_AT_ONCE = 16
 
 
+class _Room(NamedTuple):
+    """What a thread has for one task; of memory that is not written to, nothing is taken."""
+
+    buffer: Buffer  #: (rows, bytes of a group)
+    area: Area
+
+
 class CopyScrub:
     """Judges the copies of pieces; what is not good goes to *found*, and *progress* hears of bytes that were judged."""
 
@@ -39,20 +47,18 @@ class CopyScrub:
         """Judge every copy of *pieces* by what is promised of them."""
 
         def work(group: int, buffer: Buffer) -> list[States | None]:
-            units = buffer[0, pieces.start(group) :].reshape(-1, pieces.unit)
+            units = buffer[0, pieces.start(group) :]
+            first = pieces.first(group)
             states: list[States | None] = []
             for copy in range(pieces.copies):
                 state = read_copy(self._volume, pieces, group, copy, buffer[0].data)
-                if state is None and promise.all_good(group, units):
+                if state is None and promise.all_good(units.data, first):
                     states.append(None)
                 else:
-                    states.append(_judged(state, promise.good(units, pieces.first(group))))
+                    states.append(_judged(state, promise.good(units.reshape(-1, pieces.unit), first)))
             return states
 
-        def new_buffer() -> Buffer:
-            return np.empty((1, GROUP_BYTES), np.uint8)
-
-        self._each_group(kind, pieces, work, new_buffer, promise)
+        self._each_group(kind, pieces, work, 1, promise)
 
     def compare(self, kind: int, pieces: Pieces) -> None:
         """Compare the copies of *pieces* with each other: what more than half of them hold is taken to be right."""
@@ -65,33 +71,44 @@ class CopyScrub:
             units = whole.reshape(len(buffers), -1, pieces.unit)
             return list(_compared(_filled(states, units.shape[1]), units))
 
-        def new_buffer() -> Buffer:
-            return np.empty((pieces.copies, GROUP_BYTES), np.uint8)
-
-        self._each_group(kind, pieces, work, new_buffer, None)
+        self._each_group(kind, pieces, work, pieces.copies, None)
 
     def _each_group(
         self,
         kind: int,
         pieces: Pieces,
         work: Callable[[int, Buffer], list[States | None]],
-        new_buffer: Callable[[], Buffer],
+        rows: int,
         promise: Promise | None,
     ) -> None:
-        """Let threads *work* on all groups, and tell what they find.
+        """Let threads *work* on all groups, with a buffer of so many *rows*, and tell what they find.
 
-        A thread takes several groups at once: handing over costs as much as judging a megabyte.
+        A thread takes several groups at once: handing over costs as much as judging a megabyte. All of them are well as
+        a rule, which is seen in the kernel's page cache; only of others that is read what must be told apart.
         """
 
-        def several(first: int, buffer: Buffer) -> list[tuple[int, list[States | None]]]:
+        def several(first: int, room: _Room) -> list[tuple[int, list[States | None]]]:
             groups = range(first, min(first + _GROUPS_AT_ONCE, pieces.groups))
-            found = ((group, work(group, buffer)) for group in groups)
+            if promise is not None and self._are_good(pieces, groups, promise, room.area):
+                return []
+            found = ((group, work(group, room.buffer)) for group in groups)
             return [(group, states) for group, states in found if any(state is not None for state in states)]
+
+        def new_buffer() -> _Room:
+            return _Room(np.empty((rows, GROUP_BYTES), np.uint8), Area(_GROUPS_AT_ONCE * GROUP_BYTES))
 
         for first, found in ahead(several, range(0, pieces.groups, _GROUPS_AT_ONCE), new_buffer):
             self._progress(pieces.copies * pieces.bytes_of(first, first + _GROUPS_AT_ONCE))
             for group, states in found:
                 self._tell(kind, pieces, group, states, promise)
+
+    def _are_good(self, pieces: Pieces, groups: range, promise: Promise, area: Area) -> bool:
+        """Return whether every copy of some *groups* is what is promised, False also where that takes reading."""
+        for copy in range(pieces.copies):
+            shown = show_copy(self._volume, pieces, groups, copy, area)
+            if shown is None or not promise.all_good(shown, pieces.first(groups.start)):
+                return False
+        return True
 
     def _tell(
         self, kind: int, pieces: Pieces, group: int, states: list[States | None], promise: Promise | None

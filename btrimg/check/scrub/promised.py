@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from btrimg.check.scrub.copies import GROUP_BYTES
 from btrimg.ondisk.blocks import Header
 from btrimg.ondisk.constants import CsumType
-from btrimg.ondisk.crcjoin import join
+from btrimg.ondisk.crcjoin import all_sealed, join
 from btrimg.ondisk.csum import crc32c
 
 if TYPE_CHECKING:
@@ -31,8 +30,8 @@ class Promise(Protocol):
     def good(self, units: Units, first: int) -> Truths:
         """Return which of *units* are what they should be; *first* is the number of the first one."""
 
-    def all_good(self, group: int, units: Units) -> bool:
-        """Return whether all units of a group are what they should be; False where that is not known at once."""
+    def all_good(self, data: memoryview, first: int) -> bool:
+        """Return whether all units, which fill *data*, are what they should be."""
 
 
 def digests(volume: Volume, units: Units) -> NDArray[np.void]:
@@ -44,22 +43,19 @@ class Sectors:
     """Sectors of data, and their checksums."""
 
     def __init__(self, volume: Volume, pieces: Pieces, sums: NDArray[np.void]) -> None:
-        self._volume, self._sums = volume, sums[pieces.numbers]
-        self._joined: NDArray[np.uint32] | None = None
-        if volume.superblock.csum_type == CsumType.CRC32C:
-            per_group = GROUP_BYTES // pieces.unit
-            filled = np.zeros(pieces.groups * per_group, np.uint32)
-            filled[len(filled) - len(self._sums) :] = self._sums.view("<u4")
-            self._joined = join(filled.reshape(-1, per_group), pieces.unit)
+        self._volume, self._sums, self._unit = volume, sums[pieces.numbers], pieces.unit
 
     def good(self, units: Units, first: int) -> Truths:
         """Return which of *units* have the right checksum."""
         same: Truths = digests(self._volume, units) == self._sums[first : first + len(units)]
         return same
 
-    def all_good(self, group: int, units: Units) -> bool:
-        """Return whether a group has the right checksums; of CRC-32C that is told without one call for each sector."""
-        return self._joined is not None and bool(crc32c(units.data) == self._joined[group])
+    def all_good(self, data: memoryview, first: int) -> bool:
+        """Return whether all have the right checksums; of CRC-32C that is told without one call for each sector."""
+        if not _has_crcs(self._volume):
+            return bool(self.good(_units(data, self._unit), first).all())
+        sums = self._sums[first : first + len(data) // self._unit].view("<u4")
+        return crc32c(data) == int(join(sums[None], self._unit)[0])
 
 
 class Blocks:
@@ -73,14 +69,29 @@ class Blocks:
 
         As the kernel's scrub has it (fs/btrfs/scrub.c ``scrub_verify_one_metadata``).
         """
-        heads: Any = np.ascontiguousarray(units[:, : Header.SIZE]).view(Header.dtype())[:, 0]
         stored = np.ascontiguousarray(units[:, : self._volume.csum.size]).view(f"V{self._volume.csum.size}")[:, 0]
-        ours = np.fromiter(map(self._volume.fsids.__contains__, heads["fsid"].tolist()), np.bool_, len(units))
-        some = slice(first, first + len(units))
-        good: Truths = ours & (digests(self._volume, units[:, _CSUM_FIELD:]) == stored)
-        good &= (heads["bytenr"] == self._logical[some]) & (heads["generation"] == self._generation[some])
+        good: Truths = self._belong(units, first) & (digests(self._volume, units[:, _CSUM_FIELD:]) == stored)
         return good
 
-    def all_good(self, group: int, units: Units) -> bool:
-        """Return False: only ``good`` tells."""
-        return False
+    def _belong(self, units: Units, first: int) -> Truths:
+        """Return which of *units* say that they are the blocks that should be there."""
+        heads: Any = np.ascontiguousarray(units[:, : Header.SIZE]).view(Header.dtype())[:, 0]
+        some = slice(first, first + len(units))
+        found = np.fromiter(map(self._volume.fsids.__contains__, heads["fsid"].tolist()), np.bool_, len(units))
+        found &= (heads["bytenr"] == self._logical[some]) & (heads["generation"] == self._generation[some])
+        return found
+
+    def all_good(self, data: memoryview, first: int) -> bool:
+        """Return whether all of them are; of CRC-32C that is told without one call for each block."""
+        units = _units(data, self._volume.nodesize)
+        if not _has_crcs(self._volume):
+            return bool(self.good(units, first).all())
+        return bool(self._belong(units, first).all()) and all_sealed(units)
+
+
+def _has_crcs(volume: Volume) -> bool:
+    return volume.superblock.csum_type == CsumType.CRC32C
+
+
+def _units(data: memoryview, size: int) -> Units:
+    return np.frombuffer(data, np.uint8).reshape(-1, size)
