@@ -54,7 +54,9 @@ class Session:
         cache_size: int = 256 * MIB,
         stats_socket: str | None = None,
     ) -> None:
-        self.image, self.point = image, os.path.abspath(point)
+        if not point:
+            raise system.MountError("cannot mount at '': there is no directory without a name")
+        self.image, self.point = image, os.path.realpath(point)
         self.messages: deque[str] = deque(maxlen=_MESSAGES)
         self._lock = threading.RLock()
         self._files = Files(image, subvolume, self._lock)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import stat
 import threading
 from collections import defaultdict
 from contextlib import suppress
@@ -108,10 +109,12 @@ class StatisticsSocket:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         mask = os.umask(0o177)
         try:
+            if _is_left_over(path):
+                os.unlink(path)
             self._socket.bind(path)
         except OSError as error:
             self._socket.close()
-            raise MountError(f"cannot make the socket {path}: {error.strerror}") from None
+            raise MountError(f"cannot make the socket {path}: {error.strerror or error}") from None
         finally:
             os.umask(mask)
         self._socket.listen()
@@ -137,6 +140,20 @@ class StatisticsSocket:
         self._socket.close()
         with suppress(OSError):
             os.unlink(self._path)
+
+
+def _is_left_over(path: str) -> bool:
+    """Return whether there is a socket at *path* to which nobody listens: whoever made it was killed."""
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            return False
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as peer:
+            peer.connect(path)
+    except ConnectionRefusedError:
+        return True
+    except OSError:  # there is none, or the path is too long
+        return False
+    return False
 
 
 def encoded(statistics: dict[str, Any]) -> bytes:

@@ -63,7 +63,10 @@ def attach(fuse: int, point: str, source: str, *, allow_other: bool) -> None:
     try:
         _call(_MOVE_MOUNT, mount, b"", _AT_FDCWD, os.fsencode(point), _EMPTY_PATH)
     except OSError as error:
-        raise MountError(f"cannot mount at {point}: {error.strerror}") from None
+        number = error.errno or 0
+        if number == errno.EINVAL and not os.path.isdir(point):
+            number = errno.ENOTDIR
+        raise MountError(f"cannot mount at {point}: {os.strerror(number)}") from None
     finally:
         os.close(mount)
 
@@ -197,6 +200,8 @@ def find(point: str) -> Mounted:
     Raises NotFoundError when there is none, or another lies over it.
     """
     found = top_mount(point)
+    if found is None and point:  # then nothing there can hang
+        found = top_mount(os.path.realpath(point))
     if found is None or found.kind != KIND:
         raise NotFoundError(f"btrimg has mounted nothing at {point}")
     return found

@@ -7,6 +7,7 @@ import mmap
 import os
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from support.program import btrimg
 
 from btrimg.filesystem.image import open_image
 from btrimg.mount import system
+from btrimg.mount.statistics import StatisticsSocket
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,6 +44,34 @@ def test_it_says_where_and_how_and_ends_with_the_mount(demo_image: str, point: s
     done = btrimg("umount", point)
     assert (done.returncode, done.stderr) == (0, "")
     assert not servers(point)  # at once: it has waited
+
+
+def test_a_mount_is_found_by_a_link_to_its_directory(demo_image: str, point: str, tmp_path: Path) -> None:
+    link = str(tmp_path / "link")
+    os.symlink(point, link)
+    assert btrimg("mount", demo_image, link).returncode == 0
+    assert len(mounts(point)) == 1
+    assert system.find(link).point == point
+    assert btrimg("umount", link).returncode == 0
+    assert not mounts(point)
+
+
+def test_a_socket_to_which_nobody_listens_is_replaced(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX) as left_over:
+        left_over.bind(path)
+    ours = StatisticsSocket(path, lambda: b"statistics")
+    with pytest.raises(system.MountError, match="Address already in use"):
+        StatisticsSocket(path, lambda: b"")
+    ours.start()
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.connect(path)
+        assert peer.makefile().read() == "statistics\n"
+    ours.close()
+    (tmp_path / "file").touch()
+    for taken, said in (tmp_path / "file", "in use"), (tmp_path / ("s" * 120), "too long"):
+        with pytest.raises(system.MountError, match=said):
+            StatisticsSocket(str(taken), lambda: b"")
 
 
 def test_waiting_for_a_server_ends_with_the_last_of_its_processes(tmp_path: Path) -> None:
@@ -187,7 +217,9 @@ def processor_time(process: int) -> int:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("mount", "{image}", "{point}/nowhere"), "cannot mount at"),
+        (("mount", "{image}", "{point}/nowhere"), "No such file or directory"),
+        (("mount", "{image}", "{image}"), "Not a directory"),
+        (("mount", "{image}", ""), "there is no directory without a name"),
         (("mount", "{image}:/vm", "{point}"), "--subvolume"),
         (("mount", "{image}", "{point}", "--subvolume", "999"), "there is no subvolume 999"),
         (("mount", "{image}", "{point}", "--share", "much"), "is none of auto"),
