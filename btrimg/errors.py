@@ -9,6 +9,7 @@ One tree, so that ``except BtrimgError`` is enough; a class exists where a calle
     ├── OptionError              there can be no new filesystem like the one asked for
     ├── RecipeError              a recipe says what cannot be, or cannot be done
     ├── RefusedError             the files, as they are, do not allow what was asked for
+    │   └── HalfDoneError        part of it was done by then: the transaction can only be aborted
     ├── WorseError               a change would leave an image with faults that it did not have (exit code 1)
     ├── NoSpaceError             the devices are full, or the place asked for is taken
     ├── TraceError               a trace of file accesses cannot be read
@@ -51,6 +52,10 @@ class OptionError(BtrimgError):
 
 class RefusedError(BtrimgError):
     """Report a change that the files, as they are, do not allow: a name is taken, a directory is full."""
+
+
+class HalfDoneError(RefusedError):
+    """Report a change that was found not to be allowed when part of it was done: only an abort is left."""
 
 
 class WorseError(BtrimgError):

@@ -5,17 +5,16 @@ from __future__ import annotations
 import stat
 
 from btrimg.build import attributes, values
-from btrimg.build.content import Surroundings, reading
+from btrimg.build.content import Surroundings
 from btrimg.build.filedata import FileData
 from btrimg.build.hostfiles import HostFiles
 from btrimg.build.paths import Paths, Spot
-from btrimg.build.removal import remove, remove_tree
-from btrimg.build.values import Attributes, Storage
+from btrimg.build.places import Places
+from btrimg.build.values import Attributes
 from btrimg.errors import BtrimgError, RecipeError, RefusedError
 from btrimg.filesystem.inode import quoted
-from btrimg.ondisk.constants import FileType, InodeFlag, ItemType, RootFlag
-from btrimg.units import MIB
-from btrimg.write import contents, fileextents, inodes, moves, names, reflink, subvolumes, xattrs
+from btrimg.ondisk.constants import FileType, InodeFlag, ItemType
+from btrimg.write import fileextents, inodes, names, subvolumes, xattrs
 from btrimg.write.collector import uncollected
 from btrimg.write.data import DataSink
 
@@ -25,14 +24,12 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from btrimg.build.crossing import Crossing
+    from btrimg.build.filecontents import FileContents
     from btrimg.build.recipe import Origin
     from btrimg.build.values import Compression, Operation
-    from btrimg.ondisk.record import Value
-    from btrimg.write.files import Files
     from btrimg.write.transaction import Transaction
 
 _AT_ONCE = 100_000  # items that are kept in memory before a commit
-_PIECE = 128 * MIB  # bytes that are written in one go: those of the longest extent
 _LOOK = 256  # operations after which they are counted
 
 
@@ -66,8 +63,8 @@ class Builder:
         self._edit = edit
         self._around = Surroundings(directory, seed, "")
         self._origin: Origin
-        self._readonly: dict[int, bool] = {}  # subvolumes, as far as somebody asked
         self._paths = Paths(txn)
+        self._places = Places(txn, self._paths, edit=edit)
         self._sink = DataSink(txn)
         self._sink.sharing = dedupe
         self._data = FileData(txn, self._sink, self._paths, compress)
@@ -75,7 +72,7 @@ class Builder:
             txn, directory, self._paths, self._sink, self._data, latest=latest, edit=edit, progress=progress, warn=warn
         )
         self._crossing: Crossing | None = None  # of the renames that have followed each other
-        self._given_times: dict[tuple[int, int], dict[str, Value]] = {}  # of directories, by subvolume and inode
+        self._contents: FileContents | None = None  # of files that are there, once something changes them
 
     def __enter__(self) -> Self:
         return self
@@ -125,7 +122,7 @@ class Builder:
     def do(self, operation: Operation) -> None:
         """Do a single operation that stands in no recipe; what goes wrong is raised as it is."""
         self._around = Surroundings(self._directory, self._seed, "")
-        self._given_times.clear()  # those of a recipe stay, whatever comes next; each of these is done for itself
+        self._places.forget_times()  # those of a recipe stay, whatever comes next; each of these is done for itself
         if isinstance(operation, values.Put):
             self._put([operation])
         else:
@@ -141,7 +138,29 @@ class Builder:
             operation = inherited(operation, self._paths)
         if not isinstance(operation, values.Rename):
             self._crossing = None
-        _DO[type(operation)](self, operation)
+        if do := _DO.get(type(operation)):
+            do(self, operation)
+        else:
+            self._of_files.do(operation, self._around)
+
+    @property
+    def _of_files(self) -> FileContents:
+        """Return what changes the contents of files that are there."""
+        if self._contents is None:
+            from btrimg.build.filecontents import FileContents
+
+            self._contents = FileContents(
+                self._paths, self._places, self._data, edit=self._edit, progress=self._progress
+            )
+        return self._contents
+
+    def _clone(self, reflinks: Sequence[values.Reflink], origins: Sequence[Origin]) -> None:
+        """Let files of one directory share all of one source."""
+
+        def begun(number: int) -> None:
+            self._origin = origins[number]
+
+        self._of_files.clone(reflinks, begun, self._around)
 
     def _relieve(self) -> None:
         """Give memory back when much is pending."""
@@ -156,48 +175,19 @@ class Builder:
 
     # Names
 
-    def _place(self, path: bytes) -> tuple[Spot, bytes]:
-        """Return the directory for something new at *path*, and its name there, which whoever makes it finds free.
-
-        In an edit, which may go on after a refusal, it is found free before anything is made.
-        """
-        parent, name = self._changeable(*self._paths.parent(path))
-        if self._edit:
-            names.free_place(parent.files, parent.ino, name)
-        return parent, name
-
-    def _enter(self, parent: Spot, name: bytes, ino: int, kind: FileType) -> None:
-        names.enter(parent.files, parent.ino, name, ino, kind)
-        self._touched(parent)
-
-    def _touched(self, directory: Spot) -> None:
-        """Give a directory, whose entries changed, the times back that the recipe gave it."""
-        given = self._given_times.get((directory.files.id, directory.ino))
-        if given:
-            inodes.change(directory.files, directory.ino, **given)
-
-    def _remember_times(self, directory: Spot, said: Attributes) -> None:
-        given: dict[str, Value] = {}
-        if said.mtime is not None:
-            given["mtime"] = said.mtime
-        if said.ctime is not None:
-            given["ctime"] = said.ctime
-        if given:
-            self._given_times.setdefault((directory.files.id, directory.ino), {}).update(given)
-
     def _make_directory(self, do: values.MakeDirectory) -> None:
         missing = self._paths.missing(do.path)
         if not missing:
             raise RefusedError("is there already")
         for path in missing:
             said = do.attributes if path == do.path else Attributes()
-            parent, name = self._place(path)
+            parent, name = self._places.place(path)
             ino = attributes.create(parent, stat.S_IFDIR, said, self._around)
-            self._enter(parent, name, ino, FileType.DIR)
-            self._remember_times(Spot(parent.files, ino), said)
+            self._places.enter(parent, name, ino, FileType.DIR)
+            self._places.remember_times(Spot(parent.files, ino), said)
 
     def _make_file(self, do: values.MakeFile) -> None:
-        parent, name = self._place(do.path)
+        parent, name = self._places.place(do.path)
         files = parent.files
         flags = attributes.flags_of(parent, stat.S_IFREG, do.attributes, self._around)
         laid = self._data.lay(do, flags, self._around)
@@ -209,47 +199,47 @@ class Builder:
         attributes.create(
             parent, stat.S_IFREG, do.attributes, self._around, ino=ino, flags=flags, size=size, nbytes=nbytes
         )
-        self._enter(parent, name, ino, FileType.REG_FILE)
+        self._places.enter(parent, name, ino, FileType.REG_FILE)
         self._progress(0, size)
 
     def _make_symlink(self, do: values.MakeSymlink) -> None:
-        parent, name = self._place(do.path)
+        parent, name = self._places.place(do.path)
         ino = attributes.create_symlink(parent, do.to, do.attributes, self._around)
-        self._enter(parent, name, ino, FileType.SYMLINK)
+        self._places.enter(parent, name, ino, FileType.SYMLINK)
 
     def _make_link(self, do: values.MakeLink) -> None:
-        parent, name = self._place(do.path)
+        parent, name = self._places.place(do.path)
         files, ino = self._paths.find(do.to)
         if files is not parent.files:
             raise RefusedError(f"{quoted(do.to)} is in another subvolume: a hard link cannot leave its own")
         names.link(files, parent.ino, name, ino)
-        self._touched(parent)
+        self._places.touched(parent)
 
     def _make_node(self, do: values.MakeNode) -> None:
-        parent, name = self._place(do.path)
+        parent, name = self._places.place(do.path)
         rdev = inodes.device_number(*do.device)
         ino = attributes.create(parent, do.kind, do.attributes, self._around, rdev=rdev)
-        self._enter(parent, name, ino, inodes.file_type(do.kind))
+        self._places.enter(parent, name, ino, inodes.file_type(do.kind))
 
     def _change(self, do: values.Change) -> None:
         if do.readonly is not None:
-            files = self._subvolume(do.path)
+            files = self._places.subvolume(do.path)
             subvolumes.set_read_only(self.txn, files.id, read_only=do.readonly)
-            self._readonly[files.id] = do.readonly
+            self._places.set_read_only(files.id, do.readonly)
             if do._replace(readonly=None) == values.Change(do.path, Attributes(), (), None):
                 return
-        spot = self._to_change(do.path)
+        spot = self._places.to_change(do.path)
         for name in do.remove_xattrs:
             xattrs.remove(*spot, name)
         attributes.change(spot, do.attributes, self._around, in_step=self._edit)
         if do.add_flags or do.remove_flags:
             attributes.change_flags(spot, do.add_flags, do.remove_flags)
         if inodes.file_type(inodes.read(*spot).mode) == FileType.DIR:
-            self._remember_times(spot, do.attributes)
+            self._places.remember_times(spot, do.attributes)
 
     def _rename(self, do: values.Rename) -> None:
-        old, name = self._changeable(*self._paths.parent(do.path))
-        new, new_name = self._changeable(*self._paths.parent(do.to))
+        old, name = self._places.changeable(*self._paths.parent(do.path))
+        new, new_name = self._places.changeable(*self._paths.parent(do.to))
         if names.find(old.files, old.ino, name).location.type == ItemType.ROOT_ITEM:
             subvolumes.rename(old.files, old.ino, name, new.files, new.ino, new_name)
         elif old.files is not new.files:
@@ -259,24 +249,28 @@ class Builder:
                 self._crossing = Crossing(self._paths)
             self._crossing.move(old, name, new, new_name)
         else:
+            from btrimg.write import moves
+
             moves.rename(old.files, old.ino, name, new.ino, new_name)
         self._paths.forget()
-        self._touched(old)
-        self._touched(new)
+        self._places.touched(old)
+        self._places.touched(new)
 
     def _delete(self, do: values.Delete) -> None:
-        parent, name = self._changeable(*self._paths.parent(do.path))
+        parent, name = self._places.changeable(*self._paths.parent(do.path))
+        from btrimg.build.removal import remove, remove_tree
+
         if do.recursive:
             remove_tree(self._paths, parent, name)
         else:
             remove(self._paths, parent, name)
         self._paths.forget()
-        self._touched(parent)
+        self._places.touched(parent)
 
     # Subvolumes
 
     def _make_subvolume(self, do: values.MakeSubvolume) -> None:
-        parent, name = self._place(do.path)
+        parent, name = self._places.place(do.path)
         said = do.attributes
         given = attributes.xattr_values(said, self._around)
         flags = (said.flags or 0) | xattrs.compression_flags(given.get(xattrs.COMPRESSION, b""))
@@ -294,104 +288,19 @@ class Builder:
         self._paths.adopt(files)
         top = Spot(files, subvolumes.TOP_DIRECTORY)
         xattrs.put_all(*top, given)
-        self._remember_times(top, said)
-        self._touched(parent)
+        self._places.remember_times(top, said)
+        self._places.touched(parent)
 
     def _make_snapshot(self, do: values.MakeSnapshot) -> None:
-        parent, name = self._place(do.path)
-        source = self._subvolume(do.of)
+        parent, name = self._places.place(do.path)
+        source = self._places.subvolume(do.of)
         files = subvolumes.snapshot(source, parent.files, parent.ino, name, read_only=do.readonly, uuid=do.uuid)
         self._paths.adopt(files)
-        self._readonly[files.id] = do.readonly
-        self._touched(parent)
+        self._places.set_read_only(files.id, do.readonly)
+        self._places.touched(parent)
 
     def _set_default(self, do: values.SetDefault) -> None:
-        subvolumes.set_default(self.txn, self._subvolume(do.path).id)
-
-    def _subvolume(self, path: bytes) -> Files:
-        files, ino = self._paths.find(path)
-        if ino != subvolumes.TOP_DIRECTORY:
-            raise RefusedError(f"{quoted(path)} is no subvolume")
-        return files
-
-    def _changeable(self, parent: Spot, name: bytes) -> tuple[Spot, bytes]:
-        """Return what was given; raise RefusedError when its subvolume is read-only."""
-        subvolume = parent.files.id
-        if subvolume not in self._readonly:
-            self._readonly[subvolume] = bool(self.txn.root_item(subvolume).flags & RootFlag.SUBVOL_RDONLY)
-        if self._readonly[subvolume]:
-            raise RefusedError("its subvolume is read-only: `set` it readonly = false before")
-        return parent, name
-
-    def _to_change(self, path: bytes) -> Spot:
-        """Return the inode at *path*, whose subvolume can be changed."""
-        spot = self._paths.find(path)
-        self._changeable(spot, b"")
-        return spot
-
-    # Contents
-
-    def _write(self, do: values.Write) -> None:
-        spot = self._to_change(do.path)
-        with reading(do.content, self._around, do.offset) as (read, length):
-            storage = self._data.storage(spot, do.storage)
-            for done in range(0, length, _PIECE):
-                size = min(_PIECE, length - done)
-                contents.write(*spot, do.offset + done, read(size), storage)
-                storage = storage._replace(at=None if storage.at is None else storage.at + size)
-        self._progress(0, length)
-
-    def _punch(self, do: values.Punch) -> None:
-        spot = self._to_change(do.path)
-        contents.punch(*spot, do.offset, do.length, self._data.storage(spot, Storage()))
-
-    def _preallocate(self, do: values.Preallocate) -> None:
-        spot = self._to_change(do.path)
-        storage = self._data.storage(spot, do.storage)
-        contents.preallocate(*spot, do.offset, do.length, storage, keep_size=do.keep_size)
-
-    def _truncate(self, do: values.Truncate) -> None:
-        spot = self._to_change(do.path)
-        contents.truncate(*spot, do.size, self._data.storage(spot, Storage()))
-
-    def _reflink(self, do: values.Reflink) -> None:
-        source = self._paths.find(do.source or do.path)
-        if self._paths.entry(do.path) is None:
-            parent, name = self._place(do.path)
-            said = Attributes(flags=attributes.kept_by_reflink(inodes.read(*source).flags))
-            if self._edit:
-                from btrimg.build.inherit import inherited_file
-
-                said = inherited_file(do.path, said, self._paths)
-            flags = attributes.flags_of(parent, stat.S_IFREG, said, self._around)
-            reflink.check(*source, do.source_offset, do.length or 0, 0, flags, do.offset)
-            ino = attributes.create(parent, stat.S_IFREG, said, self._around)
-            self._enter(parent, name, ino, FileType.REG_FILE)
-            target = Spot(parent.files, ino)
-        else:
-            target = self._to_change(do.path)
-        storage = self._data.storage(target, Storage())
-        reflink.clone_range(*source, do.source_offset, do.length or 0, *target, do.offset, storage)
-
-    def _clone(self, reflinks: Sequence[values.Reflink], origins: Sequence[Origin]) -> None:
-        """Let files of one directory share all of one source, the new ones of them together."""
-        from btrimg.build.clones import Clones
-
-        parent, _ = self._changeable(*self._paths.parent(reflinks[0].path))
-        if self._edit and attributes.hands_on(parent):
-            for do, self._origin in zip(reflinks, origins, strict=True):
-                self._reflink(do)
-            return
-        clones = Clones(parent, self._paths.find(reflinks[0].source), self._around)
-        for do, self._origin in zip(reflinks, origins, strict=True):
-            name = do.path.rpartition(b"/")[2]
-            if clones.has(name):
-                clones.enter()
-                self._reflink(do)
-            else:
-                clones.add(name)
-        clones.enter()
-        self._touched(parent)
+        subvolumes.set_default(self.txn, self._places.subvolume(do.path).id)
 
     def _define_extent(self, do: values.DefineExtent) -> None:
         self._data.define(do, self._origin, self._around)
@@ -399,20 +308,14 @@ class Builder:
     # From the host
 
     def _from_directory(self, do: values.FromDirectory) -> None:
-        self._host.from_directory(self._directory_to_change(do.to), do)
+        self._host.from_directory(self._places.directory_to_change(do.to), do)
 
     def _from_tar(self, do: values.FromTar) -> None:
-        self._host.from_tar(self._directory_to_change(do.to), do)
-
-    def _directory_to_change(self, path: bytes) -> Spot:
-        spot = self._to_change(path)
-        if not stat.S_ISDIR(inodes.read(*spot).mode):
-            raise RefusedError(f"{quoted(path)} is not a directory")
-        return spot
+        self._host.from_tar(self._places.directory_to_change(do.to), do)
 
     def _put(self, puts: Sequence[values.Put], origins: Sequence[Origin] = ()) -> None:
         """Copy what goes to one directory, kept in one way."""
-        parent, _ = self._changeable(*self._paths.parent(puts[0].path))
+        parent, _ = self._places.changeable(*self._paths.parent(puts[0].path))
         given = {do.path.rpartition(b"/")[2]: origin for do, origin in zip(puts, origins, strict=False)}
 
         def told(path: bytes) -> None:
@@ -420,7 +323,7 @@ class Builder:
                 self._origin = given[path]
 
         self._host.put(parent, puts, told)
-        self._touched(parent)
+        self._places.touched(parent)
 
     # The clock, and the end of transactions
 
@@ -445,11 +348,6 @@ _DO: dict[type, Callable[[Builder, Any], None]] = {
     values.MakeSubvolume: Builder._make_subvolume,
     values.MakeSnapshot: Builder._make_snapshot,
     values.SetDefault: Builder._set_default,
-    values.Write: Builder._write,
-    values.Punch: Builder._punch,
-    values.Preallocate: Builder._preallocate,
-    values.Truncate: Builder._truncate,
-    values.Reflink: Builder._reflink,
     values.DefineExtent: Builder._define_extent,
     values.FromDirectory: Builder._from_directory,
     values.FromTar: Builder._from_tar,

@@ -76,7 +76,7 @@ class HostFiles:
                 told(entry.path)
                 yield with_property(entry, value) if value else entry
 
-        writer = self._writer(TreeWriter, parent, stored(puts[0].storage, value))
+        writer = self._writer(TreeWriter, parent, stored(puts[0].storage, value), as_cp=True)
         if len(puts) < MANY:
             writer.add_all(heard(source(warn=self._warn)))
             return
@@ -110,5 +110,5 @@ class HostFiles:
         with read_beside(source, self._warn) as entries:
             self._writer(writer, spot, storage).add_all(entries)
 
-    def _writer(self, kind: type[TreeWriter], spot: Spot, storage: Storage) -> TreeWriter:
-        return kind(spot, self._paths, self._sink, self._data, storage, self._progress, whole=self._edit)
+    def _writer(self, kind: type[TreeWriter], spot: Spot, storage: Storage, *, as_cp: bool = False) -> TreeWriter:
+        return kind(spot, self._paths, self._sink, self._data, storage, self._progress, whole=self._edit, as_cp=as_cp)

@@ -13,9 +13,8 @@ from btrimg.build.entries import Entry
 from btrimg.build.filequeue import FileQueue
 from btrimg.build.imported import attributes_differ, change_attributes, compression_flags, create, create_symlink
 from btrimg.build.paths import Spot
-from btrimg.build.removal import remove_tree
-from btrimg.build.unchanged import compare, share
-from btrimg.errors import BtrimgError, RefusedError
+from btrimg.build.puts import clash
+from btrimg.errors import BtrimgError, CorruptError, DeviceError, HalfDoneError, NoSpaceError, RefusedError
 from btrimg.filesystem.edit_names import entry_named
 from btrimg.filesystem.inode import quoted
 from btrimg.ondisk.blocks import Key
@@ -67,10 +66,15 @@ class TreeWriter:
         progress: Callable[[int, int], None] = lambda _things, _bytes: None,
         *,
         whole: bool = False,
+        as_cp: bool = False,
     ) -> None:
-        """Begin; where much is made there are commits in between, unless it is to be done as a *whole*."""
+        """Begin; where much is made there are commits in between, unless it is to be done as a *whole*.
+
+        *as_cp* refuses to let a directory take the place of what is none, and the other way round.
+        """
         self._top, self._files, self._paths = top, top.files, paths
         self._data, self._storage, self._progress, self._whole = data, storage, progress, whole
+        self._as_cp = as_cp
         flags = inodes.read(*top).flags
         self._directory_flags = inodes.inherited_flags(flags, stat.S_IFDIR)
         self._file_flags = inodes.inherited_flags(flags, stat.S_IFREG) | _own_flags(storage)
@@ -80,6 +84,7 @@ class TreeWriter:
         self._directories: dict[bytes, Directory] = {}
         self._names_held = 0
         self._count = self._bytes = 0  # since somebody looked
+        self._begun = False  # so that names are to be given to what is made already
         self._first_new = 0  # inodes from here on are made by this writer; 0 while there are none
         self._entered: set[int] = set()  # older directories that something was put into, somewhere below
         self._kept: set[tuple[int, bytes]] = set()  # names, by directory, of older files that have come again
@@ -88,14 +93,17 @@ class TreeWriter:
     def add_all(self, entries: Iterable[Entry]) -> None:
         """Make everything of *entries*.
 
-        Raises BtrimgError, with the path, for what cannot be.
+        Raises BtrimgError, with the path, for what cannot be: HalfDoneError where something is made by then that an
+        abort must take back.
         """
         with uncollected():
             for entry in entries:
                 try:
                     self.add(entry)
                 except BtrimgError as error:
-                    raise type(error)(f"{quoted(b'/' + entry.path)}: {error}") from None
+                    is_harmful = isinstance(error, CorruptError | DeviceError | NoSpaceError)  # which says it by itself
+                    kind = HalfDoneError if self._begun and not is_harmful else type(error)
+                    raise kind(f"{quoted(b'/' + entry.path)}: {error}") from None
             self._settle()
 
     def add(self, entry: Entry) -> None:
@@ -129,6 +137,8 @@ class TreeWriter:
         elif stat.S_ISDIR(entry.mode) and found[1] == FileType.DIR:
             self._tell(self._directory(entry.path), entry)
             return
+        elif self._as_cp and stat.S_ISDIR(entry.mode) != (found[1] == FileType.DIR):
+            raise RefusedError(clash(found[1]))
         else:
             replacement = self._make_instead(found, entry)
             if replacement is None:
@@ -165,6 +175,8 @@ class TreeWriter:
 
     def _remove(self, parent: Directory, name: bytes) -> None:
         """Remove *name* with all that is below it; the directory keeps times that an entry gave it."""
+        from btrimg.build.removal import remove_tree
+
         self._settle()
         spot = Spot(self._files, parent.ino)
         before = inodes.read(*spot)
@@ -237,6 +249,7 @@ class TreeWriter:
     # Inodes
 
     def _new_ino(self) -> int:
+        self._begun = True
         ino = self._files.new_ino()
         self._first_new = self._first_new or ino
         return ino
@@ -248,6 +261,8 @@ class TreeWriter:
             return None if self._target(entry.same_as) == found else self._make(entry)
         if kind != FileType.REG_FILE or not stat.S_ISREG(entry.mode):
             return self._make(entry)
+        from btrimg.build.unchanged import compare, share
+
         self._queue.drain()
         other = compare(self._files, old, entry, self._file_flags, self._sink)
         if other:
@@ -289,6 +304,7 @@ class TreeWriter:
         nlink = inodes.read(self._files, ino).nlink
         if nlink >= names.LINK_MAX:
             raise RefusedError(f"{quoted(b'/' + path)} has {nlink} names: it can have no more")
+        self._begun = True
         inodes.change(self._files, ino, nlink=nlink + 1)
         return found
 

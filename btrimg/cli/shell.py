@@ -15,7 +15,7 @@ from btrimg.cli.shellwords import OWN, Completer, commands, meaning_of
 from btrimg.cli.stopping import clean_up_when_stopped
 from btrimg.cli.terminal import say, standard_input
 from btrimg.edit.lines import whole_words
-from btrimg.errors import BtrimgError, CorruptError, DeviceError, NoSpaceError
+from btrimg.errors import BtrimgError, CorruptError, DeviceError, HalfDoneError, NoSpaceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from btrimg.cli.verbs import Context
 
 # Errors after which a transaction may have half of a verb; others are found before anything is changed.
-_HARMFUL = (CorruptError, DeviceError, NoSpaceError, OSError, MemoryError)
+_HARMFUL = (CorruptError, DeviceError, HalfDoneError, NoSpaceError, OSError, MemoryError)
 
 
 @command(Argument("image", "IMAGE", str, is_path=True), DRY_RUN, *CHANGING)

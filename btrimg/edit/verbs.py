@@ -10,6 +10,7 @@ import stat
 
 from btrimg.build import values
 from btrimg.build.builder import Builder
+from btrimg.build.puts import refuse_clashes
 from btrimg.build.values import Attributes, Content, Storage
 from btrimg.edit.pathnames import PathNames
 from btrimg.errors import NotFoundError, RefusedError
@@ -127,10 +128,7 @@ class FileEditor:
             if source == b"-" and stdin:
                 self._put_stream(stdin, target, storage, owner or (0, 0))
                 continue
-            found = self._names.entry(target)
-            if found is not None and (found.type == FileType.DIR) != os.path.isdir(source):
-                kinds = ("a directory", "none") if found.type == FileType.DIR else ("no directory", "one")
-                raise RefusedError(f"{quoted(target)} is {kinds[0]}, and {quoted(source)} is {kinds[1]}")
+            refuse_clashes(source, self._builder.paths, target)
             self._do(values.Put(target, os.path.abspath(source), storage, owner))
 
     def _put_stream(self, stream: BinaryIO, path: bytes, storage: Storage, owner: tuple[int, int]) -> None:

@@ -121,6 +121,9 @@ class PlainContents(PlainTree):
                 node.inline = min(node.inline, size)
         elif size <= BLOCK and node.inline and not node.blocks[1:]:
             self._store(node, node.content.ljust(size, b"\0"), None)
+        elif size <= BLOCK and len(node.blocks) == 1 and node.blocks[0] in self._loose:
+            node.blocks[0] = self._fresh(loose=True, kin=node.blocks[0])  # stays inline, where it is
+            node.raw = padded(node.content)
         else:
             self._expand(node, size)
             self._stretch(node, size)

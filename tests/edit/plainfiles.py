@@ -201,12 +201,8 @@ class PlainFiles(PlainContents):
         files = {source.path: source for source in sources}
         for source, target in self._targets(list(files), path):
             file = files[source]
-            found = self.look(target)
-            is_directory = stat.S_ISDIR(file.mode)
-            if found.node is not None and stat.S_ISDIR(found.node.mode) != is_directory:
-                raise NotAllowedError("a directory, and none")
-            found = self._place(target, followed=False)
-            self._put(found, file, owner, compress, {}, told=False)
+            _refuse_clashes(self.look(target).node, file)
+            self._put(self._place(target, followed=False), file, owner, compress, {}, told=False)
 
     def _put(
         self,
@@ -220,8 +216,6 @@ class PlainFiles(PlainContents):
     ) -> None:
         """Put *file* at a name; *told* is whether its directory is of the host, too."""
         other, kind = found.node, stat.S_IFMT(file.mode)
-        if other is not None and (other.is_subvolume or other.is_placeholder):
-            raise NotAllowedError("a subvolume has the name")
         before = dict(found.parent.times)
         if kind == stat.S_IFDIR and other is not None and other.kind == kind:
             node = other
@@ -369,3 +363,15 @@ class PlainFiles(PlainContents):
         del node.xattrs[name]
         node.flags &= ~COMPRESSED if name == COMPRESSION else -1
         self._touch(node, "ctime")
+
+
+def _refuse_clashes(node: Node | None, file: HostFile) -> None:
+    """Raise NotAllowedError where *file*, or what is in it, cannot be put where *node* is."""
+    if node is None:
+        return
+    if node.is_subvolume or node.is_placeholder:
+        raise NotAllowedError("a subvolume has the name")
+    if (node.kind == stat.S_IFDIR) != stat.S_ISDIR(file.mode):
+        raise NotAllowedError("a directory, and none")
+    for name, each in file.inside:
+        _refuse_clashes(node.names.get(name), each)

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.fresh import make_empty
+from support.images import MIB
+from support.judges import complaints_of_btrimg
 
 from btrimg.cli.shellwords import Completer
 from btrimg.edit.items import ItemEditor
@@ -96,6 +99,20 @@ def test_each_edit_is_a_commit_and_errors_do_not_end_the_shell(forged: str) -> N
         assert image.superblock.generation == 14, "two commits"
         assert image.open(b"/files/new/link").path == b"/files/inline.txt"
         assert b"never" not in [entry.name for entry, _ in image.open(b"/").entries()]
+
+
+def test_what_fails_when_part_of_it_is_done_aborts_the_transaction(tmp_path: Path) -> None:
+    """Names are put at the end: what is made by then would have none."""
+    image, tree = str(tmp_path / "image"), tmp_path / "tree"
+    make_empty(image, 80 * MIB, nodesize=4096)
+    tree.mkdir()
+    (tree / "a").symlink_to("x")
+    (tree / "b").symlink_to("x" * 4000)  # which is more than a leaf holds
+    done = piped(image, "begin", "mkdir waits", f"put {tree} /new", "commit", "begin", "mkdir later", "commit", "ls /")
+    said = done.stderr.splitlines()
+    assert (len(said), "the transaction is aborted" in said[0], "no transaction" in said[1]) == (2, True, True)
+    assert done.stdout == "later\n"
+    assert complaints_of_btrimg([image]) == []
 
 
 def test_between_begin_and_commit_edits_are_one_transaction_that_readers_see(forged: str, tmp_path: Path) -> None:

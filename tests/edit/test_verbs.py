@@ -26,7 +26,7 @@ from btrimg.edit.verbs import FileEditor
 from btrimg.edit.words import parse_flags, parse_mode, parse_owner
 from btrimg.errors import BtrimgError, NotFoundError, RecipeError, RefusedError
 from btrimg.filesystem.image import open_image
-from btrimg.ondisk.constants import InodeFlag
+from btrimg.ondisk.constants import InodeFlag, TreeId
 from btrimg.ondisk.inodes import Timespec
 
 from .sessions import begun
@@ -294,10 +294,40 @@ def test_put_goes_into_directories_and_takes_the_place_of_files(
     assert read(image, b"/home/inside", content) == b"piped"
     assert read(image, b"/new/link", lambda inode: inode.target()) == b"one"
     files.make_directories([b"/dir/below/one"], parents=False, mode=None, owner=None)
-    with pytest.raises(RefusedError, match=r"'/dir/below/one' is a directory, and '.*one' is none"):
+    with pytest.raises(RefusedError, match="'/dir/below/one': this is a directory, and what is put there is none"):
         put(b"/dir/below", one)
-    with pytest.raises(RefusedError, match=r"'/dir/file' is no directory, and '.*tree' is one"):
+    with pytest.raises(RefusedError, match="'/dir/file': this is no directory, and what is put there is one"):
         put(b"/dir/file", source)
+
+
+def test_a_tree_that_clashes_with_what_is_there_is_refused_before_any_of_it_is_put(
+    session: Session, files: FileEditor, tmp_path: Path
+) -> None:
+    source = tmp_path / "tree"
+    (source / "a").mkdir(parents=True)
+    (source / "a/link").symlink_to("a/nothing")
+    (source / "y").mkdir()
+    (source / "z").write_bytes(b"z")
+    host = os.fsencode(source)
+    files.make_directories([b"/1/a/link", b"/2/z", b"/3/a"], parents=True, mode=None, owner=None)
+    files.put([host + b"/z"], b"/3/y", Storage(), None, None)
+    files.make_directories([b"/4"], parents=False, mode=None, owner=None)
+    files.create_subvolumes([b"/4/a"])
+    before = session.transaction().tree(TreeId.FS_TREE).changes()
+    for at, what in (
+        (b"/1", "'/1/a/link': this is a directory, and what is put there is none"),
+        (b"/2", "'/2/z': this is a directory, and what is put there is none"),
+        (b"/3", "'/3/y': this is no directory, and what is put there is one"),
+        (b"/4", "'/4/a': a subvolume has this name"),
+    ):
+        with pytest.raises(RefusedError, match=what):
+            files.put([host + b"/."], at, Storage(), None, None)
+        assert session.transaction().tree(TreeId.FS_TREE).changes() == before
+
+
+def test_no_bytes_are_written_to_what_is_no_file(files: FileEditor) -> None:
+    with pytest.raises(RefusedError, match="is no regular file"):
+        files.write(io.BytesIO(b""), b"/home", 0, Storage())
 
 
 def test_standard_input_is_taken_piece_by_piece(
