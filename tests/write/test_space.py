@@ -23,6 +23,7 @@ from btrimg.errors import NoSpaceError
 from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.chunks import FreeSpaceInfo
 from btrimg.ondisk.constants import U64_MAX, BlockGroup, ItemType, TreeId
+from btrimg.write import freeruns
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -202,9 +203,10 @@ def test_any_sequence_is_as_in_a_set_of_sectors() -> None:
 @pytest.mark.parametrize("features", FEATURES)
 @pytest.mark.parametrize("recorded", [False, True])
 def test_what_was_released_before_it_was_read_waits_for_the_commit(
-    recorded: bool, features: tuple[str, ...], tmp_path: Path
+    recorded: bool, features: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a block group of which nothing was needed before: free in the trees, or soon so, and not to be given out."""
+    monkeypatch.setattr(freeruns, "_NEIGHBOURS", 1)  # so that holes are taken first
     fixture = Blank(tmp_path, "single", features=features)
     blocks = fixture.space.allocate_blocks(BlockGroup.METADATA, 9)
     fixture.space.record()
