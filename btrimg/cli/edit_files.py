@@ -41,9 +41,10 @@ def put(context: Context, names: tuple[str, ...], owner: tuple[int, int] | None,
       btrimg edit disk.img put site/. /srv/www
       date | btrimg edit disk.img put - /etc/stamp
 
-    Where PATH is a directory, SRC goes into it; SRC/. is what is in a directory, and goes there without it. What has
-    the name of a file is replaced, directories stay and get the attributes. Kept are permissions, owners (unless
-    --owner), times of access and change, xattrs, hard links and holes. SRC - is standard input.
+    Where PATH is a directory, SRC goes into it; SRC/. is what is in a directory, and goes there without it. A file
+    takes the place of a file, directories stay and get the attributes and what is in SRC; when a file would take the
+    place of a directory, or the other way round, anywhere below SRC, all of it is refused. Kept are permissions,
+    owners (unless --owner), times of access and change, xattrs, hard links and holes. SRC - is standard input.
     """
     sources, path = sources_and_target(names, parse_host, "put")
     if sources.count(b"-") > 1:
