@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DIRECTORY = os.environ.get("BTRIMG_CRAFTED") or os.path.join(os.path.dirname(ROOT), "shared", "crafted")
-MOST_FILES = "100000" if os.environ.get("BTRIMG_FULL_MATRIX") == "1" else "6"  #: of one image that are read
+MOST_FILES = "100000" if os.environ.get("BTRIMG_FULL_MATRIX") == "1" else "2"  #: of one image that are read
 SECONDS = 600
 MOST_KIB = 1 << 20
 
