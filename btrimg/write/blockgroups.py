@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from functools import cached_property
 
 from btrimg.errors import CorruptError, NotFoundError
@@ -103,12 +104,12 @@ class Ledger:
                 raise CorruptError(f"chunk {chunk.logical} of {chunk.length} bytes begins or ends amid a sector")
             released = list(ranges_of(sorted(group.released)))
             if self._has_space_tree:
-                free = ranges_of(self._load_record(group).edges)
+                free: Iterable[Range] = ranges_of(self._load_record(group).edges)
             else:
                 # The extent tree may or may not know already what was released in this transaction.
-                found = list(without(self._between_extents(group), released))
+                found = without(self._between_extents(group), released)
                 self._judge(group, _bytes(found) + _bytes(released), self._item(group).used + group.growth)
-                free = iter(found)
+                free = found
             group.free = FreeRuns(without(free, sorted([*group.kept, *released])))
         return group.free
 
@@ -126,7 +127,8 @@ class Ledger:
         if group.record is None:
             chunk, tree = group.chunk, self._tree(TreeId.FREE_SPACE_TREE)
             group.record = SpaceRecord.load(tree, chunk.logical, chunk.length, self._volume.sectorsize)
-            self._judge(group, _bytes(ranges_of(group.record.edges)), self._item(group).used)
+            edges = group.record.edges
+            self._judge(group, sum(edges[1::2]) - sum(edges[::2]), self._item(group).used)
         return group.record
 
     @staticmethod
@@ -180,20 +182,22 @@ def _item_key(group: Group) -> Key:
     return Key(group.chunk.logical, ItemType.BLOCK_GROUP_ITEM, group.chunk.length)
 
 
-def without(ranges: Iterable[Range], holes: list[Range]) -> Iterator[Range]:
-    """Yield the parts of rising *ranges* that lie in none of the sorted *holes*."""
-    if not holes:
-        yield from ranges
-        return
-    first = 0
-    for start, end in ranges:
-        while first < len(holes) and holes[first][1] <= start:
-            first += 1
-        hole = first
-        while hole < len(holes) and holes[hole][0] < end:
-            if start < holes[hole][0]:
-                yield start, holes[hole][0]
-            start = max(start, holes[hole][1])
-            hole += 1
-        if start < end:
-            yield start, end
+def without(ranges: Iterable[Range], holes: list[Range]) -> list[Range]:
+    """Return the parts of rising *ranges* that lie in none of the sorted *holes*."""
+    left: list[Range] = []
+    every, at = list(ranges), 0  # what begins behind is still to be looked at
+    for start, end in holes:
+        first = bisect_left(every, (start,), at)
+        left += every[at:first]
+        at = first
+        if left and left[-1][1] > start:
+            begin, behind = left.pop()
+            left.append((begin, start))
+            if behind > end:
+                at -= 1
+                every[at] = end, behind
+        at = bisect_left(every, (end,), at)
+        if at > first and every[at - 1][1] > end:
+            at -= 1
+            every[at] = end, every[at][1]
+    return left + every[at:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +16,7 @@ from btrimg.ondisk.chunks import FreeSpaceInfo
 from btrimg.ondisk.constants import ItemType
 from btrimg.trees.overlay import EmptyTree, OverlayTree
 from btrimg.write import freespace
+from btrimg.write.blockgroups import without
 from btrimg.write.freespace import SpaceRecord, toggle
 
 if TYPE_CHECKING:
@@ -155,3 +157,14 @@ def test_bitmaps_that_cannot_be_are_refused(start: int, length: int, payload: by
 def test_a_block_group_without_a_record_is_refused() -> None:
     with pytest.raises(CorruptError, match="block group 1048576 is not in the free space tree"):
         load(new_tree())
+
+
+@given(edges=st.sets(st.integers(0, 40)).map(sorted), more=st.sets(st.integers(0, 40)).map(sorted))
+def test_ranges_without_holes_are_those_of_sets(edges: list[int], more: list[int]) -> None:
+    ranges, holes = (list(zip(each[::2], each[1::2], strict=False)) for each in (edges, more))
+    left = {number for start, end in ranges for number in range(start, end)}
+    left -= {number for start, end in holes for number in range(start, end)}
+    found = without(ranges, holes)
+    assert {number for start, end in found for number in range(start, end)} == left
+    assert all(start < end for start, end in found)
+    assert all(end <= start for (_, end), (start, _) in pairwise(found))
