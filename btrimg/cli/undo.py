@@ -35,8 +35,8 @@ def undo(image: str, file: str, dry_run: bool, force: bool, as_json: bool, devic
     Also after the edit was killed, or the machine stopped in it, and after the same of an undo. An image that was
     changed since is refused: of several edits undo the last one first. FILE is kept.
 
-    JSON, one object: "undone" and "bytes"; with --dry-run one for each range: "devid", "physical", "length", "was"
-    ("data", "zeros" or "hole").
+    JSON, one object: "undone" and "bytes", without holes; with --dry-run one for each range: "devid", "physical",
+    "length", "was" ("data", "zeros" or "hole").
     """
     from btrimg.volume.device import Device
     from btrimg.volume.restore import UndoFile
@@ -92,4 +92,5 @@ def _tell(known: UndoFile, *, is_done: bool, as_json: bool) -> None:
     elif is_done:
         print("it was undone already: the image is as it was before the edit")
     else:
-        print(f"undone: {format_size(known.saved)} are as before the edit")
+        holes = ", and what was put into holes is gone" if known.has_holes else ""
+        print(f"undone: {format_size(known.saved)} are as before the edit{holes}")

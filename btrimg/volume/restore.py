@@ -50,7 +50,8 @@ class UndoFile:
         self._reader = reader
         self.path = reader.path
         self.found: dict[int, Found] = {}
-        self.saved = 0  #: bytes that are brought back
+        self.saved = 0  #: bytes that are brought back, without holes
+        self.has_holes = False  #: whether there are some to bring back
         self._after: dict[tuple[int, int], set[int]] = {}
         self._resized: set[int] = set()
         kinds = set()
@@ -91,6 +92,8 @@ class UndoFile:
             self._after.setdefault((record.devid, record.physical), set()).add(*SUM.unpack(record.payload))
         elif record.kind == Kind.SIZE:
             self._resized.add(record.devid)
+        elif record.kind == Kind.HOLE:
+            self.has_holes = True
         elif record.kind in _SAVED:
             self.saved += record.length
 
