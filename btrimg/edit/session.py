@@ -204,6 +204,7 @@ class Session:
         rebuilt = self._txn.rebuilt if self._txn is not None else ()
         if rebuilt:  # what came and went in them tells nothing
             self.doubted = self.sink.holding = True
+        self.sink.save_ahead()
         try:
             faults = faults_of_commit(self.image, superblock, rebuilt)
         except TooManyError:  # all that is read for a check is not in memory at once

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from _thread import allocate_lock, start_new_thread  # threading takes 1.3 ms to import
 from contextlib import suppress
 from itertools import count
 
@@ -18,7 +19,8 @@ from btrimg.volume.undofile import MOST, SPAN, SUM, SUPERS, Kind, UndoRecord, Un
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from _thread import LockType
+    from collections.abc import Iterator, Mapping, Sequence
 
     from typing_extensions import Buffer
 
@@ -77,6 +79,9 @@ class StagedSink:
         self._stage.keep()
         self._kept_sizes = {devid: device.size for devid, device in self.devices.items()}
 
+    def save_ahead(self) -> None:
+        """Begin to save what is going to be overwritten, while the caller goes on."""
+
     def close(self) -> None:
         """End."""
 
@@ -110,6 +115,9 @@ class SavingSink(StagedSink):
         self._written = {devid: Ranges() for devid in devices}
         self.holding = False
         self._found_sizes = {devid: device.file_size for devid, device in devices.items()}
+        self._has_begun = False  # to write
+        self._ahead: LockType | None = None  # held by a thread that saves
+        self._failed: Exception | None = None  # what ended it
 
     @property
     def has_written(self) -> bool:
@@ -133,19 +141,57 @@ class SavingSink(StagedSink):
             self.flush()
             self._target.sync()
 
+    def save_ahead(self) -> None:
+        """Begin to save what is overwritten by what waits now, and have it durable, while the caller goes on.
+
+        Nothing is written; :meth:`flush` waits for that, and raises what went wrong.
+        """
+        self._join()
+        undo, due = self._opened(), [(devid, [*device.layer.ranges()]) for devid, device in self.devices.items()]
+        busy = self._ahead = allocate_lock()
+        busy.acquire()
+
+        def save() -> None:
+            try:
+                self._save(undo, due)
+                undo.sync()
+            except Exception as error:  # whoever waits raises it
+                self._failed = error
+            finally:
+                busy.release()
+
+        start_new_thread(save, ())
+
+    def _join(self) -> None:
+        """Wait until nothing is saved beside, and raise what ended that."""
+        busy, self._ahead = self._ahead, None
+        if busy is not None:
+            busy.acquire()
+        failed, self._failed = self._failed, None
+        if failed is not None:
+            raise failed
+
+    def _save(self, undo: UndoWriter, due: Sequence[tuple[int, Sequence[tuple[int, int]]]]) -> None:
+        for devid, ranges in due:
+            for start, end in ranges:
+                undo.append(self._records(devid, start, end))
+
     def flush(self) -> None:
         """Save what is overwritten by what waits, have that durable, and write: superblocks behind all else."""
+        self._join()
         with self._stage.lock:
             if not self._stage.waits():
                 self._stage.clear()
                 return
             undo = self._opened()
             for devid, device in self.devices.items():
-                for start, end in device.layer.ranges():
-                    undo.append(self._records(devid, start, end))
+                ranges = [*device.layer.ranges()]
+                self._save(undo, [(devid, ranges)])
+                for start, end in ranges:
                     self._written[devid].add(start, end)
                 undo.append(self._superblocks_after(devid))
             undo.sync()
+            self._has_begun = True
             last: list[tuple[int, int, bytes]] = []
             for devid, device in self.devices.items():
                 for start, parts in device.layer.runs(4 * MIB):
@@ -169,12 +215,15 @@ class SavingSink(StagedSink):
             undo.append(self._records(devid, size, device.file_size))
             undo.append([UndoRecord(Kind.SIZE, devid, 0, self._found_sizes[devid])])
             undo.sync()
+            self._has_begun = True
             self._target.resize(devid, size)
             device.file_size = size
         super().resize(devid, size)
 
     def close(self) -> None:
         """Write down what state the devices are left in, and give up the locks. What waits is forgotten."""
+        with suppress(Exception):
+            self._join()
         self.forget()
         undo, self._undo = self._undo, None
         try:
@@ -193,12 +242,14 @@ class SavingSink(StagedSink):
         """Undo all that was written, and remove the undo file; it stays where that raises DeviceError."""
         from btrimg.volume.restore import write_back
 
+        with suppress(Exception):
+            self._join()
         self.forget()
         undo, self._undo = self._undo, None
         if undo is None:
             return
         try:
-            if undo.durable:  # nothing is overwritten before
+            if self._has_begun:
                 write_back(undo.path, self._target)
         except DeviceError as error:
             raise DeviceError(f"{error}; `btrimg undo` brings back what is saved in {undo.path}") from None
@@ -209,6 +260,7 @@ class SavingSink(StagedSink):
             device.size = device.file_size = self._found_sizes[devid]
         self._saved = {devid: Ranges() for devid in self.devices}
         self._written = {devid: Ranges() for devid in self.devices}
+        self._has_begun = False
 
     # What is saved
 
