@@ -6,54 +6,28 @@ A commit moves data to new extents and frees old ones, so after it files find th
 from __future__ import annotations
 
 from stat import S_IFREG
-from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from btrimg.errors import NotFoundError, RefusedError
 from btrimg.filesystem.inode import Inode
 from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.constants import InodeFlag, ItemType
 from btrimg.ondisk.inodes import InodeItem
-from btrimg.pagecache.dirty import HOLE, Changes, PageRun
+from btrimg.pagecache.aftermath import MOVE, Aftermath, Span, Written
+from btrimg.pagecache.dirty import Changes
 from btrimg.pagecache.gate import Gate
 from btrimg.pagecache.pages import PAGE, Place
-from btrimg.pagecache.schemes import DEVICE, INODE, NONE, SCHEMES, Domains
-from btrimg.pagecache.store import PageKey, PageStore
-from btrimg.pagecache.through import StoredFile
-from btrimg.pagecache.writablefile import DirtyFrames, FileState, WritableFile, own_key
+from btrimg.pagecache.schemes import SCHEMES, Domains
+from btrimg.pagecache.store import PageStore
+from btrimg.pagecache.writablefile import FileState, WritableFile
 from btrimg.write import inodes, names, reflink, subvolumes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from btrimg.pagecache.writeback import Committer, Session
 
 _T = TypeVar("_T")
-
-#: What becomes of a dirty page once it is committed: it stays the inode's own and keeps winning, as in the posted
-#: patches; it is given up; or it gets the key of the extent that it went to, and whoever shares that later hits it.
-KEEP, DROP, MOVE = AFTER = ("keep", "drop", "move")
-
-
-class Span(NamedTuple):
-    """Pages [start, end) of a file."""
-
-    place: Place
-    start: int
-    end: int
-
-
-class Written(NamedTuple):
-    """What became of pages that were written, since the cache was opened."""
-
-    pages: int = 0  #: committed
-    commits: int = 0
-    forced: int = 0  #: commits made because dirty pages took all the room that they may
-    kept: int = 0  #: pages that stayed the inode's own
-    moved: int = 0  #: pages that got the key of their new extent
-    dropped: int = 0  #: pages given up, also because others had the key already
-    stale: int = 0  #: pages thrown away because nothing in their key would have told that their extent was freed
 
 
 class WritableCache:
@@ -77,13 +51,11 @@ class WritableCache:
     ) -> None:
         self.image, self.scheme, self.domains = committer.image, SCHEMES[scheme], domains or Domains()
         self.store = PageStore(max(budget // PAGE, 1), policy)
-        self.gate, self.after, self.written = Gate(), after, Written()
-        self.frames = DirtyFrames(self.store)
-        self._states: dict[Place, FileState] = {}
+        self.gate, self.after = Gate(), after
+        self._aftermath = Aftermath(self.image, self.store, self.scheme, self.domains)
+        self.frames, self._states = self._aftermath.frames, self._aftermath.states
         self._committer = committer
         self._closed = False
-        self.commits = 0  #: by which files know that they must look again
-        self._changed: dict[Place, int] = {}  # the commit that changed a file last
 
     def __enter__(self) -> Self:
         return self
@@ -142,7 +114,7 @@ class WritableCache:
             place = file.place
             raise NotFoundError(f"inode {place.inode} of subvolume {place.subvolume} is gone: it was deleted")
         file.below.inode = now
-        if self._changed.get(file.place, 0) > file.seen:
+        if self._aftermath.changed_since(file.place, file.seen):
             file.below.look_up()
         file.seen = self.commits
 
@@ -185,17 +157,18 @@ class WritableCache:
 
     def duplicates(self) -> int:
         """Return how many pages are resident twice: as an inode's own, and by the key that it may share."""
-        found = 0
         with self.gate.changing():
-            for place, state in self._states.items():
-                file = self._stored(place)
-                for kept in state.kept:
-                    for page, pages, key, _ in file.keys(kept.page, kept.end):
-                        own, shared = own_key(place, page), key
-                        if own != shared:
-                            both = _numbers(self.store.find(own, pages)) & _numbers(self.store.find(shared, pages))
-                            found += len(both)
-        return found
+            return self._aftermath.duplicates()
+
+    @property
+    def written(self) -> Written:
+        """Return what became of pages that were written, since the cache was opened."""
+        return self._aftermath.written
+
+    @property
+    def commits(self) -> int:
+        """Return how many commits there were, by which files know that they must look again."""
+        return self._aftermath.commits
 
     # Names
 
@@ -231,7 +204,7 @@ class WritableCache:
             ino = self._commit([], work)
             if ino is not None:
                 place = Place(directory.subvolume, ino)
-                self._lose(lambda each: each == place)
+                self._aftermath.lose(lambda each: each == place)
 
     def reflink(
         self, source: WritableFile, target: WritableFile, offset: int = 0, length: int = 0, at: int = 0
@@ -281,7 +254,7 @@ class WritableCache:
                 session.forget(subvolume)
 
             self._commit([], work)
-            self._lose(lambda place: place.subvolume == subvolume)
+            self._aftermath.lose(lambda place: place.subvolume == subvolume)
 
     def _entry(self, path: bytes) -> tuple[Place, bytes]:
         """Return the directory of *path*, and the name there."""
@@ -310,7 +283,7 @@ class WritableCache:
 
     def make_room(self) -> None:
         """Commit all changes, because dirty pages may not take more room; errors are those of :meth:`writeback`."""
-        self.written = self.written._replace(forced=self.written.forced + 1)
+        self._aftermath.forced()
         self.writeback()
 
     def _commit(
@@ -325,107 +298,10 @@ class WritableCache:
         self.store.check_open()
         changed = [place for place in sorted(places) if self._states[place].changes]
         freed: list[tuple[int, int]] = []
-        spaces = self._spaces_by_device()
+        spaces = self._aftermath.spaces_by_device()
         with self._committer.session(freed) as session:
             for place in changed:
                 session.apply(place.subvolume, place.inode, self._states[place].changes)
             result = work(session)
-        self.commits += 1
-        self.written = self.written._replace(commits=self.written.commits + 1)
-        if over and over.place in self._states:  # what was dirty there has been shared over
-            self.frames.give_all(self._states[over.place].changes.punch(over.start, over.end))
-        for place in changed:
-            self._settle(place, after or self.after)
-        if over:
-            self._lose_pages(over)
-            self._size_anew(over.place)
-        self._lose_freed(freed, spaces)
+        self._aftermath.committed(changed, after or self.after, over, freed, spaces)
         return result
-
-    def _settle(self, place: Place, after: str) -> None:
-        """Find new homes for the pages of a file whose changes have been committed."""
-        state = self._states[place]
-        last = -(-max(state.changes.committed, state.changes.size) // PAGE)
-        for start, end in state.changes.changed():
-            self._lose_pages(Span(place, start, min(end, last)))
-        runs = state.changes.settle()
-        pages = sum(run.pages for run in runs)
-        kept = moved = 0
-        if after == KEEP:
-            for run in runs:
-                kept += self.frames.admit(run, own_key(place, run.page))
-                state.kept.put(PageRun(run.page, run.pages, HOLE))
-        elif after == MOVE:
-            file = self._stored(place)
-            for run in runs:
-                for page, count, key, _ in file.keys(run.page, run.end):
-                    moved += self.frames.admit(run.part(page, page + count), key)
-        else:
-            self.frames.give_all(runs)
-        written = self.written
-        self.written = written._replace(
-            pages=written.pages + pages,
-            kept=written.kept + kept,
-            moved=written.moved + moved,
-            dropped=written.dropped + pages - kept - moved,
-        )
-        self._size_anew(place)
-
-    def _size_anew(self, place: Place) -> None:
-        """Begin the changes of a file anew over what is committed; forget a file of which nothing is known."""
-        state = self._states.get(place)
-        if state is None:
-            return
-        if state.kept:
-            inode = Inode(self.image, self.image.subvolume(place.subvolume), place.inode)
-            state.changes = Changes(self.store.memory, inode.item.size)
-        else:
-            del self._states[place]
-
-    def _stored(self, place: Place) -> StoredFile:
-        """Return a file as it is committed now."""
-        inode = Inode(self.image, self.image.subvolume(place.subvolume), place.inode)
-        return StoredFile(self.store, inode, self.scheme, self.domains)
-
-    # What is found no more
-
-    def _lose_pages(self, span: Span) -> None:
-        """Forget what is cached as the inode's own of pages that changed; its files look up their keys anew."""
-        place, start, end = span
-        end = max(start, end)
-        self._changed[place] = self.commits
-        for kind in (INODE, NONE):
-            self.store.discard(PageKey(place.subvolume << 8 | kind, place.inode, start), end - start)
-        if place in self._states:
-            self._states[place].kept.take(start, end)
-
-    def _lose(self, gone: Callable[[Place], bool]) -> None:
-        """Forget files that are *gone*: their changes and what is cached as their own. Numbers come again."""
-        for place in list(filter(gone, self._states)):
-            self.frames.give_all(run for run in self._states.pop(place).changes.settle())
-        self.store.discard_where(lambda space, unit: space & 0xFF in (INODE, NONE) and gone(Place(space >> 8, unit)))
-
-    def _lose_freed(self, freed: Sequence[tuple[int, int]], spaces: Iterable[int]) -> None:
-        """Forget pages of extents that were freed, where no key would tell: the next commit may write there."""
-        stale = 0
-        for space in spaces:
-            for logical, length in freed:
-                while length > 0:
-                    where = self.image.volume.chunk_map.locate(logical)
-                    devid, physical = where.copies[0]
-                    piece = min(length, where.length)
-                    stale += self.store.discard(PageKey(space, devid, physical // PAGE), -(-piece // PAGE))
-                    logical, length = logical + piece, length - piece
-        self.written = self.written._replace(stale=self.written.stale + stale)
-
-    def _spaces_by_device(self) -> list[int]:
-        """Return the spaces of the keys that only say where on a device a page lies, one per trust domain."""
-        if self.scheme.name != "device":
-            return []
-        every = np.array([subvolume.id for subvolume in self.image.subvolumes()], np.int64)
-        return [number << 8 | DEVICE for number in sorted({*self.domains.domain_of(every).tolist()})]
-
-
-def _numbers(runs: Iterable[PageRun]) -> set[int]:
-    """Return the pages in *runs*."""
-    return {page for run in runs for page in range(run.page, run.end)}

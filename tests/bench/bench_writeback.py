@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from support.fresh import make_empty, writable
 
+from btrimg.pagecache.aftermath import AFTER
 from btrimg.pagecache.pages import PAGE
-from btrimg.pagecache.writable import AFTER, WritableCache
 from btrimg.units import MIB
 
 if TYPE_CHECKING:
+    from btrimg.pagecache.writable import WritableCache
+    from btrimg.pagecache.writable import WritableCache
     from btrimg.pagecache.writablefile import WritableFile
 
 FILES, PAGES = 16, MIB // PAGE

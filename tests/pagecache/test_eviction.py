@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from btrimg.pagecache.eviction import POLICIES, Order, S3Fifo, TwoList
+from btrimg.pagecache.eviction import POLICIES, S3Fifo, TwoList
+from btrimg.pagecache.order import Order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

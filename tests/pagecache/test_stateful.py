@@ -19,10 +19,10 @@ from support.judges import complaints
 from btrimg.errors import NotFoundError, RefusedError
 from btrimg.filesystem.image import open_image
 from btrimg.ondisk.constants import Compression
+from btrimg.pagecache.aftermath import AFTER
 from btrimg.pagecache.eviction import POLICIES
 from btrimg.pagecache.pages import PAGE
 from btrimg.pagecache.schemes import SCHEMES
-from btrimg.pagecache.writable import AFTER
 from btrimg.units import MIB
 
 TOP = 5
