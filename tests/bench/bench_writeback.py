@@ -22,7 +22,6 @@ from btrimg.units import MIB
 
 if TYPE_CHECKING:
     from btrimg.pagecache.writable import WritableCache
-    from btrimg.pagecache.writable import WritableCache
     from btrimg.pagecache.writablefile import WritableFile
 
 FILES, PAGES = 16, MIB // PAGE
