@@ -7,6 +7,7 @@ looked at. A quoted value may hold commas, but no line ends.
 
 from __future__ import annotations
 
+import codecs
 import csv
 from typing import TYPE_CHECKING
 
@@ -16,12 +17,19 @@ if TYPE_CHECKING:
     from btrimg.pagecache.accesses import Collector, Name
 
 _TOP_LEVEL = 5
+_KNOWN = ("path", "inode", "subvolume", "offset", "length", "time", "process", "kind")
 
 
 def recognises(line: bytes) -> bool:
     """Return whether *line* names the columns that there must be."""
-    names = set(_values(line))
-    return {"offset", "length"} <= names and bool({"path", "inode"} & names)
+    return bool(_columns(line))
+
+
+def _columns(line: bytes) -> list[str]:
+    """Return the names of columns that *line* gives; none if it lacks those that there must be, or has some twice."""
+    names = [value.strip() for value in _values(line.removeprefix(codecs.BOM_UTF8))]
+    enough = {"offset", "length"} <= {*names} and bool({"path", "inode"} & {*names})
+    return names if enough and not any(names.count(name) > 1 for name in _KNOWN) else []
 
 
 def _values(line: bytes) -> list[str]:
@@ -41,11 +49,10 @@ class Parser:
 
     def line(self, text: bytes) -> None:
         """Take in one line."""
-        values = _values(text)
         if not self._columns:
-            if recognises(text):
-                self._columns = [value.strip() for value in values]
+            self._columns = _columns(text)
             return
+        values = _values(text)
         row = dict(zip(self._columns, values, strict=False))
         try:
             if len(values) != len(self._columns):

@@ -65,7 +65,21 @@ def test_iolog_of_version_3() -> None:
         "fio version 3 iolog\n0 f add\n1 f open\n12 f read 4096 10\nfio version 3 iolog\n13 /g write 0 1\n", b"/home"
     )
     assert skipped == {}
-    assert rows == [(12_000_000, 0, b"/home/f", 4096, 10, READ), (13_000_000, 0, b"/g", 0, 1, WRITE)]
+    assert rows == [(12_000, 0, b"/home/f", 4096, 10, READ), (13_000, 0, b"/g", 0, 1, WRITE)]
+
+
+@pytest.mark.skipif(not shutil.which("fio"), reason="needs fio")
+def test_iolog_of_fio_itself(tmp_path: Path) -> None:
+    """Its own times, of a job that waits for 20 ms before each of 6 reads: they have no unit in any manual."""
+    job = ["--name=job", "--filename=data", "--size=24k", "--bs=4k", "--rw=read", "--ioengine=psync", "--iodepth=1"]
+    (tmp_path / "data").write_bytes(bytes(24 << 10))
+    subprocess.run(
+        ["fio", *job, "--thinktime=20000", "--write_iolog=log"], cwd=tmp_path, check=True, capture_output=True
+    )
+    rows, skipped = read((tmp_path / "log").read_text(), b"/work")
+    assert skipped == {}
+    assert [row[2:] for row in rows] == [(b"/work/data", at << 12, 4096, READ) for at in range(6)]
+    assert 0.08 < (rows[-1][0] - rows[0][0]) / 1e9 < 60
 
 
 def test_csv() -> None:
@@ -80,6 +94,10 @@ def test_csv() -> None:
         (2_000_000_000, 0, b"/c", 0, 4096, FAULT),
         (0, 0, b"/x/d", 1, 2, READ),
     ]
+
+
+def test_csv_with_a_byte_order_mark() -> None:
+    assert plain("\ufeffpath,offset,length\n/a,1,2\n") == [(b"/a", 1, 2, READ)]
 
 
 def test_csv_by_inode() -> None:
@@ -321,7 +339,18 @@ def test_lines_that_are_none_are_counted(text: str, reason: str) -> None:
     assert skipped[reason].line in (2, 3)
 
 
-@pytest.mark.parametrize("text", ["", "\n\n", "hello\nworld\n", "path,length\n/a,1\n", "x" * 200_000, "\0" * 500])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\n\n",
+        "hello\nworld\n",
+        "path,length\n/a,1\n",
+        "path,path,offset,length\n/a,/b,1,2\n",
+        "x" * 200_000,
+        "\0" * 500,
+    ],
+)
 def test_what_is_no_trace_is_refused(text: str) -> None:
     with pytest.raises(TraceError, match=r"^this is no trace of a known format: an iolog"):
         read(text)
