@@ -48,7 +48,9 @@ def _records(scanned: Scanned) -> Records:
 
 
 def _columns(gathered: Gathered) -> Columns:
-    return {name: column[gathered.rows] for name, column in gathered.different.items()}
+    """Return the columns of a relation that is in order, as ``Gathered.in_order`` makes it."""
+    columns: Any = gathered.different
+    return dict(columns)
 
 
 def owner_refs(scanned: Scanned) -> Columns:

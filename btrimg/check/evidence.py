@@ -162,23 +162,30 @@ class Evidence:
         if TREE_BLOCKS.name in shown:
             self._store.create(of_columns(TREE_BLOCKS, scan.tree_blocks()))
         self._create(everything, words & MAKERS.keys() - NEEDS.keys())
-        left = words & NEEDS.keys() - {"bad_copies"}
+        left = words & NEEDS.keys()
         for relation in sorted(leaves, key=lambda each: _SOON.index(each.name) if each.name in _SOON else len(_SOON)):
-            if relation.name in shown | needed.keys():
-                gathered = differences.gathered(relation)
-                if len(gathered.rows) > MANY:
-                    give_back()
+            if relation.name not in shown | needed.keys():
+                continue
+            gathered = differences.gathered(relation)
+            if relation.name in (EXTENTS.name, BACKREFS.name):  # as references are judged by them
+                gathered = gathered.in_order()
+            if len(gathered.rows) > MANY:
+                give_back()
             if relation.name in shown:
                 self._show(differences, gathered)
             if relation.name in needed:
                 kept[relation.name] = gathered
                 ready = {name for name in left if {each.name for each in NEEDS[name]} <= kept.keys()}
-                self._create(everything, ready)
+                if begun and "bad_copies" in ready:
+                    begun.go_on(*(kept[each.name].different for each in NEEDS["bad_copies"]))
+                self._create(everything, ready - {"bad_copies"})
                 left -= ready
+                # What nobody needs any more makes room for the next one.
                 for name in tables.keys() - {name for name, (users, _) in FURTHER.items() if users & left}:
                     del tables[name]
-            if begun and relation.name == FILE_EXTENTS.name:
-                begun.go_on(*(kept[each.name].different for each in NEEDS["bad_copies"]))
+                for name in kept.keys() - {each.name for waiting in left for each in NEEDS[waiting]}:
+                    del kept[name]
+            del gathered
         if begun:
             self._create(everything, {"bad_copies"})
 

@@ -105,7 +105,18 @@ def references(
     parts = [_of_roots(trees, nodesize), _of_files(referrers[0], uses)]
     parts += [_of_nodes(forest, level, referrers[level], nodesize) for level in range(1, MAX_LEVEL)]
     unowned, owner = _unowned(forest, trees, referrers)
-    return Made(References._make(map(np.concatenate, zip(*parts, strict=True))), unowned, owner)
+    return Made(_joined(parts), unowned, owner)
+
+
+def _joined(parts: list[References]) -> References:
+    """Return the rows of *parts*, which are taken out: of what is joined the memory is free for the next column."""
+    columns = [list(column) for column in zip(*parts, strict=True)]
+    parts.clear()
+    joined = []
+    for column in columns:
+        joined.append(np.concatenate(column))
+        column.clear()
+    return References(*joined)
 
 
 def _unowned(
@@ -167,7 +178,9 @@ def _of_nodes(forest: Forest, level: int, referrers: Referrers, nodesize: int) -
 
 
 def _of_files(referrers: Referrers, uses: DataUses) -> References:
-    uses = DataUses._make([column[referrers.counted[uses.leaf]] for column in uses])
+    counted = referrers.counted[uses.leaf]
+    if not counted.all():
+        uses = DataUses._make([column[counted] for column in uses])
     root, parent = referrers.root[uses.leaf], referrers.parent[uses.leaf]
     shared = root == 0
     return References(
@@ -175,8 +188,8 @@ def _of_files(referrers: Referrers, uses: DataUses) -> References:
         np.where(shared, SHARED_DATA, EXTENT_DATA).astype(np.uint8),
         root,
         parent,
-        np.where(shared, np.uint64(0), uses.inode),
-        np.where(shared, np.uint64(0), uses.offset),
+        np.where(shared, np.uint64(0), uses.inode) if shared.any() else uses.inode,
+        np.where(shared, np.uint64(0), uses.offset) if shared.any() else uses.offset,
         uses.length,
         np.zeros(len(root), np.uint8),
     )

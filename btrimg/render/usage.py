@@ -12,6 +12,7 @@ import numpy as np
 
 from btrimg.filesystem import strings
 from btrimg.render.text import printable, table
+from btrimg.trees.distinct import different
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -75,7 +76,7 @@ def _changed(names: Strings, plain: NDArray[np.bool_], change: Callable[[bytes],
     other = np.flatnonzero(~plain[names.data])
     if not len(other):
         return names
-    number = np.unique(np.searchsorted(names.offsets, other, "right") - 1)
+    number = different(np.searchsorted(names.offsets, other, "right") - 1)
     changed = strings.of_list([change(names.decode(each)) for each in number.tolist()])
     index = np.arange(names.rows)
     index[number] = names.rows + np.arange(changed.rows)

@@ -84,6 +84,12 @@ class Gathered(NamedTuple):
     rows: Ints  #: numbers of the rows among the different ones, tree after tree
     trees: NDArray[np.uint64]  #: id of the tree for each of *rows*
 
+    def in_order(self) -> Gathered:
+        """Return the same rows, each stored by itself in the place that it has; there is no text among the columns."""
+        different: dict[str, Any] = dict(self.different)
+        columns = {name: column[self.rows] for name, column in different.items()}
+        return self._replace(different=columns, rows=np.arange(len(self.rows)))
+
 
 class Deleted(NamedTuple):
     """Trees whose deletion has begun to free blocks."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from btrimg.filesystem import strings
+from btrimg.trees.distinct import different
 
 if TYPE_CHECKING:
     from btrimg.filesystem.strings import Strings
@@ -20,7 +21,7 @@ def as_utf8(column: Strings) -> Strings:
     beyond = np.flatnonzero(column.data >= 0x80)
     if not len(beyond) or _is_utf8(column):
         return column
-    rows = np.unique(np.searchsorted(column.offsets, beyond, "right") - 1)
+    rows = different(np.searchsorted(column.offsets, beyond, "right") - 1)
     texts = [column.decode(row).decode("utf-8", "backslashreplace").encode() for row in rows.tolist()]
     number = np.arange(column.rows)
     number[rows] = np.arange(column.rows, column.rows + len(rows))

@@ -35,7 +35,7 @@ def scan(image: Image) -> Scanned:
     """Return what the relations of references are made of."""
     uses = LeafTable(data_uses)
     found = LeafScan(image, [EXTENTS, BACKREFS], every_tree(image), lambda _scan: [uses], deleted_trees(image))
-    gathered = {relation.name: found.gathered(relation) for relation in (EXTENTS, BACKREFS)}
+    gathered = {relation.name: found.gathered(relation).in_order() for relation in (EXTENTS, BACKREFS)}
     parts: dict[str, Any] = dict.fromkeys(Scanned._fields)
     parts |= {"image": image, "scan": found, "tables": {"data_uses": uses}, "gathered": gathered, "made": {}}
     return Scanned(**parts)
