@@ -233,6 +233,8 @@ def _repetition(value: Any, path: Path) -> tuple[str, int | None]:
 def _verb_of(entry: Mapping[str, Any]) -> str:
     """Return the verb of an entry: the one that takes all others as keys, as ``extent`` does ``prealloc``."""
     verbs = [key for key in entry if key in VERBS]
+    if len(verbs) == 1:
+        return verbs[0]
     for verb in verbs:
         if all(other == verb or other in VERBS[verb].keys for other in verbs):
             return verb
@@ -256,9 +258,11 @@ def _operations(
 
 
 def _operation(recipe: Recipe, step: _Step, counters: dict[str, int]) -> tuple[Origin, Operation]:
+    line = partial(recipe.lines, step.path)
+    if step.made and not counters:
+        return Origin(recipe.name, line, step.label, step.verb, step.subject), step.made[0]
     counted = ",".join(f"{name}={number}" for name, number in counters.items())
     label = f"{step.label}:{counted}" if counted else step.label
-    line = partial(recipe.lines, step.path)
     try:
         subject = fill(step.subject, counters) if counters else step.subject
         origin = Origin(recipe.name, line, label, step.verb, subject)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from operator import itemgetter
 
 from btrimg.errors import NotFoundError
@@ -13,7 +14,8 @@ from btrimg.trees.block import BlockReader, Pointer, is_subvolume
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
+    from typing import Any
 
     from btrimg.filesystem.image import Image
     from btrimg.ondisk.superblock import Superblock
@@ -32,20 +34,23 @@ class ItemChange(NamedTuple):
     after: bytes | None
 
 
+_new_change: Callable[[tuple[Any, ...]], ItemChange] = partial(tuple.__new__, ItemChange)
+_new_key: Callable[[tuple[int, ...]], Key] = partial(tuple.__new__, Key)
+
+
 class TreeChange:
     """One tree: the blocks that are new, those that it has no more, and the items that differ."""
 
     def __init__(self, tree_id: int, new: list[Block], old: list[Block]) -> None:
         self.tree_id, self.new, self.old = tree_id, new, old
 
-    def items(self) -> Iterator[ItemChange]:
-        """Yield the items that were put, changed or deleted, in order; raise CorruptError for one outside its leaf."""
-        before = _items_of(self.old)
-        after = _items_of(self.new)
-        changed = [key for key, was in before.items() if after.get(key) != was]
+    def items(self) -> list[ItemChange]:
+        """Return the items that were put, changed or deleted, in order; raise CorruptError for one outside its leaf."""
+        before, after = _items_of(self.old), _items_of(self.new)
+        was, is_, tree_id = before.get, after.get, self.tree_id
+        changed = [key for key, payload in before.items() if is_(key) != payload]
         changed += after.keys() - before.keys()
-        for key in sorted(changed):
-            yield ItemChange(self.tree_id, Key._make(key), before.get(key), after.get(key))
+        return [_new_change((tree_id, _new_key(key), was(key), is_(key))) for key in sorted(changed)]
 
 
 def _items_of(blocks: list[Block]) -> dict[tuple[int, ...], bytes]:
@@ -92,7 +97,7 @@ class Changes:
             self._change(TreeId.CHUNK_TREE, chunk_root, chunk_tree_pointer(volume)),
             self._change(TreeId.ROOT_TREE, root, root_tree_pointer(volume)),
         ]
-        self.root_items = list(self.trees[1].items())
+        self.root_items = self.trees[1].items()
         for item in self.root_items:
             if item.key.type == ItemType.ROOT_ITEM and item.after is not None:
                 self._add_tree(item)

@@ -7,7 +7,7 @@ and went. What did not change is not read, so that the time is that of the chang
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import Counter
+from collections import Counter, defaultdict
 
 from btrimg.check.itemlaws import Law, laws
 from btrimg.errors import CorruptError, DeviceError
@@ -75,9 +75,9 @@ class _Judge:
         self._rebuilt = rebuilt
         self._image, self._changes, self._volume = image, changes, image.volume
         self._laws = laws(image.volume.csum.size)
-        self._items: dict[int, list[ItemChange]] = {}
+        self._items: dict[int, list[ItemChange]] = defaultdict(list)
         for item in changes.items():
-            self._items.setdefault(item.key.type, []).append(item)
+            self._items[item[1][1]].append(item)  # by type
         self._before: dict[int, _Extent] = {}  # by logical address
         self._after: dict[int, _Extent] = {}
         for key_type in _EXTENTS:
