@@ -8,7 +8,7 @@ import sys
 from io import RawIOBase
 
 from btrimg.cli.command import load_from
-from btrimg.cli.terminal import say
+from btrimg.cli.terminal import say, sentence
 from btrimg.errors import BtrimgError, CorruptError, NotFoundError, WorseError
 
 TYPE_CHECKING = False
@@ -106,7 +106,7 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         code = 130
     except (BtrimgError, OSError, MemoryError) as error:
-        say("", "red", str(error) or "out of memory")
+        say("", "red", sentence(error))
         code = code_of(error)
     sys.stderr.flush()
     os._exit(code)  # all is written and closed; taking down the interpreter would cost 6 ms, half of a resolve

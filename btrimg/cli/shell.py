@@ -13,7 +13,7 @@ from btrimg.cli.main import code_of
 from btrimg.cli.parameters import Target
 from btrimg.cli.shellwords import OWN, Completer, commands, meaning_of
 from btrimg.cli.stopping import clean_up_when_stopped
-from btrimg.cli.terminal import say, standard_input
+from btrimg.cli.terminal import say, sentence, standard_input
 from btrimg.edit.lines import whole_words
 from btrimg.errors import BtrimgError, CorruptError, DeviceError, HalfDoneError, NoSpaceError
 
@@ -109,7 +109,7 @@ class Shell:
             code = 130
         except (BtrimgError, OSError, MemoryError) as error:
             lost = self._forget() if isinstance(error, _HARMFUL) or not self._around.collects else ""
-            say("", "red", f"{str(error) or 'out of memory'}{lost}")
+            say("", "red", f"{sentence(error)}{lost}")
             code = code_of(error)
         sys.stdout.flush()
         return code

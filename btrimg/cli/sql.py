@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import closing, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 from btrimg.cli.command import Argument, Option, command
@@ -11,6 +12,7 @@ from btrimg.cli.parameters import FORCE, FURTHER_DEVICES, JSON, TARGET, open_tar
 from btrimg.cli.progress import counting
 from btrimg.cli.terminal import standard_input
 from btrimg.errors import BtrimgError
+from btrimg.volume.replacing import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,9 +94,11 @@ def sql(
 def _write(lines: Iterator[str], output: str | None) -> int:
     if output is None:
         sys.stdout.writelines(f"{line}\n" for line in lines)
-    else:
-        with open(output, "w", encoding="utf-8") as file:
-            file.writelines(f"{line}\n" for line in lines)
+        return 0
+    is_special = os.path.exists(output) and not os.path.isfile(output)
+    written = nullcontext([output]) if is_special else replacing([output], force=True)
+    with written as [path], open(path, "w", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in lines)
     return 0
 
 
@@ -129,13 +133,32 @@ def export_tables(target: Target, directory: str, memory: int | None, **opening:
     """
     from btrimg.tables import query as engine
 
+    with _filling(directory), open_target(target, **opening) as image, counting("exporting", "tables") as progress:
+        with closing(engine.export_tables(image, directory, _label(target), _limits(memory))) as done:
+            for name in done:
+                progress(1, os.path.getsize(os.path.join(directory, f"{name}.parquet")))
+        return 1 if image.faults else 0
+
+
+@contextmanager
+def _filling(directory: str) -> Iterator[None]:
+    """Make a directory, or take an empty one; when what fills it fails, it is as before: part of an export misleads."""
+    from btrimg.tables.schema import RELATIONS
+
+    is_new = not os.path.lexists(directory)
     os.makedirs(directory, exist_ok=True)
     if os.listdir(directory):
         raise BtrimgError(f"{directory!a} is not empty")
-    with open_target(target, **opening) as image, counting("exporting", "tables") as progress:
-        for name in engine.export_tables(image, directory, _label(target), _limits(memory)):
-            progress(1, os.path.getsize(os.path.join(directory, f"{name}.parquet")))
-        return 1 if image.faults else 0
+    try:
+        yield
+    except BaseException:
+        for name in RELATIONS:
+            with suppress(FileNotFoundError):
+                os.unlink(os.path.join(directory, f"{name}.parquet"))
+        if is_new:
+            with suppress(OSError):
+                os.rmdir(directory)
+        raise
 
 
 def _label(target: Target) -> str:

@@ -31,6 +31,13 @@ def paint(text: str, colour: str, stream: TextIO) -> str:
     return f"\x1b[{_CODES[colour]}m{text}\x1b[0m"
 
 
+def sentence(error: Exception) -> str:
+    """Return what an expected failure says, that of the system without its number."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror if error.filename is None else f"{os.fsdecode(error.filename)!a}: {error.strerror}"
+    return str(error) or "out of memory"
+
+
 def say(kind: str, colour: str, message: str) -> None:
     """Write one sentence to stderr after ``btrimg:`` and, where it has one, its *kind*."""
     head = paint("btrimg:", colour, sys.stderr) + (f" {kind}:" if kind else "")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import tempfile
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -52,6 +54,13 @@ def _confine(con: Any, writable: Iterable[str]) -> None:
             raise BtrimgError(f"{path!a}: DuckDB writes only to paths in UTF-8; name another one")
     con.execute("SET allowed_paths = $paths", {"paths": paths})
     con.execute("SET enable_external_access = false; SET lock_configuration = true")
+
+
+def _sentence(text: str) -> str:
+    """Return the first line of an error, and what is told as JSON, by threads that write, as it reads there."""
+    line = text.partition("\n")[0]
+    told = re.search(r'"exception_message":("(?:[^"\\]|\\.)*")', line)
+    return f"IO Error: {json.loads(told[1])}" if told else line
 
 
 class Database:
@@ -118,7 +127,7 @@ class Database:
             for rows in self._scanned.values():
                 if rows.failure:
                     raise rows.failure from None
-            sentence = str(error).partition("\n")[0]
+            sentence = _sentence(str(error))
             if isinstance(error, duckdb.OutOfMemoryException):
                 sentence += "; --memory lets it have more"
             raise QueryError(sentence) from None

@@ -11,7 +11,7 @@ from btrimg.tables.database import Database, Limits, QueryError
 from btrimg.tables.schema import RELATIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from btrimg.filesystem.image import Image
     from btrimg.tables.batched import Progress
@@ -72,7 +72,7 @@ def query_to_parquet(
         _write(database, sql, path)
 
 
-def export_tables(image: Image, directory: str, label: str, limits: Limits = _LIMITS) -> Iterator[str]:
+def export_tables(image: Image, directory: str, label: str, limits: Limits = _LIMITS) -> Generator[str, None, None]:
     """Write every relation to ``NAME.parquet`` in *directory*; yield each name when it is done.
 
     A first column ``image`` says *label* in every row, so that the files of many images can be queried together.

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -171,6 +172,23 @@ def test_export_tables_fills_a_new_directory_only(demo_image: str, tmp_path: Pat
     again = btrimg("export-tables", demo_image, str(target))
     assert again.returncode == 2
     assert "is not empty" in again.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["export-tables", "tables"], ["sql", "--format", "csv", "--output", "old", "from names, range(100)"]],
+    ids=["export-tables", "csv"],
+)
+def test_what_cannot_be_finished_leaves_all_as_it_was(words: list[str], demo_image: str, tmp_path: Path) -> None:
+    (tmp_path / "old").write_text("of yesterday")
+    limited = "import resource, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, (4096,) * 2); "
+    limited += "runpy.run_module('btrimg', run_name='__main__')"
+    command = [sys.executable, "-c", limited, words[0], os.path.abspath(demo_image), *words[1:]]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert re.fullmatch(r"btrimg: .*File too large\n", done.stderr)
+    assert "{" not in done.stderr
+    assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("old", "of yesterday")]
 
 
 def test_damage_is_a_warning_and_exit_1(demo_image: str, tmp_path: Path) -> None:
