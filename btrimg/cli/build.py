@@ -104,17 +104,9 @@ def build(
     from btrimg.ondisk.inodes import Timespec
 
     clean_up_when_stopped()
-    if not output:
-        raise BtrimgError("say where to write: -o IMAGE, once for each device")
-    if not (recipe or from_dir or from_tar):
-        raise BtrimgError("say what to build: a RECIPE, --from-dir DIR or --from-tar FILE")
-    if "-" in from_tar:
-        standard_input("--from-tar -")
-    if from_tar.count("-") > 1:
-        raise BtrimgError("--from-tar -: standard input holds one archive")
-    read = _read(recipe)
+    _require(output, recipe or from_dir or from_tar, from_tar)
+    read, epoch, ids = _read(recipe), source_date_epoch(), _owner(owner)
     filesystem = _filesystem(read.filesystem, choices, len(output), recipe=bool(recipe))
-    epoch, ids = source_date_epoch(), _owner(owner)
     directories = [_directory(path, exclude, ids, one_filesystem=one_filesystem) for path in from_dir]
     archives = [(path, ids) for path in from_tar]
     with counting("building", "things") as progress:
@@ -131,6 +123,18 @@ def build(
         )
     _show(built, output, as_json=as_json)
     return 0
+
+
+def _require(output: Sequence[str], sources: object, from_tar: Sequence[str]) -> None:
+    """Raise BtrimgError when it is not said what to build, or where to, or standard input cannot be what it is for."""
+    if not output:
+        raise BtrimgError("say where to write: -o IMAGE, once for each device")
+    if not sources:
+        raise BtrimgError("say what to build: a RECIPE, --from-dir DIR or --from-tar FILE")
+    if "-" in from_tar:
+        standard_input("--from-tar -")
+    if from_tar.count("-") > 1:
+        raise BtrimgError("--from-tar -: standard input holds one archive")
 
 
 def _read(recipe: str | None) -> Recipe:
