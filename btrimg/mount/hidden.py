@@ -12,7 +12,8 @@ import stat
 from typing import TYPE_CHECKING
 
 from btrimg.mount.channel import RefusedRequest
-from btrimg.mount.wire import FOREVER, ROOT, AttrOut, EntryOut, Opcode, ReadIn
+from btrimg.mount.wire import FOREVER, ROOT, AttrOut, EntryOut, GetxattrIn, Opcode, ReadIn
+from btrimg.mount.xattrs import NAMES_XATTR, all_names, as_much
 
 if TYPE_CHECKING:
     from btrimg.mount.channel import Handler
@@ -32,6 +33,7 @@ class HiddenFiles:
             Opcode.LOOKUP: self._lookup,
             Opcode.GETATTR: self._getattr,
             Opcode.READ: self._read,
+            Opcode.GETXATTR: self._getxattr,
             Opcode.FORGET: _forget,
             Opcode.BATCH_FORGET: _forget,
         }
@@ -52,6 +54,11 @@ class HiddenFiles:
     def _read(self, number: int, body: bytes, _unique: int) -> memoryview:
         _, offset, size, *_ = ReadIn.STRUCT.unpack_from(body)
         return self._reader.read(self._files.data(number), offset, size)
+
+    def _getxattr(self, number: int, body: bytes, _unique: int) -> bytes:
+        if number != ROOT or body[GetxattrIn.SIZE : -1] != NAMES_XATTR:
+            raise RefusedRequest(errno.ENODATA)
+        return as_much(all_names(self._files.image), GetxattrIn.unpack(body).size)
 
 
 def name_of(number: int, size: int) -> bytes:

@@ -21,7 +21,6 @@ from btrimg.mount.wire import (
     Dirent,
     EntryOut,
     GetxattrIn,
-    GetxattrOut,
     LseekIn,
     LseekOut,
     Opcode,
@@ -29,6 +28,7 @@ from btrimg.mount.wire import (
     StatfsOut,
     StatxOut,
 )
+from btrimg.mount.xattrs import as_much
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from btrimg.mount.listing import Listing
     from btrimg.mount.sharing import Sharing
     from btrimg.mount.tree import Files
+    from btrimg.mount.xattrs import Absent
 
 _NO_ENTRY = EntryOut(0, 0, FOREVER, 0, 0, 0, Attr(*(0,) * 16)).pack()
 _NOT_LOOKED_UP = bytes(EntryOut.SIZE)
@@ -49,8 +50,10 @@ _LISTED, _SOON = 16, 2.0  #: directories, and seconds after which looking at fil
 class Server:
     """Answers for the channel of the visible mount: each handler takes (nodeid, body, unique)."""
 
-    def __init__(self, channel: Channel, files: Files, sharing: Sharing, statistics: Callable[[], bytes]) -> None:
-        self._channel, self._files, self._sharing = channel, files, sharing
+    def __init__(
+        self, channel: Channel, files: Files, sharing: Sharing, absent: Absent, statistics: Callable[[], bytes]
+    ) -> None:
+        self._channel, self._files, self._sharing, self._absent = channel, files, sharing, absent
         self._eager, self._streak = 0, _FEW  # listings that will have all attributes; how many those were at first
         self._listed: OrderedDict[int, float] = OrderedDict()  # directories listed without, and when
         self._virtual, self._owner = {STATISTICS_XATTR: statistics}, os.getuid()
@@ -174,15 +177,15 @@ class Server:
             self._channel.step_back()
             value = self._virtual[name]()
         else:
-            found = self._files.xattrs(number).get(name)
+            found = None if name in self._absent else self._files.xattrs(number).get(name)
             if found is None:
-                raise RefusedRequest(errno.ENODATA)
+                raise RefusedRequest(self._absent.errno(name))
             value = found
-        return _as_much(value, GetxattrIn.unpack(body).size)
+        return as_much(value, GetxattrIn.unpack(body).size)
 
     def _listxattr(self, number: int, body: bytes, _unique: int) -> bytes:
         names = b"".join(name + b"\0" for name in self._files.xattrs(number))
-        return _as_much(names, GetxattrIn.unpack(body).size)
+        return as_much(names, GetxattrIn.unpack(body).size)
 
     def _lseek(self, number: int, body: bytes, _unique: int) -> bytes:
         asked = LseekIn.unpack(body)
@@ -193,12 +196,3 @@ class Server:
         size = superblock.sectorsize
         blocks, free = superblock.total_bytes // size, max(superblock.total_bytes - superblock.bytes_used, 0) // size
         return StatfsOut(blocks, free, 0, 0, 0, size, NAME_MAX, size, 0, (0,) * 6).pack()
-
-
-def _as_much(value: bytes, size: int) -> bytes:
-    """Return *value*, or its length if *size* is 0; raises RefusedRequest when it is longer than *size*."""
-    if not size:
-        return GetxattrOut(len(value), 0).pack()
-    if len(value) > size:
-        raise RefusedRequest(errno.ERANGE)
-    return value

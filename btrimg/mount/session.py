@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from btrimg.errors import UnsupportedError
@@ -23,6 +24,7 @@ from btrimg.mount.statistics import StatisticsSocket, encoded, summary
 from btrimg.mount.tree import Files
 from btrimg.mount.wire import BACKING_OPEN, BackingMap, InitFlag
 from btrimg.mount.workers import Workers
+from btrimg.mount.xattrs import Absent, ask_hidden
 from btrimg.pagecache.schemes import Domains
 from btrimg.units import MIB
 
@@ -107,9 +109,11 @@ class Session:
         wanted = COMMON | (InitFlag.POSIX_ACL if allow_other else InitFlag(0))
         if hidden is not None:
             wanted |= InitFlag.PASSTHROUGH
-        self._channel.negotiate(wanted, read_ahead=_READ_AHEAD)
+        agreed = self._channel.negotiate(wanted, read_ahead=_READ_AHEAD)
         self.sharing = self._sharing(share, hidden)
-        self._handlers = Server(self._channel, self._files, self.sharing, self.statistics).handlers
+        ask = None if hidden is None else partial(ask_hidden, hidden)
+        absent = Absent(ask, obeyed=InitFlag.POSIX_ACL in agreed.flags)
+        self._handlers = Server(self._channel, self._files, self.sharing, absent, self.statistics).handlers
 
     def _sharing(self, share: str, hidden: int | None) -> Sharing:
         if hidden is not None and _passes_through(self._channel.fd):

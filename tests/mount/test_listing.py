@@ -14,6 +14,7 @@ from btrimg.mount import server as server_module
 from btrimg.mount.server import Server
 from btrimg.mount.tree import Files
 from btrimg.mount.wire import ROOT, DirentPlus, EntryOut, Opcode, ReadIn
+from btrimg.mount.xattrs import Absent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +30,7 @@ def server(demo_image: str) -> Iterator[Server]:
     with open_image((demo_image,)) as image:
         files = Files(image, 5, threading.RLock())
         sharing = cast("Sharing", SimpleNamespace(opens=False))
-        yield Server(cast("Channel", None), files, sharing, lambda: b"")
+        yield Server(cast("Channel", None), files, sharing, Absent(None, obeyed=False), lambda: b"")
 
 
 def listing(server: Server, number: int) -> list[DirentPlus]:
