@@ -153,24 +153,40 @@ def show_copy(volume: Volume, pieces: Pieces, groups: range, copy: int, area: Ar
 
     None where it cannot be shown, or not all of it can be read: ``read_copy`` tells what can.
     """
-    rows = slice(int(pieces.bounds[groups.start]), int(pieces.bounds[groups.stop]))
-    devid, physical, length = pieces.devid[copy, rows], pieces.physical[copy, rows], pieces.length[rows]
-    parts = np.flatnonzero(np.append(True, (devid[1:] != devid[:-1]) | (physical[1:] != physical[:-1] + length[:-1])))
-    lengths = np.add.reduceat(length, parts)
-    if len(parts) > _MOST_PARTS or ((physical[parts] | lengths) % GRAIN).any():
+    devids, starts, lengths = _parts(pieces, groups, copy)
+    if len(starts) > _MOST_PARTS or ((starts | lengths) % GRAIN).any():
         return None
     at = 0
     try:
-        for number, start, size in zip(devid[parts].tolist(), physical[parts].tolist(), lengths.tolist(), strict=True):
-            device = volume.devices.get(number)
+        for devid, start, size in zip(devids.tolist(), starts.tolist(), lengths.tolist(), strict=True):
+            device = volume.devices.get(devid)
             if device is None or not device.shows_all:
                 return None
-            device.expect(size, start)
             area.lay(at, size, device, start)
             at += size
     except (DeviceError, UnsupportedError):
         return None
     return memoryview(area)[:at] if area.load(at) else None
+
+
+def expect_copy(volume: Volume, pieces: Pieces, groups: range, copy: int) -> None:
+    """Let the kernel begin to read one copy of neighbouring *groups*, of those that there are."""
+    devids, starts, lengths = _parts(pieces, groups, copy)
+    if len(starts) > _MOST_PARTS:
+        return
+    for devid, start, size in zip(devids.tolist(), starts.tolist(), lengths.tolist(), strict=True):
+        device = volume.devices.get(devid)
+        if device is not None:
+            device.expect(size, start)
+
+
+def _parts(pieces: Pieces, groups: range, copy: int) -> tuple[NDArray[np.uint64], Ints, Ints]:
+    """Return devid, place and length of what is contiguous of one copy of neighbouring *groups*."""
+    first, end = (int(pieces.bounds[min(group, pieces.groups)]) for group in (groups.start, groups.stop))
+    devid, start, length = pieces.devid[copy, first:end], pieces.physical[copy, first:end], pieces.length[first:end]
+    breaks = (devid[1:] != devid[:-1]) | (start[1:] != start[:-1] + length[:-1])
+    parts = np.flatnonzero(np.append(True, breaks)[: len(length)])
+    return devid[parts], start[parts], np.add.reduceat(length, parts) if len(parts) else length
 
 
 def read_copy(volume: Volume, pieces: Pieces, group: int, copy: int, buffer: memoryview) -> States | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from functools import partial
+from threading import Lock
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from btrimg.check.scrub.copies import BAD, DIFFERS, GOOD, GROUP_BYTES, read_copy, show_copy
+from btrimg.check.scrub.copies import BAD, DIFFERS, GOOD, GROUP_BYTES, expect_copy, read_copy, show_copy
 from btrimg.errors import BtrimgError
-from btrimg.trees.ahead import ahead
 from btrimg.trees.batches import ranges
 from btrimg.volume.mapping import Area
 
@@ -30,18 +31,16 @@ if TYPE_CHECKING:
 _GROUPS_AT_ONCE = 16
 
 
-class _Room(NamedTuple):
-    """What a thread has for one task; of memory that is not written to, nothing is taken."""
-
-    buffer: Buffer  #: (rows, bytes of a group)
-    area: Area
-
-
 class CopyScrub:
-    """Judges the copies of pieces; what is not good goes to *found*, and *progress* hears of bytes that were judged."""
+    """Judges the copies of pieces; what is not good goes to *found*, and *progress* hears of bytes that were judged.
+
+    One thread asks for that; others may ``help``.
+    """
 
     def __init__(self, volume: Volume, found: BadCopies, progress: Progress) -> None:
         self._volume, self._found, self._progress = volume, found, progress
+        self._left: list[partial[None]] = []  # judges of the parts that nobody judges yet, the first one last
+        self.telling = Lock()  #: held by who adds to *found*
 
     def judge(self, kind: int, pieces: Pieces, promise: Promise) -> None:
         """Judge every copy of *pieces* by what is promised of them."""
@@ -81,30 +80,42 @@ class CopyScrub:
         rows: int,
         promise: Promise | None,
     ) -> None:
-        """Let threads *work* on all groups, with a buffer of so many *rows*, and tell what they find.
+        """Let *work* judge all groups, with a buffer of so many *rows*, and tell what is found.
 
-        A thread takes several groups at once: handing over costs as much as judging a megabyte. All of them are well as
-        a rule, which is seen in the kernel's page cache; only of others that is read what must be told apart.
+        Several groups are taken at once: as a rule all of them are well, which is seen in the kernel's page cache; only
+        of others that is read what must be told apart.
         """
 
-        def several(first: int, room: _Room) -> list[tuple[int, list[States | None]]]:
-            groups = range(first, min(first + _GROUPS_AT_ONCE, pieces.groups))
-            if promise is not None and self._are_good(pieces, groups, promise, room.area):
-                return []
-            found = ((group, work(group, room.buffer)) for group in groups)
-            return [(group, states) for group, states in found if any(state is not None for state in states)]
-
-        def new_buffer() -> _Room:
-            return _Room(np.empty((rows, GROUP_BYTES), np.uint8), Area(_GROUPS_AT_ONCE * GROUP_BYTES))
-
-        for first, found in ahead(several, range(0, pieces.groups, _GROUPS_AT_ONCE), new_buffer):
-            self._progress(pieces.copies * pieces.bytes_of(first, first + _GROUPS_AT_ONCE))
+        def several(groups: range) -> None:
+            found: list[tuple[int, list[States | None]]] = []
+            if promise is None or not self._are_good(pieces, groups, promise):
+                buffer = np.empty((rows, GROUP_BYTES), np.uint8)
+                found = [(group, work(group, buffer)) for group in groups]
+            self._progress(pieces.copies * pieces.bytes_of(groups.start, groups.stop))
             for group, states in found:
-                self._tell(kind, pieces, group, states, promise)
+                if any(state is not None for state in states):
+                    with self.telling:
+                        self._tell(kind, pieces, group, states, promise)
 
-    def _are_good(self, pieces: Pieces, groups: range, promise: Promise, area: Area) -> bool:
+        first = range(0, pieces.groups, _GROUPS_AT_ONCE)
+        self._left = [partial(several, range(each, min(each + _GROUPS_AT_ONCE, pieces.groups))) for each in first][::-1]
+        while self.help():
+            pass
+
+    def help(self) -> bool:
+        """Judge a part of what is being judged, in any thread; return False where nothing is left of it."""
+        try:
+            judge = self._left.pop()
+        except IndexError:
+            return False
+        judge()
+        return True
+
+    def _are_good(self, pieces: Pieces, groups: range, promise: Promise) -> bool:
         """Return whether every copy of some *groups* is what is promised, False also where that takes reading."""
+        area = Area(len(groups) * GROUP_BYTES)
         for copy in range(pieces.copies):
+            expect_copy(self._volume, pieces, range(groups.stop, groups.stop + _GROUPS_AT_ONCE), copy)
             shown = show_copy(self._volume, pieces, groups, copy, area)
             if shown is None or not promise.all_good(shown, pieces.first(groups.start)):
                 return False

@@ -7,8 +7,10 @@ and not yet written may differ from copy to copy.
 
 from __future__ import annotations
 
-from queue import SimpleQueue
-from threading import Thread
+import os
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from threading import Thread, get_native_id
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 _DATA, _BLOCK, _PLAIN = map(COPY_KINDS.index, ("data", "tree block", "nodatasum"))
 _TREE_BLOCK = EXTENT_KINDS.index("tree block")
 _LONGEST_EXTENT = 1 << 30  # the kernel makes none above 256 MiB (fs/btrfs/inode.c __btrfs_prealloc_file_range)
+_NICENESS = 10  # of the thread: the caller's work is the longer one, where the two compete for processors
 _BATCH_BYTES = 1 << 32  # that are cut into pieces at once: of a sector each, a million
 
 
@@ -69,8 +72,8 @@ class Scrub:
 
     Copies are judged by a thread, beside the caller's other work: mostly it waits for the device, or sums up outside of
     Python's lock. Of data with checksums, nearly all there is to read, it begins at once: that takes only the checksum
-    tree. For the others it waits until it is told to ``go_on``. What there is to tell is told by ``table``. A caller
-    that does not come to that must ``stop``.
+    tree. For the others it waits until it is told to ``go_on``. What there is to tell is told by ``table``, and whoever
+    asks for that judges along until all is done. A caller that does not come to that must ``stop``.
     """
 
     def __init__(self, image: Image, progress: Progress) -> None:
@@ -110,7 +113,7 @@ class Scrub:
 
         What cannot be read of the checksum tree is reported to the image.
         """
-        for judged in iter(self._judged.get, None):
+        for judged in self._judging():
             self._progress(judged)
         self._thread.join()
         if self._failure:
@@ -126,6 +129,17 @@ class Scrub:
         for said in self._warned:
             self._image.volume.warn(said)
         return table
+
+    def _judging(self) -> Iterator[int]:
+        """Judge along with the thread; yield how many bytes more are judged until all are."""
+        while True:
+            try:
+                judged = self._judged.get_nowait()
+            except Empty:
+                judged = 0 if self._copies.help() else self._judged.get()
+            if judged is None:
+                return
+            yield judged
 
     def _count(self, judged: int) -> None:
         if self._stopped:
@@ -143,6 +157,8 @@ class Scrub:
 
     def _judge_copies(self, root: Pointer | None) -> None:
         """Judge all copies, in a thread: it has a reader of its own, and tells nobody but ``table``."""
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, get_native_id(), _NICENESS)
         try:
             checksummed = self._scrub_checksummed(root) if root is not None else NOTHING
             relations = self._relations.get()
@@ -230,7 +246,9 @@ class Scrub:
         devids = np.array(list(self._volume.devices), np.uint64)
         for copy in range(self._places.most_copies):
             some = np.flatnonzero(at.copies > copy)
-            if len(some):
+            if not len(some):
+                continue
+            with self._copies.telling:
                 self._found.add(
                     _PLAIN,
                     state=np.where(np.isin(at.devid[copy, some], devids), UNREADABLE, MISSING),
