@@ -128,8 +128,7 @@ class PageCache:
             rows = filerows.of_image(self.image, tops, inline=True)
             keys = self.scheme.keys(rows, self.domains)
         together = self._kind is CachedFile and self.scheme.name != "none" and not self.account.by_file
-        alone = not together or self.image.volume.sectorsize != PAGE
-        return Sweep(self, rows, keys, alone=alone).pieces()
+        return Sweep(self, rows, keys, alone=not together).pieces()
 
     def handle_of(self, rows: FileRows, keys: KeyRuns, file: int) -> CachedFile:
         """Return one of the files of *rows*, opened."""

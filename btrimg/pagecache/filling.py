@@ -61,10 +61,11 @@ class _Own(local):
 
 
 class Filling:
-    """Fills frames of *arena* with what is *wanted* of the files of *rows*; sectors are as large as pages."""
+    """Fills frames of *arena* with what is *wanted* of the files of *rows*."""
 
     def __init__(self, filler: Filler, arena: Arena, rows: FileRows, wanted: Wanted) -> None:
         self._filler, self._arena, self._rows, self._wanted = filler, arena, rows, wanted
+        self._sector = rows.image.volume.sectorsize
         self._own = _Own()
 
     def do(self, job: Plain | Packed, *, again: bool = True) -> list[int]:
@@ -79,13 +80,22 @@ class Filling:
             line.tell(not self.do((Plain, Packed)[kind]._make(job), again=False))
 
     def _plain(self, job: Plain, again: bool) -> Iterator[int]:
-        frame = job.frame
-        for ranges in _cut(job.where, _ROOM):
-            room = self._own.room[: sum(length for _, length in ranges)]
-            for sector in self._filler.sectors_into(room, ranges, checked=job.checked, again=again):
-                yield frame + sector
-            self._arena.write(frame, [room])
-            frame += len(room) >> PAGE_SHIFT
+        frame, size = job.frame, self._sector
+        for ranges in _cut(job.where, _ROOM * PAGE // size):  # each page may be in a sector of its own
+            sectors = [
+                (start - start % size, length + start % size + -(start + length) % size) for start, length in ranges
+            ]
+            room = self._own.room[: sum(length for _, length in sectors)]
+            bad = self._filler.sectors_into(room, sectors, checked=job.checked, again=again)
+            pieces, at, begin = [], 0, frame
+            for (start, length), (_, whole) in zip(ranges, sectors, strict=True):
+                first, end = at + start % size, at + start % size + length
+                for sector in bad:
+                    low, high = max(sector * size, first), min((sector + 1) * size, end)
+                    yield from range(frame + (low - first >> PAGE_SHIFT), frame + (high - first >> PAGE_SHIFT))
+                pieces.append(room[first:end])
+                frame, at = frame + (length >> PAGE_SHIFT), at + whole
+            self._arena.write(begin, pieces if size > PAGE else [room])
 
     def _packed(self, job: Packed, again: bool) -> Iterator[int]:
         wanted, number = self._wanted, job.wanted
@@ -107,7 +117,7 @@ class Filling:
             if each != last:
                 low = start[each[:2]]
                 high = low + each[1]
-                sound = not unsound or unsound.isdisjoint(range(low >> PAGE_SHIFT, high >> PAGE_SHIFT))
+                sound = not unsound or unsound.isdisjoint(range(low // self._sector, high // self._sector))
                 plain = memoryview(self._decompressed(each[2], each[3], data[low:high]) if sound else b"")
                 last = each
             if not plain:

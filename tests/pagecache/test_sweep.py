@@ -30,6 +30,7 @@ from btrimg.pagecache.fill import Filler
 from btrimg.pagecache.pages import PAGE, Place
 from btrimg.pagecache.schemes import SCHEMES
 from btrimg.pagecache.supply import Supply
+from btrimg.pagecache.sweep import Sweep
 from btrimg.pagecache.sweepplan import Wanted
 
 if TYPE_CHECKING:
@@ -104,15 +105,20 @@ def swept(cache: PageCache) -> Swept:
     return files
 
 
+def expect_all(cache: PageCache) -> None:
+    """Expect every byte of every file, and no error."""
+    found = swept(cache)
+    assert found.keys() == {file.place for file in cache.open_all()}
+    for place, (data, errors) in found.items():
+        assert data == true_bytes(cache.image, place, len(data)), place
+        assert not errors
+
+
 @pytest.mark.parametrize("scheme", RIGHT)
 def test_every_byte_of_every_file(image: Image, scheme: str) -> None:
     for pages in (*([1] if scheme == "extent" else []), 70, 333, 4096):
         with PageCache(image, budget=pages * PAGE, scheme=scheme) as cache:
-            found = swept(cache)
-            assert found.keys() == {file.place for file in cache.open_all()}
-            for place, (data, errors) in found.items():
-                assert data == true_bytes(image, place, len(data)), place
-                assert not errors
+            expect_all(cache)
             assert cache.store.resident <= pages
 
 
@@ -291,13 +297,32 @@ def logical_of(inode: Inode, page: int) -> int:
     return row.logical + page * PAGE
 
 
-def test_large_sectors_and_accounts_go_file_by_file(tmp_path: Any) -> None:
-    with open_image(built(tmp_path, RECIPE, "--sectorsize", "16K")) as image:
-        for account in (False, True):
-            with PageCache(image, budget=4096 * PAGE, account=account) as cache:
-                for place, (data, errors) in swept(cache).items():
-                    assert not errors
-                    assert data == true_bytes(image, place, len(data))
+def test_accounts_go_file_by_file(image: Image) -> None:
+    with PageCache(image, budget=4096 * PAGE, account=True) as cache:
+        expect_all(cache)
+
+
+@pytest.mark.parametrize("size", [16384, 65536])
+def test_sectors_of_many_pages_come_in_together(size: int, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = built(tmp_path, RECIPE, "--sectorsize", str(size))
+    with open_image(path) as image:
+        known = true_bytes(image, Place(5, image.open(b"/big").ino), 1 << 21)
+        with PageCache(image, budget=333 * PAGE) as cache:
+            expect_all(cache)
+        monkeypatch.setattr(Sweep, "_alone", None)  # nothing is read by itself
+        with PageCache(image, budget=4096 * PAGE) as cache:
+            expect_all(cache)
+        for file in (b"/big", b"/zlib"):
+            damage(path, place_of(image, file, 18))
+    monkeypatch.undo()
+    with open_image(path, warn=lambda _: None) as image, PageCache(image, budget=4096 * PAGE) as cache:
+        found = {place.inode: each for place, each in swept(cache).items()}
+        data, errors = found[image.open(b"/copy").ino]
+        sector = range(18 * PAGE // size * size, (18 * PAGE // size + 1) * size, PAGE)
+        assert {at: type(error) for at, error in errors.items()} == dict.fromkeys(sector, ChecksumError)
+        assert data[: sector[0]] == known[: sector[0]]
+        assert data[sector.stop :] == known[sector.stop :]
+        assert found[image.open(b"/zlib").ino][1]
 
 
 @pytest.mark.kernel
@@ -387,9 +412,7 @@ def test_processes_beside_bring_in_the_same(
     monkeypatch.setattr(Filler, "unpacked", here_only(Filler.unpacked))
     for pages, direct in ((1000, False), (4096, True)):
         with PageCache(image, budget=pages * PAGE, scheme=scheme, direct=direct) as cache:
-            for place, (data, errors) in swept(cache).items():
-                assert data == true_bytes(image, place, len(data)), place
-                assert not errors
+            expect_all(cache)
             assert scheme != "extent" or cache.statistics().duplicates == 0
     assert len(processes) == 4
     assert not [pid for pid in processes if os.path.exists(f"/proc/{pid}")]
@@ -409,9 +432,7 @@ def test_processes_that_are_killed_are_done_without(
 
     monkeypatch.setattr(Arena, "write", write)
     with PageCache(image, budget=4096 * PAGE) as cache:
-        for place, (data, errors) in swept(cache).items():
-            assert data == true_bytes(image, place, len(data)), place
-            assert not errors
+        expect_all(cache)
     assert len(processes) == 2
 
 
@@ -427,9 +448,7 @@ def test_without_room_for_another_process_all_is_done_here(
 
     monkeypatch.setattr(os, "fork", once)
     with PageCache(image, budget=4096 * PAGE) as cache:
-        for place, (data, errors) in swept(cache).items():
-            assert data == true_bytes(image, place, len(data)), place
-            assert not errors
+        expect_all(cache)
     assert len(processes) == 1
 
 
