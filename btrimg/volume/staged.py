@@ -68,6 +68,8 @@ class StagedDevice(Device):
     def pread_below(self, length: int, offset: int) -> bytes:
         """Return what stands on the device, of what waits nothing; zeros behind its end."""
         there = max(min(self.file_size - offset, length), 0)
+        if there == length and offset + length <= self.size:
+            return super().pread(length, offset)
         data = bytearray(length)
         super().pread_into(memoryview(data)[:there], offset)
         return bytes(data)

@@ -67,11 +67,14 @@ class UndoRecord(NamedTuple):
     length: int = 0
     payload: bytes = b""
 
+    def head(self) -> bytes:
+        """Return what stands before the payload."""
+        bare = _HEAD.pack(_MARK, self.kind, self.devid, self.physical, self.length, len(self.payload), 0)
+        return bare[:-4] + crc32c(self.payload, crc32c(bare)).to_bytes(4, "little")
+
     def pack(self) -> bytes:
         """Return the head and the payload."""
-        bare = _HEAD.pack(_MARK, self.kind, self.devid, self.physical, self.length, len(self.payload), 0)
-        crc = crc32c(self.payload, crc32c(bare))
-        return bare[:-4] + crc.to_bytes(4, "little") + self.payload
+        return self.head() + self.payload
 
 
 _LAST = (Kind.END, Kind.UNDOING, Kind.UNDONE)
@@ -85,7 +88,7 @@ def _unpack(head: bytes, fd: int, at: int) -> UndoRecord | None:
     if mark != _MARK or kind not in Kind or size > MOST:
         return None
     record = UndoRecord(Kind(kind), devid, physical, length, os.pread(fd, size, at + _HEAD.size))
-    return record if len(record.payload) == size and record.pack()[: _HEAD.size] == head else None
+    return record if len(record.payload) == size and record.head() == head else None
 
 
 class UndoReader:
@@ -170,9 +173,8 @@ class UndoWriter:
     def append(self, records: Iterable[UndoRecord]) -> None:
         """Add records."""
         for record in records:
-            packed = record.pack()
-            self._parts.append(packed)
-            self._size += len(packed)
+            self._parts += (record.head(), record.payload)
+            self._size += _HEAD.size + len(record.payload)
             if self._size >= self._AT_ONCE:
                 self.write()
 
