@@ -16,6 +16,7 @@ from btrimg.mount.statistics import STATISTICS_XATTR
 from btrimg.mount.wire import (
     FOREVER,
     ROOT,
+    AccessIn,
     Attr,
     AttrOut,
     Dirent,
@@ -63,6 +64,7 @@ class Server:
             Opcode.BATCH_FORGET: self._forget,
             Opcode.GETATTR: self._getattr,
             Opcode.STATX: self._statx,
+            Opcode.ACCESS: self._access,
             Opcode.READLINK: self._readlink,
             Opcode.READ: self._read,
             Opcode.READDIR: self._readdir,
@@ -96,6 +98,16 @@ class Server:
 
     def _statx(self, number: int, _body: bytes, _unique: int) -> bytes:
         return StatxOut(FOREVER, 0, 0, (0, 0), self._files.statx(number)).pack()
+
+    def _access(self, number: int, body: bytes, _unique: int) -> bytes:
+        """Say yes, for it is the user's own mount, but not to execute what nobody can.
+
+        Asked where the kernel does not look at permissions; it asks for directories that are entered, too.
+        """
+        mode = self._files.attributes(number)[_MODE] if AccessIn.unpack(body).mask & os.X_OK else 0
+        if stat.S_ISREG(mode) and not mode & 0o111:
+            raise RefusedRequest(errno.EACCES)
+        return b""
 
     def _readlink(self, number: int, _body: bytes, _unique: int) -> bytes:
         return self._files.target(number)

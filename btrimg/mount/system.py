@@ -55,11 +55,11 @@ def open_fuse() -> int:
 def attach(fuse: int, point: str, source: str, *, allow_other: bool) -> None:
     """Mount what will be served on *fuse* at the directory *point*: read-only, without set-user-id and devices.
 
-    Only the mounting user may enter, unless *allow_other*: then everybody as far as permissions go, which the kernel
+    Only the mounting user may enter, unless *allow_other*, and everybody as far as permissions go, which the kernel
     looks at. Needs CAP_SYS_ADMIN. Raises MountError.
     """
-    others = ("allow_other", "default_permissions") if allow_other else ()
-    mount = _new_mount(fuse, source, _RDONLY | _NOSUID | _NODEV, others)
+    flags = ("default_permissions", "allow_other") if allow_other else ("default_permissions",)
+    mount = _new_mount(fuse, source, _RDONLY | _NOSUID | _NODEV, flags)
     try:
         _call(_MOVE_MOUNT, mount, b"", _AT_FDCWD, os.fsencode(point), _EMPTY_PATH)
     except OSError as error:
@@ -103,6 +103,7 @@ def _new_mount(fuse: int, source: str, attributes: int, flags: tuple[str, ...]) 
 def attach_by_helper(point: str, source: str, *, allow_other: bool) -> int:
     """Mount at *point* by fusermount3, which may do so for anybody; return the connection.
 
+    The user may read all files of the image, unless *allow_other*: then permissions count for everybody.
     Raises MountError with what it says, or when it is not there.
     """
     options = ["ro", "nosuid", "nodev", "subtype=btrimg", f"fsname={source.replace(',', chr(92) + ',')}"]

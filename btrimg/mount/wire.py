@@ -237,6 +237,13 @@ class OpenOut(Record):
     backing_id: S32  #: of BACKING_OPEN
 
 
+class AccessIn(Record):
+    """ACCESS (``struct fuse_access_in``)."""
+
+    mask: U32  #: R_OK, W_OK, X_OK
+    padding: U32
+
+
 class ReleaseIn(Record):
     """RELEASE (``struct fuse_release_in``)."""
 

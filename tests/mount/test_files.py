@@ -124,6 +124,13 @@ def test_nothing_can_be_written(sides: tuple[str, str, Any]) -> None:
             attempt()
 
 
+def test_what_can_be_executed_is_what_the_kernel_says(sides: tuple[str, str, Any]) -> None:
+    ours, theirs, truth = sides
+    found = {path: os.access(os.fsencode(ours) + path, os.X_OK) for path in regular(truth)}
+    assert found == {path: os.access(os.fsencode(theirs) + path, os.X_OK) for path in found}
+    assert False in found.values()
+
+
 def test_missing_names_and_xattrs_are_not_there(sides: tuple[str, str, Any]) -> None:
     ours = sides[0]
     for _ in range(2):  # the second answer is the kernel's own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import threading
 from types import SimpleNamespace
@@ -11,9 +12,10 @@ import pytest
 
 from btrimg.filesystem.image import open_image
 from btrimg.mount import server as server_module
+from btrimg.mount.channel import RefusedRequest
 from btrimg.mount.server import Server
 from btrimg.mount.tree import Files
-from btrimg.mount.wire import ROOT, DirentPlus, EntryOut, Opcode, ReadIn
+from btrimg.mount.wire import ROOT, AccessIn, DirentPlus, EntryOut, Opcode, ReadIn
 from btrimg.mount.xattrs import Absent
 
 if TYPE_CHECKING:
@@ -82,3 +84,12 @@ def test_who_looks_at_a_file_long_after_a_listing_has_nothing_to_do_with_it(
     now[0] += 1
     look_up(server, files, b"sparse.raw")
     assert len(looked_up(listing(server, files))) > 1
+
+
+def test_nobody_may_execute_what_has_no_such_permission(server: Server) -> None:
+    files = look_up(server, ROOT, b"files").nodeid
+    access, inline = server.handlers[Opcode.ACCESS], look_up(server, files, b"inline.txt").nodeid
+    for number, mask in (files, os.X_OK), (inline, os.R_OK):
+        assert access(number, AccessIn(mask, 0).pack(), 1) == b""
+    with pytest.raises(RefusedRequest, match="Permission denied"):
+        access(inline, AccessIn(os.X_OK, 0).pack(), 1)

@@ -23,6 +23,7 @@ SIZES = {
     "Statx": 256,
     "StatxOut": 288,
     "OpenOut": 16,
+    "AccessIn": 8,
     "ReleaseIn": 24,
     "ReadIn": 40,
     "Dirent": 24,
