@@ -43,7 +43,8 @@ def pieces(data: NDArray[np.uint8], position: Ints, left: Ints, size_of: SizeOf)
     payload has is a structure cut short.
     """
     number = np.flatnonzero(left > 0)
-    position, left = position[number], left[number]
+    if len(number) < len(left):
+        position, left = position[number], left[number]
     numbers, positions, sizes, cut = [number[:0]], [position[:0]], [left[:0]], [number[:0]]
     while len(number):
         size = size_of(data, position, left)
@@ -55,6 +56,8 @@ def pieces(data: NDArray[np.uint8], position: Ints, left: Ints, size_of: SizeOf)
         positions.append(position)
         sizes.append(size)
         more = np.flatnonzero(left > size)
+        if not len(more) and len(numbers) == 2:  # one in each, as in nearly all: they are in order
+            return Pieces(number, position, size, np.concatenate(cut))
         number, position, left = number[more], position[more] + size[more], left[more] - size[more]
     found = np.concatenate(numbers)
     order = np.argsort(found, kind="stable")
@@ -70,7 +73,9 @@ def split(items: LeafBatch, size_of: SizeOf, bad: Report) -> LeafBatch:
     found = pieces(items.data, items.position, items.size, size_of)
     for item in found.cut.tolist():
         bad(items.error(item, f"its {items.size[item]} bytes end inside a structure"))
-    return items.take(found.number)._replace(position=found.position, size=found.size)
+    if not np.array_equal(found.number, np.arange(len(items.leaf))):
+        items = items.take(found.number)
+    return items._replace(position=found.position, size=found.size)
 
 
 def size_by_fields(record: type[Record], *lengths: str) -> SizeOf:
