@@ -46,9 +46,12 @@ else:
         def __getnewargs__(self) -> tuple[Any, ...]:
             return tuple(self)
 
-    def _plain_new(home: type[_Named], defaults: tuple[Any, ...]) -> Any:
-        """Return a ``__new__`` of *home* that compiles one when it was called often, or in a wrong way."""
-        fields, calls = home._fields, 0
+    def _plain_new(homes: list[type[_Named]], fields: tuple[str, ...], defaults: tuple[Any, ...]) -> Any:
+        """Return a ``__new__`` of the class in *homes* that compiles one when it was called often, or in a wrong way.
+
+        The class is not there yet: what it has from the start costs less than what is set later.
+        """
+        calls = 0
         most, least = len(fields), len(fields) - len(defaults)
         needed, usual = fields[:least], (None,) * least + defaults
 
@@ -62,6 +65,7 @@ else:
                 left = fields[given:]
                 if set(needed[given:]) <= named.keys() <= set(left):
                     return _new(cls, (*values, *map(named.get, left, usual[given:])))
+            (home,) = homes
             home.__new__ = _compiled_new(home, defaults)
             return home.__new__(cls, *values, **named)
 
@@ -81,10 +85,11 @@ else:
             defaults = tuple([namespace.pop(field) for field in fields if field in namespace])
             for index, field in enumerate(fields):
                 namespace[field] = field_at(index, None)
-            namespace |= {"__slots__": (), "_fields": fields, "__match_args__": fields}
-            made = type(name, (_Named,), namespace)
-            made.__new__ = _plain_new(made, defaults)
-            return made
+            homes: list[type[_Named]] = []
+            new = _plain_new(homes, fields, defaults)
+            namespace |= {"__slots__": (), "_fields": fields, "__match_args__": fields, "__new__": new}
+            homes.append(type(name, (_Named,), namespace))
+            return homes[0]
 
     class NamedTuple(metaclass=_Meta):
         """Base of classes whose annotations are the fields of a tuple, with defaults at the end."""
