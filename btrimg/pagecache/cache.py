@@ -128,7 +128,11 @@ class PageCache:
             rows = filerows.of_image(self.image, tops, inline=True)
             keys = self.scheme.keys(rows, self.domains)
         together = self._kind is CachedFile and self.scheme.name != "none" and not self.account.by_file
-        return Sweep(self, rows, keys, alone=not together).pieces()
+        try:
+            return Sweep(self, rows, keys, alone=not together).pieces()
+        except ValueError:  # from the memory, when somebody closes the cache
+            self.store.check_open()
+            raise
 
     def handle_of(self, rows: FileRows, keys: KeyRuns, file: int) -> CachedFile:
         """Return one of the files of *rows*, opened."""

@@ -23,7 +23,7 @@ from support.program import btrimg, built
 from btrimg.errors import ChecksumError, DeviceError
 from btrimg.filesystem.image import open_image
 from btrimg.filesystem.inode import Inode
-from btrimg.pagecache import filling, supply
+from btrimg.pagecache import filerows, filling, supply
 from btrimg.pagecache.arena import Arena
 from btrimg.pagecache.cache import PageCache
 from btrimg.pagecache.fill import Filler
@@ -575,6 +575,20 @@ def test_nothing_is_written_once_the_cache_is_closed(tmp_path: Any, monkeypatch:
                 pass
         assert not late
         assert not cache.supplies
+
+
+def test_a_cache_is_closed_while_files_are_looked_up(image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = PageCache(image, budget=PAGE)
+    look_up = filerows.of_image
+
+    def close_after(*arguments: Any, **more: Any) -> Any:
+        rows = look_up(*arguments, **more)
+        cache.close()
+        return rows
+
+    monkeypatch.setattr(filerows, "of_image", close_after)
+    with pytest.raises(ValueError, match="the page cache is closed"):
+        cache.read_all()
 
 
 def test_an_image_without_files(tmp_path: Any) -> None:
