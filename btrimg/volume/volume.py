@@ -179,7 +179,7 @@ class Volume:
                 data = self._pread(first, length)
                 if data is not None:
                     yield data
-                    yield from (other for other in self._piece_candidates(chunk, logical, length) if other != data)
+                    yield from self._piece_candidates(chunk, logical, length, first=data)
                     return
             found = self._piece_candidates(chunk, logical, length)
             yield self._first(logical, length, next(found, None))
@@ -210,15 +210,18 @@ class Volume:
             raise DeviceError(f"no copy of the {length} bytes at logical {logical} can be read{why}")
         return data
 
-    def _piece_candidates(self, chunk: MappedChunk, logical: int, length: int) -> Iterator[bytes]:
-        seen: list[bytes] = []
-        for data in self._ways(chunk, logical, length):
+    def _piece_candidates(
+        self, chunk: MappedChunk, logical: int, length: int, first: bytes | None = None
+    ) -> Iterator[bytes]:
+        """Yield what differs of a piece; *first* is what the first copy holds, where that was read already."""
+        seen = [] if first is None else [first]
+        for data in self._ways(chunk, logical, length, skipped=len(seen)):
             if data not in seen:
                 seen.append(data)
                 yield data
 
-    def _ways(self, chunk: MappedChunk, logical: int, length: int) -> Iterator[bytes]:
-        copies = chunk.locate(logical).copies
+    def _ways(self, chunk: MappedChunk, logical: int, length: int, *, skipped: int) -> Iterator[bytes]:
+        copies = chunk.locate(logical).copies[skipped:]
         yield from self._readable((place for place in copies if not self.lag.get(place.devid)), length)
         if chunk.profile.parity:
             yield from self._rebuilt(chunk, logical, length)
