@@ -18,6 +18,11 @@ select
         when not first or stale or items.devid is null then null
         when item_devid <> items.devid then 'that it is device ' || item_devid
         when item_uuid <> items.uuid then 'that its uuid is ' || item_uuid || ', not ' || items.uuid
+        when copies.flags & (1::ubigint << 35) > 0 then null
+        when item_fsid <> items.fsid then 'that it was made for filesystem ' || item_fsid || ', not ' || items.fsid
+    end as identity_fault,
+    case
+        when not first or stale or items.devid is null then null
         when item_total_bytes <> items.total_bytes
             then 'that it has ' || item_total_bytes || ' bytes, not ' || items.total_bytes
         when item_bytes_used <> items.bytes_used
@@ -30,3 +35,4 @@ from (
 cross join superblock
 left join devices as items using (devid)
 where missing or stale or getting_fsid or state = 'bad' or differs <> '' or odd_flags > 0 or item_fault is not null
+    or identity_fault is not null
