@@ -164,9 +164,10 @@ class SavingSink(StagedSink):
 
     def _join(self) -> None:
         """Wait until nothing is saved beside, and raise what ended that."""
-        busy, self._ahead = self._ahead, None
-        if busy is not None:
-            busy.acquire()
+        if self._ahead is not None:
+            with self._ahead:  # when Ctrl-C comes here, who closes this waits once more
+                pass
+            self._ahead = None
         failed, self._failed = self._failed, None
         if failed is not None:
             raise failed
