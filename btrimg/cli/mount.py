@@ -78,7 +78,6 @@ def mount(
     clean_up_when_stopped()
     from btrimg.mount import system
     from btrimg.mount.session import Session
-    from btrimg.render.answers import json_line
 
     with ExitStack() as stack:
         image = stack.enter_context(open_target(target, **opening))
@@ -96,16 +95,22 @@ def mount(
         stack.enter_context(session)
         _stop_on_signals(session)
         session.start()
-        sharing = session.sharing
-        if as_json:
-            facts = {"devices": target.devices, "mountpoint": session.point, "share": sharing.name}
-            print(json_line(facts), flush=True)
-        else:
-            print(f"{', '.join(target.devices)} is mounted at {mountpoint}: {sharing.sentence}", flush=True)
+        _say(target, mountpoint, session, as_json=as_json)
         if server:
             server.serving()
         session.wait()
     return 0
+
+
+def _say(target: Target, mountpoint: str, session: Session, *, as_json: bool) -> None:
+    """Print what is mounted, where and how."""
+    from btrimg.render.answers import json_line
+
+    if as_json:
+        facts = {"devices": target.devices, "mountpoint": session.point, "share": session.sharing.name}
+        print(json_line(facts), flush=True)
+    else:
+        print(f"{', '.join(target.devices)} is mounted at {mountpoint}: {session.sharing.sentence}", flush=True)
 
 
 def _stop_on_signals(session: Session) -> None:
