@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from btrimg.check.derived import make, words_of
 from btrimg.errors import BtrimgError
+from btrimg.forked import cores
 from btrimg.tables.database import QueryError, connect
 from btrimg.tables.memory import give_back
 from btrimg.tables.native import create_empty, create_table, type_of
@@ -57,8 +58,9 @@ class Store:
 
     def _run(self) -> None:
         try:
-            # Answers are sorted, so rows need not keep their order, and tables are made in half the time.
-            self._con = connect(preserve_insertion_order=False)
+            # Answers are sorted, so rows need not keep their order, and tables are made in half the time. A processor
+            # is left to those who fill the tables and ask: each query is run by the thread that asks, too.
+            self._con = connect(preserve_insertion_order=False, threads=max(cores() - 1, 1))
             while task := self._tasks.get():
                 name, rows, create = task
                 create(self._con)

@@ -37,7 +37,7 @@ class Limits(NamedTuple):
     directory: str | None = None  #: for these; None is where tempfile puts them
 
 
-def connect(**settings: bool) -> Any:
+def connect(**settings: bool | int) -> Any:
     """Return a database in memory, with *settings* of DuckDB, that reaches nothing outside it."""
     import duckdb
 
