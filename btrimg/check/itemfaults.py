@@ -8,7 +8,7 @@ import numpy as np
 
 from btrimg.check.laws import STANDS_IN, law_table, row_of_tree
 from btrimg.ondisk.blocks import Header
-from btrimg.ondisk.constants import ExtentFlag, FileExtentType, ItemType, TreeId
+from btrimg.ondisk.constants import FILE_TYPE_ENCRYPTED, ExtentFlag, FileExtentType, FileType, ItemType, TreeId
 from btrimg.ondisk.extents import (
     ExtentDataRef,
     ExtentItem,
@@ -18,6 +18,7 @@ from btrimg.ondisk.extents import (
     InlineRef,
     TreeBlockInfo,
 )
+from btrimg.ondisk.inodes import DirItem
 from btrimg.ondisk.roots import RootRef
 from btrimg.tables.entries import pieces
 from btrimg.tables.hashes import crcs
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     Found = tuple[str, NDArray[Any], NDArray[Any], NDArray[Any]]  # fault, items, what is there, what should be
 
 #: Words for what may be wrong with an item; "malformed" is for what making rows of it met.
-ITEM_FAULTS = ("malformed", "layout", "tree", "size", "key", "alignment", "reference-order")
+ITEM_FAULTS = ("malformed", "layout", "tree", "size", "key", "alignment", "reference-order", "xattr-type")
 _LAST_OF_INODE = ItemType.EXTENT_DATA  # types of what belongs to an inode do not go beyond
 # Directories and caches whose number is none of an inode; the last has a name in the first.
 _OWN_NUMBERS = np.array([TreeId.ROOT_TREE_DIR, TreeId.FREE_INO, TreeId.FS_TREE], np.uint64)
@@ -95,6 +96,7 @@ class ItemJudge:
         for word, items, found, expected in self._closer(batch.take(suspects), rows):
             yield word, suspects[items], found, expected
         yield self._root_ref_sizes(batch)
+        yield self._xattr_types(batch)
         yield self._reference_hashes(batch)
         yield self._reference_order(batch)
 
@@ -150,6 +152,13 @@ class ItemJudge:
         expected = RootRef.SIZE + records_at(batch.data, RootRef, batch.position[number])["name_len"].astype(np.int64)
         wrong = batch.size[number] != expected
         return "size", number[wrong], batch.size[number][wrong], expected[wrong]
+
+    def _xattr_types(self, batch: LeafBatch) -> Found:
+        """Find xattrs that say of what type of file they are; of several in one item the first is looked at."""
+        number = np.flatnonzero((batch.key_type == ItemType.XATTR_ITEM) & (batch.size >= DirItem.SIZE))
+        kind = batch.data[batch.position[number] + DirItem.SIZE - 1] & ~np.uint8(FILE_TYPE_ENCRYPTED)
+        wrong = np.flatnonzero(kind != FileType.XATTR)
+        return "xattr-type", number[wrong], kind[wrong], np.full(len(wrong), FileType.XATTR)
 
     def _reference_hashes(self, batch: LeafBatch) -> Found:
         """Find references to files' data whose key is not the hash of what they say, or a little above it.

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from btrimg.check.itemfaults import ITEM_FAULTS, ItemJudge
 from btrimg.check.itemlaws import laws
 from btrimg.ondisk.blocks import Header, Key
-from btrimg.ondisk.constants import ExtentFlag, ItemType, TreeId
+from btrimg.ondisk.constants import ExtentFlag, FileType, ItemType, TreeId
 from btrimg.ondisk.csum import extent_data_ref_hash
 from btrimg.ondisk.extents import (
     ExtentDataRef,
@@ -23,6 +23,7 @@ from btrimg.ondisk.extents import (
     InlineRef,
     InlineSharedDataRef,
 )
+from btrimg.ondisk.inodes import DirItem
 from btrimg.ondisk.items import ITEM_KINDS
 from btrimg.ondisk.roots import RootRef
 from btrimg.trees.scan import LeafBatch, leaf_of
@@ -100,10 +101,14 @@ def expected_faults(key: Key, payload: bytes, owner: int) -> set[str]:
     whole = RootRef.SIZE + int.from_bytes(payload[16:18], "little")
     if key.type in (ItemType.ROOT_REF, ItemType.ROOT_BACKREF) and RootRef.SIZE <= len(payload) != whole:
         found.add("size")
+    if key.type == ItemType.XATTR_ITEM and len(payload) >= DirItem.SIZE:
+        found |= set() if payload[DirItem.SIZE - 1] % 0x80 == FileType.XATTR else {"xattr-type"}
     return found
 
 
-@given(st.lists(st.tuples(numbers, types, numbers, sizes), max_size=30), owners, st.sampled_from([b"\0", b"\1"]))
+@given(
+    st.lists(st.tuples(numbers, types, numbers, sizes), max_size=30), owners, st.sampled_from([b"\0", b"\1", b"\x88"])
+)
 def test_what_breaks_a_law_is_found_and_nothing_else(
     rows: list[tuple[int, int, int, int]], owner: int, fill: bytes
 ) -> None:
