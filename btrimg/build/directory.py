@@ -100,7 +100,7 @@ class _Walk:
         levels: list[_Level] = []
         opened: list[int] = []
         try:
-            opened.append(_open(self._top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            opened.append(open_unnoticed(self._top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
             found = self._stat_of(b"", opened[0])
             device = found.dev
             levels.append(_Level(b"", (found.dev, found.ino), (yield from self._directory(opened[0], b"", found))))
@@ -113,7 +113,7 @@ class _Walk:
                     continue
                 name = levels[-1].below.pop()
                 self._at = at = _join(levels[-1].path, name)
-                opened.append(_open(name, _DIRECTORY, opened[0]))
+                opened.append(open_unnoticed(name, _DIRECTORY, opened[0]))
                 found = self._stat_of(b"", opened[1])
                 if found.dev != device and self._one_filesystem:
                     yield self._entry(found, self._xattrs(opened[1]))
@@ -133,10 +133,10 @@ class _Walk:
         """Yield the entry of what is no directory."""
         try:
             if os.path.isfile(self._top):
-                yield from self._file(_open(self._top, _FILE & ~os.O_NOFOLLOW))
+                yield from self._file(open_unnoticed(self._top, _FILE & ~os.O_NOFOLLOW))
             else:
                 head, name = os.path.split(os.path.realpath(self._top))
-                directory = _open(head, _DIRECTORY)
+                directory = open_unnoticed(head, _DIRECTORY)
                 try:
                     yield self._special(directory, name)
                 finally:
@@ -147,7 +147,7 @@ class _Walk:
     def _above(self, fd: int, level: _Level) -> int:
         """Open the directory in which *fd* lies, which must still be that of *level*."""
         self._at = level.path
-        parent = _open(b"..", _DIRECTORY, fd)
+        parent = open_unnoticed(b"..", _DIRECTORY, fd)
         found = os.fstat(parent)
         if (found.st_dev, found.st_ino) != level.identity:
             os.close(parent)
@@ -161,7 +161,7 @@ class _Walk:
         for name, listed in self._listing(fd, path):
             if listed.is_file(follow_symlinks=False):
                 self._at = _join(path, name)
-                yield from self._file(_open(name, _FILE, fd))
+                yield from self._file(open_unnoticed(name, _FILE, fd))
             elif listed.is_dir(follow_symlinks=False):
                 below.append(name)
             else:
@@ -319,7 +319,7 @@ def _join(path: bytes, name: bytes) -> bytes:
     return path + b"/" + name if path else name
 
 
-def _open(name: bytes, flags: int, directory: int | None = None) -> int:
+def open_unnoticed(name: bytes, flags: int, directory: int | None = None) -> int:
     """Open *name*, without a trace in its access time where we may do that."""
     try:
         return os.open(name, flags | os.O_NOATIME, dir_fd=directory)

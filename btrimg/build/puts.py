@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 
-from btrimg.build.directory import Selection, read_anything
+from btrimg.build.directory import Selection, open_unnoticed, read_anything
 from btrimg.build.paths import Spot
 from btrimg.errors import RefusedError
 from btrimg.filesystem.edit_names import entry_named
@@ -55,29 +54,40 @@ def refuse_clashes(host: bytes, paths: Paths, path: bytes) -> None:
     what is none, nor the other way round, and nothing is put into a subvolume on the way.
     """
     parent, name = paths.parent(path)
-    if name:
-        _refuse(host, parent, name, path, is_directory=os.path.isdir(host))
-    else:
-        _refuse_below(host, parent, b"")
+    into = _merges(parent, name, path, is_directory=os.path.isdir(host)) if name else parent
+    waiting = [] if into is None else [(host, into, path if name else b"")]
+    while waiting:
+        host, directory, path = waiting.pop()
+        for name, is_directory in _listing(host):
+            at = path + b"/" + name
+            into = _merges(directory, name, at, is_directory=is_directory)
+            if into is not None:
+                waiting.append((os.path.join(host, name), into, at))
 
 
-def _refuse(host: bytes, parent: Spot, name: bytes, path: bytes, *, is_directory: bool) -> None:
+def _merges(parent: Spot, name: bytes, path: bytes, *, is_directory: bool) -> Spot | None:
+    """Return the directory of that *name* when a directory goes there, too; raise RefusedError at a clash."""
     entry = entry_named(parent.files.tree, parent.ino, name)
     if entry is None:
-        return
+        return None
     if entry.location.type != ItemType.INODE_ITEM:
         raise RefusedError(f"{quoted(path)}: a subvolume has this name")
     if (entry.type == FileType.DIR) != is_directory:
         raise RefusedError(f"{quoted(path)}: {clash(entry.type)}")
-    if is_directory:
-        _refuse_below(host, Spot(parent.files, entry.location.objectid), path)
+    return Spot(parent.files, entry.location.objectid) if is_directory else None
 
 
-def _refuse_below(host: bytes, directory: Spot, path: bytes) -> None:
-    with suppress(OSError):  # who reads it will hear of that
-        for each in sorted(os.scandir(host), key=lambda each: each.name):
-            at = path + b"/" + each.name
-            _refuse(each.path, directory, each.name, at, is_directory=each.is_dir(follow_symlinks=False))
+def _listing(host: bytes) -> list[tuple[bytes, bool]]:
+    """Return the names in a directory of the host, in order, and which of them are directories."""
+    try:
+        fd = open_unnoticed(host, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:  # who reads it will hear of that
+        return []
+    try:
+        with os.scandir(fd) as entries:
+            return sorted((os.fsencode(each.name), each.is_dir(follow_symlinks=False)) for each in entries)
+    finally:
+        os.close(fd)
 
 
 def clash(kind: int) -> str:

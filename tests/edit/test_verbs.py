@@ -6,6 +6,8 @@ import hashlib
 import io
 import os
 import re
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -323,6 +325,25 @@ def test_a_tree_that_clashes_with_what_is_there_is_refused_before_any_of_it_is_p
         with pytest.raises(RefusedError, match=what):
             files.put([host + b"/."], at, Storage(), None, None)
         assert session.transaction().tree(TreeId.FS_TREE).changes() == before
+
+
+def test_a_deep_tree_is_put_over_itself_and_its_clash_at_the_bottom_is_found(files: FileEditor, tmp_path: Path) -> None:
+    here = os.getcwd()
+    try:
+        os.chdir(tmp_path)
+        for _ in range(sys.getrecursionlimit()):
+            os.mkdir("d")
+            os.chdir("d")
+        os.mkdir("bottom")
+        for _ in range(2):
+            files.put([os.fsencode(tmp_path) + b"/d"], b"/", Storage(), None, None)
+        os.rmdir("bottom")
+        os.symlink("d", "bottom")
+        with pytest.raises(RefusedError, match="/d/bottom': this is a directory, and what is put there is none"):
+            files.put([os.fsencode(tmp_path) + b"/d"], b"/", Storage(), None, None)
+    finally:
+        os.chdir(here)
+        subprocess.run(["rm", "-r", tmp_path / "d"], check=True)  # shutil.rmtree() calls itself for each level
 
 
 def test_no_bytes_are_written_to_what_is_no_file(files: FileEditor) -> None:
