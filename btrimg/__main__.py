@@ -1,4 +1,5 @@
-"""``python -m btrimg``."""
+#!python
+"""The program ``btrimg``, and ``python -m btrimg``."""
 
 from btrimg.cli.main import main
 

@@ -57,7 +57,7 @@ def main(directory: str | None = None) -> None:
 
 
 def _race(source: str, image: str) -> None:
-    ours = [sys.executable, "-m", "btrimg", "build", "--from-dir", source, "-o", image, "--force"]
+    ours = [peers.PROGRAM, "build", "--from-dir", source, "-o", image, "--force"]
     mkfs = os.path.join(os.environ.get("BTRIMG_PROGS", ""), "mkfs.btrfs")
     theirs = _shell(image, f'truncate -s {4 * SIZE} "$2" && {mkfs} -q --rootdir "$1" "$2" 2>&1', source)
     peers.compare("build", ours, "mkfs.btrfs --rootdir", theirs, rounds=3)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import random
-import sys
 import tempfile
 
 from support import images, kernel
@@ -19,7 +18,6 @@ GIB = 1 << 30
 
 def main() -> None:
     """Print the ratio for every checksum that mkfs offers."""
-    program = os.path.join(os.path.dirname(sys.executable), "btrimg")
     for csum in ("crc32c", "xxhash", "sha256", "blake2"):
         with tempfile.TemporaryDirectory() as directory:
             devices = images.new_devices(directory, 1, 3 * GIB)
@@ -30,7 +28,7 @@ def main() -> None:
                     for _ in range(GIB // len(piece)):
                         file.write(piece)
                 kernel.sync(top)
-                ours, peer = [program, "cat", f"{devices[0]}:/file"], ["cat", os.path.join(top, "file")]
+                ours, peer = [peers.PROGRAM, "cat", f"{devices[0]}:/file"], ["cat", os.path.join(top, "file")]
                 peers.compare(f"cat of 1 GiB, {csum}", ours, "cat on the mount", peer, rounds=5)
 
 

@@ -35,7 +35,7 @@ def peak_anonymous(command: list[str]) -> int:
 def main(image: str) -> None:
     """Print ratios; *image* holds corpus M."""
     btrfs = os.path.join(os.environ.get("BTRIMG_PROGS", ""), "btrfs")
-    ours = [sys.executable, "-m", "btrimg", "check", image]
+    ours = [peers.PROGRAM, "check", image]
     theirs = [btrfs, "check", "--readonly", image]
     peers.compare("check", ours, "btrfs check", theirs, rounds=7)
     peers.compare("check", ours, "btrfs check --mode lowmem", [*theirs, "--mode", "lowmem"], rounds=1)

@@ -6,7 +6,6 @@ both on the warm mount; and the listing of every file in an eighth of that of ``
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 
@@ -15,8 +14,7 @@ from . import peers
 
 def main(image: str) -> None:
     """Print ratios; *image* holds a corpus."""
-    program = os.path.join(os.path.dirname(sys.executable), "btrimg")
-    both = [program, "du", "-s", "--compression", image]
+    both = [peers.PROGRAM, "du", "-s", "--compression", image]
     with peers.mounted(image) as top:
         if shutil.which("compsize"):
             peers.compare("du -s --compression", both, "compsize", ["compsize", top], rounds=5)
@@ -25,7 +23,7 @@ def main(image: str) -> None:
         summary = ["btrfs", "filesystem", "du", "-s", top]
         peers.compare("du -s --compression", both, "btrfs filesystem du -s", summary, rounds=3)
         peers.compare(
-            *("du --compression, every file", [program, "du", "--compression", image]),
+            *("du --compression, every file", [peers.PROGRAM, "du", "--compression", image]),
             *("btrfs filesystem du", ["btrfs", "filesystem", "du", top]),
             rounds=3,
         )

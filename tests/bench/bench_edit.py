@@ -24,7 +24,7 @@ umount "$2"; losetup --detach "$device"
 _TIMED = """{
 start=$(date +%s%N) && cp -r "$3" "$2/$4" && sync -f "$2" && end=$(date +%s%N) && echo "$(((end - start) / 1000))e-6"
 }"""
-_PROGRAM = [sys.executable, "-m", "btrimg", "edit"]
+_PROGRAM = [peers.PROGRAM, "edit"]
 
 
 def main(corpus: str, directory: str | None = None) -> None:

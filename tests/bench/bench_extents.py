@@ -25,7 +25,7 @@ with btrimg.open(sys.argv[1]) as fs:
 def main(image: str) -> None:
     """Print ratios; *image* holds corpus M."""
     columns = [sys.executable, "-c", COLUMNS, image]
-    lines = [sys.executable, "-m", "btrimg", "extents", image, "--json"]
+    lines = [peers.PROGRAM, "extents", image, "--json"]
     dump = peers.dump_tree(image)
     with tempfile.TemporaryDirectory() as directory, peers.mounted(image) as top:
         peers.compare("extents(), all columns", columns, "a FIEMAP loop", [peers.fiemap_loop(directory), top], rounds=5)

@@ -27,15 +27,14 @@ def main(image: str) -> None:
         chunks = rng.choices(data, [chunk.length for chunk in data], k=COUNT)
     logical = [chunk.logical + rng.randrange(chunk.length) for chunk in chunks]
     devices = [rng.randrange(os.path.getsize(image)) for _ in range(COUNT)]
-    program = os.path.join(os.path.dirname(sys.executable), "btrimg")
     with tempfile.TemporaryDirectory() as directory, peers.mounted(image) as top:
         names = (os.path.join(directory, name) for name in ("logical", "devices"))
         at_logical, on_device = map(_written, names, (logical, devices))
         kernel = _fed(at_logical, peers.logical_ino_loop(directory), top)
-        asked = (program, "locate", image, "--logical", "-", "--json")
+        asked = (peers.PROGRAM, "locate", image, "--logical", "-", "--json")
         _race("locate --logical -", _fed(at_logical, *asked), kernel)
         _race("locate --logical -, unverified", _fed(at_logical, *asked, "--no-verify"), kernel)
-        _race("locate -, offsets of the device", _fed(on_device, program, "locate", image, "-", "--json"), kernel)
+        _race("locate -, offsets of the device", _fed(on_device, peers.PROGRAM, "locate", image, "-", "--json"), kernel)
 
 
 def _race(name: str, ours: list[str], kernel: list[str]) -> None:

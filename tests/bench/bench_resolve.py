@@ -24,15 +24,14 @@ def main(image: str) -> None:
     """Print ratios; *image* holds a corpus."""
     with btrimg.open(image) as fs:
         columns = fs.extents()
-    program = os.path.join(os.path.dirname(sys.executable), "btrimg")
-    peers.compare("btrimg --version", [program, "--version"], "python -c pass", [sys.executable, "-c", "pass"])
+    peers.compare("btrimg --version", [peers.PROGRAM, "--version"], "python -c pass", [sys.executable, "-c", "pass"])
     for what, path in zip(("most extents", "1 extent"), _files(columns), strict=True):
         file = f"{image}:{path}"
         with btrimg.open(image) as fs:
             fs.open(os.fsencode(path)).resolve(0)
             print(f"{path}: a cold resolve reads {fs.blocks.blocks_read} blocks")
         peer = peers.dissect(image, path)
-        for command in ([program, "resolve", file, "0", "--json"], [program, "extents", file, "--json"]):
+        for command in ([peers.PROGRAM, "resolve", file, "0", "--json"], [peers.PROGRAM, "extents", file, "--json"]):
             name = f"{command[1]}, file with {what}"
             peers.compare(name, command, "python -c pass", [sys.executable, "-c", "pass"], rounds=15)
             if peer:

@@ -32,7 +32,7 @@ with btrimg.open(sys.argv[1]) as fs:
 
 def main(image: str) -> None:
     """Print ratios; *image* holds corpus M."""
-    check = [sys.executable, "-m", "btrimg", "check", "--data", image]
+    check = [peers.PROGRAM, "check", "--data", image]
     progs = ["btrfs", "check", "--check-data-csum", image]
     peers.compare("check --data", check, "btrfs check --check-data-csum", progs, rounds=5)
     with peers.mounted(image) as top:

@@ -36,7 +36,7 @@ def main(image: str, *larger: str) -> None:
     """Print the ratio for *image*, which holds corpus M, and what each image takes."""
     columns = [sys.executable, "-c", COLUMNS, image, IN_MEMORY]
     peers.compare("all columns", columns, "dump-tree", peers.dump_tree(image), rounds=5)
-    query = [sys.executable, "-m", "btrimg", "sql", image, "select source, count(*) from names group by all"]
+    query = [peers.PROGRAM, "sql", image, "select source, count(*) from names group by all"]
     peers.compare("sql", query, "dump-tree", peers.dump_tree(image), rounds=5)
     for each in (image, *larger):
         for place, budget in (("memory", IN_MEMORY), ("files", IN_FILES)):

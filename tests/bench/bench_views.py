@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from statistics import median
 
@@ -24,7 +23,6 @@ _ROUNDS = 5
 
 def main() -> None:
     """Print ratios of speed and of memory."""
-    program = os.path.join(os.path.dirname(sys.executable), "btrimg")
     with tempfile.TemporaryDirectory() as directory:
         (device,) = images.new_devices(directory, 1, 1 << 30)
         images.mkfs([device], "single", "dup")
@@ -38,7 +36,7 @@ def main() -> None:
         ours: list[dict[str, float]] = []
         theirs: list[float] = []
         for _ in range(_ROUNDS):
-            lines = subprocess.run([program, "cache", "bench", "--json", device], capture_output=True, check=True)
+            lines = subprocess.run([peers.PROGRAM, "cache", "bench", "--json", device], capture_output=True, check=True)
             found = [json.loads(line) for line in lines.stdout.splitlines()]
             ours.append({each["name"]: each["cache"] for each in found})
             with kernel.mount([device], read_only=True) as top:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
+PROGRAM = os.path.join(os.path.dirname(sys.executable), "btrimg")  #: ours, as a person starts it
 
 
 class Ratio(NamedTuple):
