@@ -14,6 +14,7 @@ import platform
 import stat
 import struct
 import tempfile
+import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ _LOOP_GET_FREE, _LOOP_CONFIGURE = 0x4C82, 0x4C0A
 _READ_ONLY, _AUTOCLEAR = 1, 4
 _CONFIGURATION = struct.Struct("=II5Q4I64s64s32s2Q8Q")  # struct loop_config
 _ATTEMPTS = 100  # somebody else may take the free device first
+_PATIENCE = 5.0  # seconds
 
 _SCAN_DEV, _FORGET_DEV = 0x50009404, 0x50009405  # include/uapi/linux/btrfs.h
 
@@ -86,6 +88,8 @@ def attached(images: Sequence[str]) -> Iterator[list[str]]:
         for (fd, path), image in zip(loops, images, strict=False):
             _leave(path, image)
             os.close(fd)
+        for (_, path), image in zip(loops, images, strict=False):
+            _await_detached(path, image)
 
 
 def _attach(image: str) -> tuple[int, str]:
@@ -131,6 +135,21 @@ def _leave(loop: str, image: str) -> None:
                 fcntl.ioctl(fd, request, bytearray(struct.pack("=q4088s", 0, os.fsencode(path))))
             finally:
                 os.close(fd)
+
+
+def _await_detached(loop: str, image: str) -> None:
+    """Wait until a loop device that is closed shows *image* no longer, a few seconds at most.
+
+    It goes with the last who has it open, and btrfs-progs open all block devices that there are: those of somebody
+    else would take the loop for a device of the filesystem when the image is attached again, and fail when it goes.
+    """
+    backing_file, end = f"/sys/block/{os.path.basename(loop)}/loop/backing_file", time.monotonic() + _PATIENCE
+    with suppress(OSError):  # it shows nothing
+        while time.monotonic() < end:
+            with open(backing_file, "rb") as file:
+                if file.read().rstrip(b"\n") != os.fsencode(os.path.realpath(image)):
+                    return
+            time.sleep(0.001)
 
 
 @contextmanager

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
+from functools import cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from btrimg.errors import DeviceError
 from btrimg.oracle.progs import SilentToolError, run_tool
 from btrimg.oracle.setting import judging
 from btrimg.oracle.survey import spread
+from btrimg.volume.device import Device
+from btrimg.volume.superblocks import read_copies
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from btrimg.filesystem.image import Image
     from btrimg.oracle.setting import Setting
@@ -35,8 +39,8 @@ _SILENT = "btrfs-map-logical says nothing of some extents whose item is the firs
 _REBUILT = "mirrors that RAID5 and RAID6 rebuild from parity have no place of their own"
 
 
-def map_logical(setting: Setting, device: str, paths: Mapping[str, int], extents: Extents) -> None:
-    """Compare every piece of every mirror of extents; *paths* are the devids by what btrfs-progs call the devices.
+def map_logical(setting: Setting, device: str, extents: Extents) -> None:
+    """Compare every piece of every mirror of extents.
 
     A call tells of the extents that follow each other in the extent tree without a reference of its own between
     them, so that many come at once. *device* is one through which btrfs-progs find all others.
@@ -46,6 +50,7 @@ def map_logical(setting: Setting, device: str, paths: Mapping[str, int], extents
     if setting.progs.map_logical is None:
         tally.skip("there is no btrfs-map-logical", 0)
         return
+    devid_of = cache(partial(_devid, setting.image))
     answered = -1  # the last extent that was told of
     with judging(tally):
         for number in spread(tally.whole, setting.most).tolist():
@@ -58,7 +63,7 @@ def map_logical(setting: Setting, device: str, paths: Mapping[str, int], extents
                 text = run_tool(setting.progs.map_logical, *words, device, any_exit=True)
             except SilentToolError:
                 text = ""
-            found = _by_extent(text, paths, extents)
+            found = _by_extent(text, devid_of, extents)
             answered = max(found, default=number)
             for each in range(number, answered + 1):
                 if each not in found and extents.first[each]:
@@ -69,7 +74,20 @@ def map_logical(setting: Setting, device: str, paths: Mapping[str, int], extents
                     tally.done()
 
 
-def _by_extent(text: str, paths: Mapping[str, int], extents: Extents) -> dict[int, dict[int, list[Place]]]:
+def _devid(image: Image, path: str) -> int | None:
+    """Return the devid that stands on the device at *path*, None where the image has none such.
+
+    It may be another path than that by which the device was told: btrfs-progs take one of all that they find.
+    """
+    try:
+        with Device(path) as device:
+            found = next((copy.superblock for copy in read_copies(device) if copy.superblock), None)
+    except DeviceError:
+        return None
+    return found.dev_item.devid if found and found.dev_item.devid in image.volume.devices else None
+
+
+def _by_extent(text: str, devid_of: Callable[[str], int | None], extents: Extents) -> dict[int, dict[int, list[Place]]]:
     """Return the places that a text tells of, by number among *extents* and mirror."""
     found: dict[int, dict[int, list[Place]]] = {}
     for line in text.splitlines():
@@ -80,7 +98,7 @@ def _by_extent(text: str, paths: Mapping[str, int], extents: Extents) -> dict[in
             if number < 0 or logical >= int(extents.logical[number]) + int(extents.length[number]):
                 continue
             of_mirror = found.setdefault(number, {}).setdefault(mirror, [])
-            of_mirror.append(Place(logical, physical, paths.get(told[4])))
+            of_mirror.append(Place(logical, physical, devid_of(told[4])))
     return found
 
 

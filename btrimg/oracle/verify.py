@@ -45,27 +45,23 @@ def verify(setting: Setting, inode: Inode | None, mounting: Mounting) -> None:
         setting.ledger.leave_out(units, "", f"btrimg cannot say what there is to compare: {error}")
         return
     cannot = kernel.why_no_mounts() or why_not_twice(image)
-    paths = {device.path: devid for devid, device in image.volume.devices.items()}
     with ExitStack() as stack:
         alone = image.superblock.num_devices == 1
-        loops: dict[str, int] = {}
+        loops: list[str] = []
         if cannot is None and (mounting.refused is None or not alone):
             try:
-                order = mountable_first(image)
-                attached = stack.enter_context(kernel.attached(order))
-                loops = dict(zip(attached, (paths[path] for path in order), strict=True))
+                loops = stack.enter_context(kernel.attached(mountable_first(image)))
             except MountError as error:
                 cannot = str(error)
-        reached = paths if alone else loops
-        _by_device(setting, inode, what, reached, cannot or "")
+        reached = setting.devices if alone else loops
+        _by_device(setting, inode, what, reached[0] if reached else None, cannot or "")
         refused = mounting.refused or cannot
         if refused is None:
-            first = next(iter(loops))
-            unclean = mounting.why_unclean() or setting.progs.why_unclean(first)
+            unclean = mounting.why_unclean() or setting.progs.why_unclean(loops[0])
             refused = f"not mounted, since its check is not clean: {unclean}" if unclean else None
         if refused is None:
             try:
-                top = stack.enter_context(kernel.mounted(list(loops), options=options_of(image)))
+                top = stack.enter_context(kernel.mounted(loops, options=options_of(image)))
             except MountError as error:
                 refused = str(error)
         if refused is None:
@@ -90,17 +86,16 @@ def _offline(setting: Setting, inode: Inode | None) -> Chosen:
     return what
 
 
-def _by_device(setting: Setting, inode: Inode | None, what: Chosen, paths: dict[str, int], cannot: str) -> None:
+def _by_device(setting: Setting, inode: Inode | None, what: Chosen, first: str | None, cannot: str) -> None:
     """Compare with the tools that take one device, and find the others among all block devices."""
-    if not paths:
+    if first is None:
         units = {"map-logical": mapping.UNIT} if inode else {"tree-stats": "trees", "map-logical": mapping.UNIT}
         reason = f"btrfs-progs look for the further devices among block devices only, and {cannot}"
         setting.ledger.leave_out(units, setting.progs.judge, reason)
         return
-    first = next(iter(paths))
     if inode is None:
         offline.tree_stats(setting, first, what.subvolumes)
-    mapping.map_logical(setting, first, paths, what.extents)
+    mapping.map_logical(setting, first, what.extents)
 
 
 def _mounted(setting: Setting, what: Chosen, top: str) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 from contextlib import contextmanager
 from random import Random
+from threading import Timer
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -18,7 +21,7 @@ from btrimg.filesystem.image import open_image
 from btrimg.filesystem.inode import Inode
 from btrimg.oracle import files, kernel, mapping, offline, resolving
 from btrimg.oracle.files import FileComparison
-from btrimg.oracle.progs import Progs, find_progs
+from btrimg.oracle.progs import Progs, find_progs, run_tool
 from btrimg.oracle.setting import Setting
 from btrimg.oracle.survey import Survey, subject_of
 from btrimg.oracle.tally import Difference, Ledger, Tally
@@ -304,6 +307,34 @@ def test_what_is_not_clean_is_not_mounted(
             assert found.differences == []
             reason = "not mounted, since its check is not clean: it is broken"
             assert found.not_made() == {name: [reason] for name in (*files.UNITS, *resolving.UNITS)}
+
+
+def test_devices_are_recognised_by_any_name(
+    kernel_image: Callable[..., KernelImage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """btrfs-progs look at all block devices, and of those that show one file name which they like."""
+    written = kernel_image(**RAID10)
+    with kernel.attached(written.devices) as others:
+        other = dict(zip(written.devices, others, strict=True))
+
+        def by_other_names(tool: str, *words: str, any_exit: bool = False) -> str:
+            text = run_tool(tool, *words, any_exit=any_exit)
+            return re.sub(r"/dev/(loop\d+)", lambda name: other[writing.backing_file(name[1])], text)
+
+        monkeypatch.setattr(mapping, "run_tool", by_other_names)
+        found = verified(written.devices, b"/reflinks", most=None)
+    assert found.differences == []
+    assert found.tallies["map-logical"].compared > 10
+
+
+def test_what_is_left_is_gone_even_if_somebody_else_looked_at_it(kernel_image: Callable[..., KernelImage]) -> None:
+    written = kernel_image(**RAID10)
+    with kernel.attached(written.devices) as loops:
+        closer = Timer(0.3, os.close, [os.open(loops[0], os.O_RDONLY)])  # as btrfs-progs of another process do
+        closer.start()
+    left = writing.attached_now() & set(written.devices)
+    closer.join()
+    assert left == set()
 
 
 def test_a_copy_of_what_is_mounted_is_not_mounted(

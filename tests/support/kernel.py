@@ -171,14 +171,24 @@ def still_attached(images: Sequence[str]) -> set[str]:
     A detached device stays until the last one who has it open closes it, and btrfs-progs open each for a moment.
     """
     wanted, end = set(map(os.path.realpath, images)), time.monotonic() + 5
-    while True:
-        found = set()
-        for path in glob.glob("/sys/block/loop*/loop/backing_file"):
-            with suppress(OSError), open(path, encoding="utf-8", errors="surrogateescape") as file:
-                found.add(file.read().rstrip("\n"))
-        if not found & wanted or time.monotonic() > end:
-            return found & wanted
+    while (found := attached_now() & wanted) and time.monotonic() < end:
         time.sleep(0.01)
+    return found
+
+
+def attached_now() -> set[str]:
+    """Return the files that lie behind loop devices."""
+    return {backing_file(os.path.basename(path)) for path in glob.glob("/sys/block/loop*")} - {""}
+
+
+def backing_file(loop: str) -> str:
+    """Return the file that lies behind the loop device of that name, none if nothing does."""
+    with (
+        suppress(OSError),
+        open(f"/sys/block/{loop}/loop/backing_file", encoding="utf-8", errors="surrogateescape") as file,
+    ):
+        return file.read().rstrip("\n")
+    return ""
 
 
 @contextmanager
