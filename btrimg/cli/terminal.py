@@ -34,7 +34,8 @@ def paint(text: str, colour: str, stream: TextIO) -> str:
 def sentence(error: Exception) -> str:
     """Return what an expected failure says, that of the system without its number."""
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror if error.filename is None else f"{os.fsdecode(error.filename)!a}: {error.strerror}"
+        name = error.filename  # a descriptor is no name that would tell anybody anything
+        return f"{os.fsdecode(name)!a}: {error.strerror}" if isinstance(name, str | bytes) else error.strerror
     return str(error) or "out of memory"
 
 
