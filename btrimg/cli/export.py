@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from btrimg.cli.command import Argument, Option, command
 from btrimg.cli.parameters import NO_VERIFY, OPENING, SUBVOLUME, TARGET, open_inode, open_target
 from btrimg.cli.progress import counting
+from btrimg.cli.stopping import clean_up_when_stopped
 from btrimg.errors import BtrimgError, CorruptError
+from btrimg.volume.replacing import replacing
 
 if TYPE_CHECKING:
     from btrimg.cli.parameters import Target
@@ -36,6 +38,7 @@ def export(target: Target, output: str, as_tar: bool, no_verify: bool, subvolume
     directories. OUTPUT must be new or an empty directory; nothing is written outside it, whatever the image says.
     A file that cannot be read whole is named in a warning and left out; the exit code is then 1.
     """
+    clean_up_when_stopped()
     as_tar = as_tar or output == "-" or output.endswith(".tar")
     with open_target(target, **opening) as image:
         top = open_inode(image, target, subvolume)
@@ -78,14 +81,5 @@ def _to_tar(top: Inode, output: str, progress: Any, *, verify: bool) -> None:
         with TarWriter(sys.stdout.buffer, verify=verify) as writer:
             _each(top, writer, progress, spared)
         return
-    if os.path.lexists(output):
-        raise BtrimgError(f"{output!a} exists; name a new file")
-    partial = f"{output}.partial"
-    with open(partial, "xb") as stream:
-        try:
-            with TarWriter(stream, verify=verify) as writer:
-                _each(top, writer, progress, spared)
-            os.rename(partial, output)
-        except BaseException:
-            os.unlink(partial)
-            raise
+    with replacing([output]) as [partial], open(partial, "wb") as stream, TarWriter(stream, verify=verify) as writer:
+        _each(top, writer, progress, spared)

@@ -14,6 +14,8 @@ from btrimg.volume.superblocks import has_superblock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from btrimg.filesystem.image import Image
     from btrimg.filesystem.inode import Inode
 
@@ -114,6 +116,16 @@ def source_date_epoch() -> int | None:
 def size_option(name: str, flag: str, text: str, default: int | None = None) -> Option:
     """Return an option that takes a number of bytes: 4096, 0x1000, 4K, 1MiB."""
     return Option(name, (flag,), text, parse_size, "SIZE", default)
+
+
+def refuse_image(devices: Iterable[str], output: str) -> None:
+    """Raise BtrimgError when *output*, which will be replaced, is one of the *devices* that are read, or holds one."""
+    there = os.path.realpath(output)
+    for device in devices:
+        if f"{os.path.realpath(device)}/".startswith(f"{there}/") or (
+            os.path.exists(there) and os.path.samefile(device, there)
+        ):
+            raise BtrimgError(f"{output} would be replaced, and is the image or holds it; name another file")
 
 
 def warn(message: str) -> None:

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
 from btrimg.cli.command import Argument, Option, command
-from btrimg.cli.parameters import JSON, OPENING, open_target, parse_target
+from btrimg.cli.parameters import JSON, OPENING, open_target, parse_target, refuse_image
 from btrimg.cli.progress import counting
 from btrimg.cli.stopping import clean_up_when_stopped
 from btrimg.errors import BtrimgError
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from btrimg.cli.parameters import Target
-    from btrimg.filesystem.image import Image
 
 
 @command(
@@ -56,7 +55,8 @@ def recipe(target: Target, output: str | None, overwrite: bool, as_json: bool, *
     clean_up_when_stopped()
     contents = f"{output}.data"
     with open_target(target, **opening) as image:
-        _refuse_devices(image, output)
+        for path in (output, contents):
+            refuse_image((device.path for device in image.volume.devices.values()), path)
         with (
             counting("describing", "entries") as progress,
             _fresh(output, contents, overwrite=overwrite) as (file, folder),
@@ -67,13 +67,6 @@ def recipe(target: Target, output: str | None, overwrite: bool, as_json: bool, *
             there = contents if os.path.isdir(contents) else None
             print(json.dumps({"recipe": output, "entries": written.entries, "contents": there}))
         return 1 if image.faults else 0
-
-
-def _refuse_devices(image: Image, output: str) -> None:
-    """Raise BtrimgError when the recipe would be written over what it describes."""
-    for device in image.volume.devices.values():
-        if os.path.exists(output) and os.path.samefile(device.path, output):
-            raise BtrimgError(f"{output} is the image itself; name another file")
 
 
 @contextmanager

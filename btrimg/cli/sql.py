@@ -8,8 +8,17 @@ from contextlib import closing, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 from btrimg.cli.command import Argument, Option, command
-from btrimg.cli.parameters import FORCE, FURTHER_DEVICES, JSON, TARGET, open_target, size_option
+from btrimg.cli.parameters import (
+    FORCE,
+    FURTHER_DEVICES,
+    JSON,
+    TARGET,
+    open_target,
+    refuse_image,
+    size_option,
+)
 from btrimg.cli.progress import counting
+from btrimg.cli.stopping import clean_up_when_stopped
 from btrimg.cli.terminal import standard_input
 from btrimg.errors import BtrimgError
 from btrimg.volume.replacing import replacing
@@ -68,6 +77,9 @@ def sql(
     The tables show the last commit; docs/tables.md describes them. The SQL is DuckDB's, and can read nothing else. What
     cannot be read is named in a warning and skipped; the exit code is then 1.
     """
+    if output is not None:
+        clean_up_when_stopped()
+        refuse_image((*target.devices, *opening["device"]), output)
     if schema:
         from btrimg.render.rows import schema_lines
 
@@ -133,6 +145,7 @@ def export_tables(target: Target, directory: str, memory: int | None, **opening:
     """
     from btrimg.tables import query as engine
 
+    clean_up_when_stopped()
     with _filling(directory), open_target(target, **opening) as image, counting("exporting", "tables") as progress:
         with closing(engine.export_tables(image, directory, _label(target), _limits(memory))) as done:
             for name in done:

@@ -94,11 +94,11 @@ class Database:
     def close(self) -> None:
         """End the query that may still run, close the database and remove what it wrote aside.
 
-        However often Ctrl-C is hit: a query that nobody stops goes on for ever.
+        However often Ctrl-C is hit, or the program told to stop: a query that nobody stops goes on for ever.
         """
         self._closing = True
         while self._running:
-            with suppress(KeyboardInterrupt):
+            with suppress(BaseException):
                 self._con.interrupt()
                 sleep(_AGAIN)
         self._stack.close()

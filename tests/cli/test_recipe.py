@@ -94,7 +94,10 @@ def test_a_recipe_is_never_written_over_its_image(image: str, tmp_path: Path) ->
     (tmp_path / "link").symlink_to(image)
     for output in (image, tmp_path / "link"):
         said = btrimg("recipe", image, "-o", output, "--overwrite")
-        assert (said.returncode, said.stderr) == (2, f"btrimg: {output} is the image itself; name another file\n")
+        assert (said.returncode, said.stderr) == (
+            2,
+            f"btrimg: {output} would be replaced, and is the image or holds it; name another file\n",
+        )
 
 
 def test_a_recipe_that_is_told_to_stop_leaves_nothing(tmp_path: Path) -> None:

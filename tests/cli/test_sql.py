@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -189,6 +190,33 @@ def test_what_cannot_be_finished_leaves_all_as_it_was(words: list[str], demo_ima
     assert re.fullmatch(r"btrimg: .*File too large\n", done.stderr)
     assert "{" not in done.stderr
     assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("old", "of yesterday")]
+
+
+def test_who_is_told_to_stop_leaves_nothing(demo_image: str, tmp_path: Path) -> None:
+    words = ["--format", "parquet", "--output", "new", "from range(1000000000000)"]
+    command = [sys.executable, "-m", "btrimg", "sql", os.path.abspath(demo_image), *words]
+    with subprocess.Popen(command, cwd=tmp_path) as running:
+        while not os.listdir(tmp_path):
+            assert running.poll() is None
+            time.sleep(0.02)
+        running.terminate()
+        assert running.wait(60) == 128 + signal.SIGTERM
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_image_is_not_replaced_by_what_is_read_of_it(demo_image: str, tmp_path: Path) -> None:
+    image, link = tmp_path / "disk.data", tmp_path / "link"
+    shutil.copyfile(demo_image, image)
+    os.link(image, link)
+    for words in (
+        ["sql", "--format", "csv", "--output", str(link), str(image), "select 1"],
+        ["recipe", "--overwrite", str(image), "-o", str(tmp_path / "disk")],
+    ):
+        done = btrimg(*words)
+        assert (done.returncode, "is the image or holds it" in done.stderr) == (2, True), words
+    assert sorted(os.listdir(tmp_path)) == ["disk.data", "link"]
+    assert image.read_bytes() == link.read_bytes()
+    assert os.path.samefile(image, link)
 
 
 def test_damage_is_a_warning_and_exit_1(demo_image: str, tmp_path: Path) -> None:
