@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from btrimg.cli.cache_estimate import parse_plot
 from btrimg.cli.cache_options import DOMAINS, SCHEME_NAMES, domains_of, parse_scheme
 from btrimg.cli.command import Argument, Option, command
-from btrimg.cli.parameters import JSON, OPENING, TARGET, TOP_LEVEL, open_inode, open_target, parse_subvolume
+from btrimg.cli.parameters import (
+    JSON,
+    OPENING,
+    TARGET,
+    TOP_LEVEL,
+    open_inode,
+    open_target,
+    parse_subvolume,
+    refuse_image,
+)
 from btrimg.cli.terminal import standard_input
 from btrimg.cli.unit_options import UNITS, take_units
 from btrimg.errors import BtrimgError
@@ -134,6 +143,8 @@ def replay(target: Target, traces: tuple[str, ...], as_json: bool, **options: An
     policies, budgets = tuple(dict.fromkeys(options.pop("policies"))) or ("lru",), options.pop("budgets")
     if export and len(schemes) > 1:
         raise BtrimgError("--export-keys writes the keys of one scheme: say which with --scheme")
+    if export:
+        refuse_image((*target.devices, *options["device"]), export)
     if bool(traces) == asked.everything:
         raise BtrimgError("name a trace, or ask for --read-everything")
     with open_target(target._replace(path=None), **options) as image:
