@@ -32,9 +32,10 @@ def ahead(
     try:
         for number, task in enumerate(tasks):
             worker = workers[number % THREADS]
-            result, buffer = worker.done.get()
-            if isinstance(result, BaseException):
-                raise result
+            done = worker.done.get()
+            if isinstance(done, BaseException):
+                raise done
+            result, buffer = done
             yield task, result
             worker.free.put(buffer)
     finally:
@@ -50,7 +51,7 @@ class _Worker(Generic[Task, Buffer, Result]):
     ) -> None:
         self._work, self._tasks = work, tasks
         self.free: SimpleQueue[Buffer | None] = SimpleQueue()
-        self.done: SimpleQueue[tuple[Result | BaseException, Buffer | None]] = SimpleQueue()
+        self.done: SimpleQueue[tuple[Result, Buffer] | BaseException] = SimpleQueue()  # a result may be an error, too
         for _ in tasks[:_BUFFERS]:
             self.free.put(new_buffer())
         self._thread = Thread(target=self._run, daemon=True)
@@ -64,7 +65,7 @@ class _Worker(Generic[Task, Buffer, Result]):
             try:
                 self.done.put((self._work(task, buffer), buffer))
             except BaseException as error:
-                self.done.put((error, None))
+                self.done.put(error)
                 return
 
     def stop(self) -> None:

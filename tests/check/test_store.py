@@ -9,6 +9,7 @@ import pytest
 from btrimg.check.derived import Derived
 from btrimg.check.store import MANY, Store
 from btrimg.errors import BtrimgError
+from btrimg.tables.database import QueryError
 
 _DOUBLED = Derived("doubled", "", "select number * 2 as number from left_ones join right_ones using (number)")
 _LARGE = Derived("large", "", "select number from doubled where number > 4")
@@ -38,6 +39,15 @@ def test_a_derived_relation_without_rows_is_silent_and_one_that_is_refused_is_to
     assert store.silent("from large")
     assert not store.silent("from doubled")
     assert [sentence.partition(":")[0] for sentence in store.refused] == ["refused could not be made"]
+
+
+def test_a_query_that_is_refused_keeps_no_other_from_being_answered() -> None:
+    store = Store({"left_ones"}, [])
+    store.create_from("left_ones", _numbers(1, 200))
+    store.settle()
+    beyond = "select 18446744073709551615::ubigint + number::ubigint from left_ones"
+    found = list(store.answers(["select sum(number) from left_ones", beyond, "select max(number) from left_ones"]))
+    assert [isinstance(answer, QueryError) for answer in found] == [False, True, False]
 
 
 def test_after_a_failure_nobody_waits_for_large_tables() -> None:

@@ -47,10 +47,15 @@ def test_an_error_in_a_thread_is_raised_where_its_result_would_come() -> None:
         next(results)
 
 
+def test_an_error_that_is_the_result_is_given_out_as_any_other() -> None:
+    found = [result for _, result in ahead(lambda task, _: ValueError(task), range(5), Buffers())]
+    assert [(type(each), *each.args) for each in found] == [(ValueError, number) for number in range(5)]
+
+
 def test_threads_end_when_the_consumer_stops_early() -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())  # of which one may be about to end
     results = ahead(fill, range(100), Buffers())
     assert next(results)[0] == 0
-    assert threading.active_count() == before + THREADS
+    assert len(set(threading.enumerate()) - before) == THREADS
     results.close()
-    assert threading.active_count() == before
+    assert not set(threading.enumerate()) - before

@@ -7,4 +7,4 @@
 --   older than these. Only the log tree may be one ahead.
 select logical, owner as tree, level, tree_blocks.generation, superblock.generation as last
 from tree_blocks, superblock
-where tree_blocks.generation > superblock.generation + (owner = 18446744073709551610)::ubigint
+where tree_blocks.generation > superblock.generation::hugeint + (owner = 18446744073709551610)::ubigint

@@ -5,7 +5,7 @@
 -- explain: A number in a root item cannot be: a transaction after the last one, a level that no tree has, or flags that
 --   no kernel sets. Bad memory changed it. The kernel refuses the whole leaf of the root tree, and with it the
 --   filesystem. Copy out what can be read (btrimg export); a mount with `rescue=usebackuproot` may find an older state.
-with most as (select generation + 1 as latest from superblock),
+with most as (select generation::hugeint + 1 as latest from superblock),
 numbers as (
     select id, key_offset, unnest([
         {'field': 'generation', 'value': roots.generation, 'most': latest},
