@@ -78,11 +78,13 @@ class Draft:
 def write_pieces(paths: Mapping[int, str], pieces: Iterable[Piece]) -> None:
     """Write *pieces* to the files or block devices at *paths*, by devid, and have them reach the disk.
 
-    Raises DeviceError when one of them cannot be written or is in use: before any is changed.
+    One whose superblock and device item name different devids is there under both. Raises DeviceError when one cannot
+    be written or is in use: before any is changed.
     """
     with ExitStack() as stack:
-        devices = {devid: stack.enter_context(Device(path)) for devid, path in paths.items()}
+        devids = {path: devid for devid, path in paths.items()}
+        devices = {devid: stack.enter_context(Device(path)) for path, devid in devids.items()}
         sink = stack.enter_context(DeviceSink(devices))
         for piece in pieces:
-            sink.pwrite(piece.devid, piece.physical, piece.after)
+            sink.pwrite(devids[paths[piece.devid]], piece.physical, piece.after)
         sink.sync()

@@ -36,7 +36,13 @@ class DeviceSink:
         self._fds: dict[int, int] = {}
         self._unsynced: set[int] = set()
         try:
+            opened: dict[object, int] = {}
             for devid, device in devices.items():
+                if opened.setdefault(device.identity, devid) != devid:
+                    raise DeviceError(
+                        f"{device.path} is device {opened[device.identity]} as well as {devid}: its superblock and its "
+                        "device item disagree; mend that with `btrimg corrupt` before"
+                    )
                 refuse_if_in_use(device.path)
                 self._fds[devid] = _open(device)
         except BaseException:

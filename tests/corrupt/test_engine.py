@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from support.demo import COMPRESSED, FILES, INLINE, SPARSE, VM
 
 from btrimg.corrupt.engine import Corruptor
-from btrimg.errors import BlockError, BtrimgError, CorruptError, NotFoundError
+from btrimg.errors import BlockError, BtrimgError, CorruptError, DeviceError, NotFoundError
 from btrimg.filesystem.image import open_image
 from btrimg.ondisk.blocks import DiskKey, Header, Key
 from btrimg.ondisk.chunks import sys_chunks
@@ -24,9 +25,11 @@ from btrimg.ondisk.items import parse
 from btrimg.ondisk.record import Record
 from btrimg.ondisk.superblock import Superblock
 from btrimg.volume.draft import write_pieces
+from btrimg.volume.sink import DeviceSink
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from btrimg.filesystem.image import Image
 
@@ -538,3 +541,16 @@ def test_nothing_is_written_when_one_edit_of_many_is_impossible(forged: str) -> 
     with pytest.raises(NotFoundError):
         corrupt(forged, f"fs/{COMPRESSED}.INODE_ITEM/nlink=0", "fs/999.INODE_ITEM.0/nlink=1")
     assert read(forged, f"fs/{COMPRESSED}.INODE_ITEM/nlink") == 1
+
+
+def test_a_device_that_goes_by_two_numbers_is_mended(demo_image: str, tmp_path: Path) -> None:
+    path = str(tmp_path / "copy.img")
+    shutil.copyfile(demo_image, path)
+    corrupt(path, "chunk/*.DEV_ITEM/devid=7")
+    with open_image(path, replay_log=None, warn=lambda _message: None) as image:
+        assert set(image.volume.devices) == {1, 7}
+        with pytest.raises(DeviceError, match=r"copy.img is device 1 as well as 7: .*btrimg corrupt"):
+            DeviceSink(image.volume.devices)
+    corrupt(path, "chunk/*.DEV_ITEM/devid=1")
+    with open(path, "rb") as mended, open(demo_image, "rb") as before:
+        assert mended.read() == before.read()
