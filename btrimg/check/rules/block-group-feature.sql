@@ -10,6 +10,7 @@ from (
         case when superblock.compat_ro_flags & 8 > 0 then 'a' else 'no' end as said,
         case when count(roots.id) > 0 then 'one' else 'none' end as found
     from superblock left join roots on roots.id = 11
+    where superblock.flags & (1::ubigint << 38) = 0  -- they are being moved: super-flags tells of that
     group by all
 )
 where (said = 'a') <> (found = 'one')
