@@ -10,7 +10,7 @@ import tempfile
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from support import images, powerloss
 from support.bases import BASES
 from support.oracles import require_kernel, require_progs
@@ -24,8 +24,10 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 P = ParamSpec("P")
 T = TypeVar("T")
 
-settings.register_profile("local", deadline=None)
-settings.register_profile("ci", deadline=None, derandomize=True)
+# How long examples take to draw says more of the machine, and of who else works there, than of the test.
+_UNTIMED: Any = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("local", **_UNTIMED)
+settings.register_profile("ci", derandomize=True, **_UNTIMED)
 settings.load_profile("ci" if os.environ.get("BTRIMG_REQUIRE_ORACLES") == "1" else "local")
 
 # Children inherit what is ignored: nohup and `&` in a script ignore these, and commands told to stop would go on.

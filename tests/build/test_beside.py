@@ -53,7 +53,7 @@ contents = st.one_of(
 xattrs = st.lists(st.tuples(st.binary(max_size=9), st.binary(max_size=9)), max_size=3).map(tuple)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20, deadline=None)
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], max_examples=20)
 @given(st.lists(st.tuples(contents, xattrs, st.booleans(), st.booleans()), max_size=600), st.sets(st.integers(0, 599)))
 def test_the_same_entries_come_in_the_same_order(
     made: list[tuple[object, tuple[tuple[bytes, bytes], ...], bool, bool]], unread: set[int]

@@ -182,7 +182,7 @@ class Editing:
                 compare(image, truth)  # places of extents, too, of which the model has said which are shared
             live_on(top)
             self._delete(os.fsencode(top))
-            kernel.sync(top)
+            kernel.finish_deletions(top)
         assert complaints(self.devices) == []
 
     def _delete(self, top: bytes) -> None:

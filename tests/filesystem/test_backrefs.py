@@ -126,6 +126,7 @@ def deep_image(directory: Path) -> tuple[str, ...]:
             kernel.clone(files[1], os.path.join(second, os.path.basename(file)))
         kernel.sync(top)
         kernel.delete_subvolume(first)
+        kernel.finish_deletions(top)
     return devices
 
 

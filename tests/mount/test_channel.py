@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from support.mounted import PATIENCE
 
 from btrimg.errors import BtrimgError, ChecksumError, NotFoundError
 from btrimg.mount.channel import Channel, RefusedRequest
@@ -28,7 +29,7 @@ class Kernel:
 
     def __init__(self, *, eager: bool) -> None:
         self._ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._ours.settimeout(5)
+        self._ours.settimeout(PATIENCE)
         self.said: list[str] = []
         self.eager = eager and len(os.sched_getaffinity(0)) > 1
         self.channel = Channel(self.theirs.fileno(), self.said.append, eager=eager)
@@ -43,7 +44,7 @@ class Kernel:
     def close(self) -> None:
         self._ours.close()
         for thread in self._threads:
-            thread.join(5)
+            thread.join(PATIENCE)
             assert not thread.is_alive()
         self.theirs.close()
 
@@ -68,7 +69,7 @@ def kernel(request: pytest.FixtureRequest) -> Iterator[Kernel]:
 def test_one_request_that_takes_long_keeps_no_other_waiting_and_can_be_interrupted(kernel: Kernel) -> None:
     def slow(_nodeid: int, _body: bytes, unique: int) -> bytes:
         with kernel.channel.lengthy(unique) as check:
-            for _ in range(500):
+            for _ in range(100 * PATIENCE):
                 check()
                 time.sleep(0.01)
         return b"too late"
@@ -148,7 +149,7 @@ def test_who_asks_is_not_taken_for_who_closes_a_file_that_another_thread_answers
 
     def slow(_nodeid: int, _body: bytes, unique: int) -> bytes:
         with kernel.channel.lengthy(unique):
-            led.wait(5)  # until another thread has begun to answer
+            led.wait(PATIENCE)  # until another thread has begun to answer
         return b""
 
     def release(*_: object) -> bytes:
@@ -157,7 +158,7 @@ def test_who_asks_is_not_taken_for_who_closes_a_file_that_another_thread_answers
 
     def who(*_: object) -> bytes:
         led.set()
-        closed.wait(5)
+        closed.wait(PATIENCE)
         return str(kernel.channel.uid()).encode()
 
     kernel.ask(Opcode.RELEASE, 1)  # the kernel's own, uid 0

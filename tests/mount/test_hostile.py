@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from support.mounted import require_fuse, servers
+from support.mounted import PATIENCE, require_fuse, servers
 from support.program import btrimg
 
 from btrimg.filesystem.image import open_image
@@ -85,7 +85,7 @@ def test_random_bytes_in_trees_are_errors(seed: int, forged: str, point: str) ->
     if done.returncode:
         assert done.stderr
         return
-    subprocess.run([sys.executable, "-c", WALK, point], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", WALK, point], check=True, timeout=PATIENCE)
     assert servers(point)
     assert btrimg("umount", point).returncode == 0
     assert not servers(point)

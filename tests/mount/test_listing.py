@@ -28,7 +28,15 @@ DIRECTORY = stat.S_IFDIR >> 12
 
 
 @pytest.fixture
-def server(demo_image: str) -> Iterator[Server]:
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Give the time that the server sees, in seconds, to be changed."""
+    seen = [100.0]
+    monkeypatch.setattr(server_module, "time", SimpleNamespace(monotonic=lambda: seen[0]))
+    return seen
+
+
+@pytest.fixture
+def server(demo_image: str, now: list[float]) -> Iterator[Server]:
     with open_image((demo_image,)) as image:
         files = Files(image, 5, threading.RLock())
         sharing = cast("Sharing", SimpleNamespace(opens=False))
@@ -71,11 +79,7 @@ def test_directories_come_with_attributes_and_files_once_somebody_looks(server: 
     assert {entry.name: entry.entry for entry in after}[b"sparse.raw"] == found
 
 
-def test_who_looks_at_a_file_long_after_a_listing_has_nothing_to_do_with_it(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = [100.0]
-    monkeypatch.setattr(server_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+def test_who_looks_at_a_file_long_after_a_listing_has_nothing_to_do_with_it(server: Server, now: list[float]) -> None:
     files = look_up(server, ROOT, b"files").nodeid
     listing(server, files)
     now[0] += 3

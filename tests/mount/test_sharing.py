@@ -11,9 +11,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
-from support.frames import frames_at
+from support.frames import frames_of
 from support.mounted import mounted, require_fuse
 from support.program import btrimg
 
@@ -72,16 +71,10 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
     return made
 
 
-class Mapped:
-    """A file, mapped and all of its pages touched."""
-
-    def __init__(self, path: str) -> None:
-        with open(path, "rb") as file:
-            self.view = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ, flags=mmap.MAP_SHARED)
-        bytes_of = np.frombuffer(self.view, np.uint8)
-        self.digest = hash(bytes_of.tobytes())
-        self.frames = frames_at(bytes_of.ctypes.data, len(bytes_of))
-        assert all(self.frames)
+def mapped(path: str) -> mmap.mmap:
+    """Map a file."""
+    with open(path, "rb") as file:
+        return mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ, flags=mmap.MAP_SHARED)
 
 
 @pytest.fixture
@@ -92,29 +85,31 @@ def top(image: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("name", ["plain", "inline", "compressed"])
 def test_a_file_in_all_snapshots_is_in_memory_once(name: str, top: str) -> None:
-    files = [Mapped(f"{top}/{subvolume}/{name}") for subvolume in ("v", *(f"s{i}" for i in range(SNAPSHOTS)))]
-    assert len({file.digest for file in files}) == 1
-    assert {tuple(file.frames) for file in files} == {tuple(files[0].frames)}
+    files = [mapped(f"{top}/{subvolume}/{name}") for subvolume in ("v", *(f"s{i}" for i in range(SNAPSHOTS)))]
+    assert {file[:] for file in files} == {files[0][:]}
+    frames = frames_of(*files)
+    assert frames == frames[:1] * len(files)
 
 
 def test_reflinks_share_and_others_do_not(top: str) -> None:
-    plain, reflink, other = (Mapped(f"{top}/v/{name}") for name in ("plain", "reflink", "other"))
-    assert plain.frames == reflink.frames
-    assert not {*plain.frames} & {*other.frames}
+    plain, reflink, other = frames_of(*(mapped(f"{top}/v/{name}") for name in ("plain", "reflink", "other")))
+    assert plain == reflink
+    assert not {*plain} & {*other}
 
 
 def test_what_was_read_is_mapped_from_the_same_frames(top: str) -> None:
     with open(f"{top}/v/plain", "rb") as file:
         content = file.read()
-    mapped = Mapped(f"{top}/s3/plain")
-    assert hash(content) == mapped.digest
-    assert mapped.frames == Mapped(f"{top}/v/reflink").frames
+    snapshot, reflink = mapped(f"{top}/s3/plain"), mapped(f"{top}/v/reflink")
+    assert snapshot[:] == content
+    one, other = frames_of(snapshot, reflink)
+    assert one == other
 
 
 def test_domains_share_within_only(image: str) -> None:
     with mounted([image], "--domain", "one=256,257", "--domain", "two=/s1,/s2") as where:
-        first, second, third, fourth, alone, alone_too = (
-            set(Mapped(f"{where}/{name}/plain").frames) for name in ("v", "s0", "s1", "s2", "s3", "s4")
+        first, second, third, fourth, alone, alone_too = map(
+            set, frames_of(*(mapped(f"{where}/{name}/plain") for name in ("v", "s0", "s1", "s2", "s3", "s4")))
         )
         assert first == second
         assert third == fourth
@@ -147,33 +142,38 @@ def test_the_statistics_say_what_is_saved(image: str, tmp_path: Path) -> None:
 
 def test_without_sharing_every_file_has_its_own(image: str) -> None:
     with mounted([image], "--share", "none") as where:
-        assert not {*Mapped(f"{where}/v/plain").frames} & {*Mapped(f"{where}/s0/plain").frames}
+        one, other = frames_of(mapped(f"{where}/v/plain"), mapped(f"{where}/s0/plain"))
+        assert not {*one} & {*other}
 
 
 def test_a_shared_library_executed_from_two_snapshots_shares_its_text(top: str) -> None:
-    first, second = executed(f"{top}/v/libm.so"), executed(f"{top}/s7/libm.so")
+    first, second = executed(f"{top}/v/libm.so", f"{top}/s7/libm.so")
     assert sum(map(bool, first)) > 1
     both = [(one, other) for one, other in zip(first, second, strict=True) if one and other]
     assert both
     assert all(one == other for one, other in both)
 
 
-def executed(path: str) -> list[int]:
-    """Return the frames of the executable pages of a library that another process has loaded and called."""
+def executed(*paths: str) -> list[list[int]]:
+    """Return the frames of the executable pages of libraries that another process has loaded and called."""
     code = (
         "import ctypes, sys, json\n"
-        "sys.path[:0] = json.loads(sys.argv[2])\n"
+        "sys.path[:0] = json.loads(sys.argv[1])\n"
         "from support.frames import frames_at\n"
-        "library = ctypes.CDLL(sys.argv[1]); library.cos.restype = library.sin.restype = ctypes.c_double\n"
-        "library.cos(ctypes.c_double(1)); library.sin(ctypes.c_double(1))\n"
-        "for line in open('/proc/self/maps'):\n"
-        "    if 'libm.so' in line and 'btrimg-fuse' in line and ' r-xp ' in line:\n"
-        "        first, last = (int(word, 16) for word in line.split()[0].split('-'))\n"
-        "        print(json.dumps(frames_at(first, last - first)))\n"
+        "for library in map(ctypes.CDLL, sys.argv[2:]):\n"
+        "    library.cos.restype = library.sin.restype = ctypes.c_double\n"
+        "    library.cos(ctypes.c_double(1)); library.sin(ctypes.c_double(1))\n"
+        "lines = open('/proc/self/maps').read().splitlines()\n"
+        "text = [next(line for line in lines if line.endswith(path) and ' r-xp ' in line) for path in sys.argv[2:]]\n"
+        "ends = [[int(word, 16) for word in line.split()[0].split('-')] for line in text]\n"
+        "before = found = None\n"
+        "while found is None or found != before:\n"  # frames change
+        "    before, found = found, [frames_at(first, last - first) for first, last in ends]\n"
+        "print(json.dumps(found))\n"
     )
     here = json.dumps([os.path.dirname(os.path.dirname(__file__)), *sys.path])
-    done = subprocess.run([sys.executable, "-c", code, path, here], check=True, capture_output=True, text=True)
-    frames: list[int] = json.loads(done.stdout)
+    done = subprocess.run([sys.executable, "-c", code, here, *paths], check=True, capture_output=True, text=True)
+    frames: list[list[int]] = json.loads(done.stdout)
     return frames
 
 
@@ -191,4 +191,4 @@ def test_a_cache_of_ours_shares_what_is_read(image: str) -> None:
             assert len(other.read()) + len(compressed.read()) == MIB + 300 * 1024
         found = json.loads(btrimg("cache", "top", where, "--json").stdout)
         assert found["resident"] <= 2 * MIB
-        assert Mapped(f"{where}/v/plain").digest == hash(contents.pop())
+        assert mapped(f"{where}/v/plain")[:] == contents.pop()

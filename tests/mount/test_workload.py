@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from support.mounted import mounted, require_fuse
+from support.mounted import PATIENCE, mounted, require_fuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +35,6 @@ def test_processes_at_random_see_what_the_kernel_shows(share: str, kernel_image:
             for seed in range(PROCESSES)
         ]
         for process in running:
-            done, said = process.communicate(timeout=SECONDS + 120)
+            done, said = process.communicate(timeout=SECONDS + PATIENCE)
             assert process.returncode == 0, said
             assert int(done) > 3

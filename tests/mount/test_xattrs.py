@@ -8,10 +8,11 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
-from support.mounted import mounted, require_fuse, within
+from support.mounted import PATIENCE, mounted, require_fuse, within
 
 from btrimg.errors import CorruptError
 from btrimg.filesystem.image import open_image
+from btrimg.mount import xattrs
 from btrimg.mount.xattrs import Absent, all_names
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ LABEL, ACL, CAPABILITY = b"security.selinux", b"system.posix_acl_access", b"secu
 IN_DEMO = b"btrfs.compression\0user.origin\0"
 
 
-def test_all_names_are_found(demo_image: str) -> None:
+def test_all_names_are_found(demo_image: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(xattrs, "_PATIENCE", PATIENCE)
     with open_image([demo_image]) as image:
         assert all_names(image) == IN_DEMO
 
@@ -45,7 +47,7 @@ def test_nobody_looks_for_them_until_asked_in_vain(obeyed: bool) -> None:
     assert {absent.errno(LABEL) for _ in range(31)} == {errno.ENODATA}
     assert not asked
     assert absent.errno(LABEL) == errno.ENODATA
-    assert within(5, lambda: LABEL in absent)
+    assert within(PATIENCE, lambda: LABEL in absent)
     assert (absent.errno(LABEL), absent.errno(CAPABILITY)) == (errno.EOPNOTSUPP, errno.ENODATA)
     assert absent.errno(ACL) == (errno.ENODATA if obeyed else errno.EOPNOTSUPP)
     assert b"user.origin" not in absent
@@ -62,6 +64,6 @@ def test_a_label_that_no_file_has_is_not_supported(demo_image: str) -> None:
             return failure.value.errno
 
         assert error_of(LABEL) == errno.ENODATA
-        assert within(20, lambda: error_of(LABEL) == errno.EOPNOTSUPP)
+        assert within(PATIENCE, lambda: error_of(LABEL) == errno.EOPNOTSUPP)
         assert [error_of(name) for name in (ACL, CAPABILITY, b"user.none")] == [errno.EOPNOTSUPP] + [errno.ENODATA] * 2
         assert os.getxattr(f"{top}/files/inline.txt", b"user.origin") == b"fixtures/demo.sh"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+from support.mounted import PATIENCE
+
 from btrimg.pagecache.gate import Gate
 
 
 def test_readers_are_together_and_who_changes_is_alone() -> None:
     gate, inside = Gate(), []
-    together, started = threading.Barrier(2, timeout=20), threading.Event()
+    together, started = threading.Barrier(2, timeout=PATIENCE), threading.Event()
 
     def read() -> None:
         with gate.reading():
@@ -22,7 +24,7 @@ def test_readers_are_together_and_who_changes_is_alone() -> None:
             inside.remove("reader")
 
     def change() -> None:
-        assert started.wait(20)
+        assert started.wait(PATIENCE)
         for _ in range(300):
             with gate.changing(), gate.changing(), gate.reading():
                 assert not inside
@@ -31,7 +33,7 @@ def test_readers_are_together_and_who_changes_is_alone() -> None:
 
     with ThreadPoolExecutor(4) as pool:
         for job in [pool.submit(each) for each in (change, change, read, read)]:
-            job.result(timeout=60)
+            job.result(timeout=PATIENCE)
     assert not inside
 
 
@@ -42,7 +44,7 @@ def test_who_wants_to_change_waits_for_readers_and_goes_before_later_ones() -> N
     def read() -> None:
         with gate.reading():
             reading.set()
-            assert done.wait(10)
+            assert done.wait(PATIENCE)
             order.append("early reader")
 
     def change() -> None:
@@ -55,12 +57,12 @@ def test_who_wants_to_change_waits_for_readers_and_goes_before_later_ones() -> N
 
     with ThreadPoolExecutor(3) as pool:
         early = pool.submit(read)
-        assert reading.wait(10)
+        assert reading.wait(PATIENCE)
         changer = pool.submit(change)
         while not gate._closed:  # until it stands there
             pass
         late = pool.submit(read_late)
         done.set()
         for job in (early, changer, late):
-            job.result(timeout=20)
+            job.result(timeout=PATIENCE)
     assert order == ["early reader", "changer", "late reader"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from support.mounted import PATIENCE
 from support.program import built
 
 from btrimg.filesystem.image import open_image
@@ -199,7 +200,7 @@ def test_devices_are_not_closed_under_who_reads(image: Image, monkeypatch: pytes
 
     monkeypatch.setattr(Device, "pread_into", while_closing)
     assert big.read(0, PAGE) == known[:PAGE]
-    closers[0].join(20)
+    closers[0].join(PATIENCE)
     assert not closers[0].is_alive()
     with pytest.raises(ValueError, match="the page cache is closed"):
         big.read(0, PAGE)
@@ -229,5 +230,5 @@ def test_who_reads_while_it_is_closed_gets_right_bytes_or_is_told(image: Image, 
             while cache.statistics().reads < 10 * (round_ + 1) and not any(job.done() for job in jobs):
                 pass
             cache.close()
-            said = {job.result(60) for job in jobs}
+            said = {job.result() for job in jobs}
         assert said == {"the page cache is closed: nothing can be read through it any more"}

@@ -6,6 +6,7 @@ import gc
 import os
 import random
 import stat
+from contextlib import ExitStack
 from mmap import ACCESS_READ, PAGESIZE, mmap
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from support import kernel
 from support.demo import spoil
+from support.frames import frames_of
 from support.images import mkfs, new_devices
 from support.matrix import name_of, options_of, variants
 
@@ -49,19 +51,6 @@ def _files(image: Image) -> Iterator[Inode]:
                 pending.append(inode)
             elif inode.is_regular:
                 yield inode
-
-
-def _frames(buffer: Any) -> list[int]:
-    """Return the physical page frame of each page of a mapped buffer, which are all read first; needs root."""
-    array = np.frombuffer(buffer, np.uint8)
-    int(array[::PAGESIZE].sum())
-    first = array.__array_interface__["data"][0] // PAGESIZE
-    pages = -(-len(array) // PAGESIZE)
-    with open("/proc/self/pagemap", "rb", buffering=0) as file:
-        entries = np.frombuffer(os.pread(file.fileno(), 8 * pages, 8 * first), np.uint64)
-    assert (entries >> np.uint64(63)).all(), "every page is present"
-    found: list[int] = (entries & np.uint64((1 << 55) - 1)).tolist()
-    return found
 
 
 @pytest.mark.kernel
@@ -105,16 +94,16 @@ def test_sharers_have_every_page_frame_in_common_and_on_the_kernels_mount_none(t
     devices, content = _shared_files(str(tmp_path))
     with kernel.mount(devices, read_only=True) as top, open_image(devices[0]) as image:
         views = Views(image)
-        ours = []
-        for path in PATHS:
-            with views.view(image.open(path)) as view:
-                assert view == content
-                ours.append(_frames(view))
-        theirs = []
-        for path in PATHS:
-            with open(os.fsencode(top) + path, "rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as mapped:
-                assert mapped[:] == content
-                theirs.append(_frames(mapped))
+        viewed = [views.view(image.open(path)) for path in PATHS]
+        assert all(view == content for view in viewed)
+        ours = frames_of(*viewed)
+        with ExitStack() as stack:
+            mapped = []
+            for path in PATHS:
+                file = stack.enter_context(open(os.fsencode(top) + path, "rb"))
+                mapped.append(stack.enter_context(mmap(file.fileno(), 0, access=ACCESS_READ)))
+            assert all(each[:] == content for each in mapped)
+            theirs = frames_of(*mapped)
     assert len(set(ours[0])) == SIZE // PAGESIZE
     assert ours[1:] == ours[:1] * 3
     assert len(set().union(*theirs)) == 4 * SIZE // PAGESIZE
@@ -130,7 +119,8 @@ def test_stripes_are_shared_too(profile: str, count: int, tmp_path: Any) -> None
         ours = [views.view(image.open(path)) for path in PATHS]
         assert all(view == content for view in ours)
         if os.geteuid() == 0:
-            assert [_frames(view) for view in ours] == [_frames(ours[0])] * 4
+            frames = frames_of(*ours)
+            assert frames == frames[:1] * 4
 
 
 @pytest.mark.kernel
@@ -147,7 +137,8 @@ def test_decompressed_pages_are_shared_and_given_back(kernel_image: Callable[...
         memory = views._decoded._memory.fd
         one, other = views.view(packed), views.view(packed)
         assert bytes(one) == packed.read(0, packed.item.size)
-        assert _frames(one) == _frames(other)
+        frames = frames_of(one, other)
+        assert frames[0] == frames[1]
         assert os.fstat(memory).st_blocks > 0
         del one, other
         gc.collect()

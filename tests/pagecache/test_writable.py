@@ -284,8 +284,8 @@ def test_readers_see_each_write_whole_while_others_write_and_commit(tmp_path: Pa
         with ThreadPoolExecutor(4) as pool:
             writing = pool.submit(write)
             for reading in [pool.submit(read) for _ in range(3)]:
-                reading.result(timeout=60)
-            writing.result(timeout=60)
+                reading.result()
+            writing.result()
         assert file.read(0, size) == bytes([rounds - 1]) * (8 * PAGE) + bytes(16 * PAGE)
 
 
@@ -320,7 +320,7 @@ def test_who_closes_waits_for_who_reads_and_writes_and_nothing_comes_after(tmp_p
             while cache.written.commits < 5 and not any(job.done() for job in jobs):
                 pass
             cache.close()
-            said = {job.result(60) for job in jobs}
+            said = {job.result() for job in jobs}
         assert said == {"the page cache is closed: nothing can be read through it any more"}
         for late in (lambda: file.size, lambda: file.truncate(0), lambda: cache.create(b"/late")):
             with pytest.raises(ValueError, match="the page cache is closed"):

@@ -32,7 +32,7 @@ def live_on(top: str) -> None:
     kernel.run("btrfs", "balance", "start", "--full-balance", top)
     kernel.delete_subvolume(work + b"/snapshot")
     os.unlink(work + b"/clone")
-    kernel.sync(top)
+    kernel.finish_deletions(top)
     _scrub(top)
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 DIRECTORY = os.path.join(os.path.dirname(__file__), "../../fixtures/broken")
-SECONDS = 60
+SECONDS = 600
 
 
 class Broken(NamedTuple):

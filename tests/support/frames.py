@@ -5,7 +5,26 @@ from __future__ import annotations
 import mmap
 import struct
 
+import numpy as np
+
 _FRAME = (1 << 55) - 1  # of an entry of /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst)
+
+
+def frames_of(*buffers: memoryview | mmap.mmap) -> list[list[int]]:
+    """Return the numbers of the page frames behind buffers, of all of them at one time; every page has one.
+
+    The kernel takes pages away, and moves them to other frames to make room, whenever it likes: they are touched and
+    looked at until nothing has changed.
+    """
+    arrays = [np.frombuffer(buffer, np.uint8) for buffer in buffers]
+    before: list[list[int]] = []
+    while True:
+        for array in arrays:
+            int(array[:: mmap.PAGESIZE].sum())
+        found = [frames_at(array.ctypes.data, len(array)) for array in arrays]
+        if found == before and all(map(all, found)):
+            return found
+        before = found
 
 
 def frames_at(address: int, length: int) -> list[int]:

@@ -22,7 +22,7 @@ from . import kernel
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SECONDS = 120
+SECONDS = 600
 _REMARK = re.compile(r"^(?:ERROR|WARNING)\b.*", re.MULTILINE | re.IGNORECASE)
 
 

@@ -33,9 +33,10 @@ from btrimg.oracle.calls import fiemap as fiemap
 from btrimg.oracle.calls import opened as opened
 from btrimg.oracle.calls import stat as stat
 from btrimg.oracle.calls import subvolume_id as subvolume_id
+from btrimg.oracle.kernel import is_mounted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 TOP_LEVEL = 5  # tree id of the top-level subvolume
 
@@ -51,6 +52,8 @@ _FS_INFO = 0x8400941F
 _GET_SUBVOL_INFO = 0x81F8943C
 _SET_RECEIVED = 0xC0C89425
 _SUBVOL_RDONLY = 1 << 1
+
+_PATIENCE = 120  # seconds that anything may take which is sure to come, however busy the machine is
 
 # include/uapi/linux/falloc.h
 KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE = 0x01, 0x02, 0x10
@@ -140,7 +143,10 @@ def _fsid(image: str) -> bytes | None:
 
 @contextmanager
 def loop_devices(images: Sequence[str], *, read_only: bool = False) -> Iterator[list[str]]:
-    """Attach every image to a loop device of its own; detach them at the end. Only one process has a filesystem so."""
+    """Attach every image to a loop device of its own; detach them at the end. Only one process has a filesystem so.
+
+    An unmounted filesystem goes with the last namespace that has its mount: that of a process made meanwhile, too.
+    """
     mode = ["--read-only"] if read_only else []
     with ExitStack() as stack:
         stack.enter_context(alone(images))
@@ -150,6 +156,7 @@ def loop_devices(images: Sequence[str], *, read_only: bool = False) -> Iterator[
             device = run("losetup", "--find", "--show", *mode, image).strip()
             stack.callback(_detach, device)
             devices.append(device)
+        stack.callback(_wait_while, lambda: any(map(is_mounted, filter(None, map(_fsid, images)))))
         yield devices
 
 
@@ -170,10 +177,16 @@ def still_attached(images: Sequence[str]) -> set[str]:
 
     A detached device stays until the last one who has it open closes it, and btrfs-progs open each for a moment.
     """
-    wanted, end = set(map(os.path.realpath, images)), time.monotonic() + 5
-    while (found := attached_now() & wanted) and time.monotonic() < end:
-        time.sleep(0.01)
-    return found
+    wanted = set(map(os.path.realpath, images))
+    _wait_while(lambda: bool(attached_now() & wanted))
+    return attached_now() & wanted
+
+
+def _wait_while(condition: Callable[[], bool]) -> None:
+    """Wait as long as *condition* holds, but for two minutes at most."""
+    end = time.monotonic() + _PATIENCE
+    while condition() and time.monotonic() < end:
+        time.sleep(0.005)
 
 
 def attached_now() -> set[str]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _libc = ctypes.CDLL(None, use_errno=True)
 _MNT_DETACH = 2
 
+PATIENCE = 120  #: seconds that anything may take which is sure to come, however busy the machine is
+
 
 @contextmanager
 def mounted(devices: Sequence[str], *options: object) -> Iterator[str]:
@@ -45,7 +47,7 @@ def clean_up(where: str) -> None:
         if not within(5, lambda: not os.path.exists(f"/sys/fs/fuse/connections/{number}")):
             with suppress(OSError), open(f"/sys/fs/fuse/connections/{number}/abort", "w", encoding="ascii") as file:
                 file.write("1")
-    ended = within(60, lambda: not servers(where))
+    ended = within(PATIENCE, lambda: not servers(where))
     os.rmdir(where)
     assert ended, f"the server of {where} has not ended"
 

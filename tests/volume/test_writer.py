@@ -67,7 +67,7 @@ def array(directory: Path, profile: int, width: int) -> tuple[list[str], dict[in
 
 
 @each_array
-@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_every_copy_and_the_parity_of_random_writes(
     tmp_path: Path, profile: int, width: int, data: st.DataObject

@@ -420,7 +420,7 @@ CHOICES: list[dict[str, Any]] = [{}, {"features": ["^no-holes"], "nodesize": 409
 
 
 @pytest.mark.progs
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(
     operations=st.lists(st.tuples(st.sampled_from(OPERATIONS), NUMBERS, NUMBERS, NUMBERS), min_size=1, max_size=60),
     choices=st.sampled_from(CHOICES),

@@ -73,7 +73,7 @@ def use(image: Image, seed: int, *, space_tree: bool) -> None:
 
 
 @pytest.mark.parametrize("space_tree", [True, False])
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], max_examples=60)
 @given(seed=st.integers(0, 1 << 32))
 def test_damaged_accounts_are_refused_or_go_well(demo_image: str, space_tree: bool, seed: int) -> None:
     with open_image(demo_image, warn=lambda _text: None) as image, suppress(BtrimgError):
