@@ -20,7 +20,7 @@ from btrimg.ondisk.extents import (
 )
 from btrimg.ondisk.inodes import DirItem
 from btrimg.ondisk.roots import RootRef
-from btrimg.tables.entries import pieces
+from btrimg.tables.entries import pieces, size_by_fields
 from btrimg.tables.hashes import crcs
 from btrimg.tables.spacerows import inline_sizes
 from btrimg.trees.batches import records_at
@@ -154,11 +154,12 @@ class ItemJudge:
         return "size", number[wrong], batch.size[number][wrong], expected[wrong]
 
     def _xattr_types(self, batch: LeafBatch) -> Found:
-        """Find xattrs that say of what type of file they are; of several in one item the first is looked at."""
-        number = np.flatnonzero((batch.key_type == ItemType.XATTR_ITEM) & (batch.size >= DirItem.SIZE))
-        kind = batch.data[batch.position[number] + DirItem.SIZE - 1] & ~np.uint8(FILE_TYPE_ENCRYPTED)
+        """Find xattrs that say of what type of file they are."""
+        number = np.flatnonzero(batch.key_type == ItemType.XATTR_ITEM)
+        item, position, *_ = pieces(batch.data, batch.position[number], batch.size[number], _SIZE_OF_XATTR)
+        kind = batch.data[position + DirItem.SIZE - 1] & ~np.uint8(FILE_TYPE_ENCRYPTED)
         wrong = np.flatnonzero(kind != FileType.XATTR)
-        return "xattr-type", number[wrong], kind[wrong], np.full(len(wrong), FileType.XATTR)
+        return "xattr-type", number[item[wrong]], kind[wrong], np.full(len(wrong), FileType.XATTR)
 
     def _reference_hashes(self, batch: LeafBatch) -> Found:
         """Find references to files' data whose key is not the hash of what they say, or a little above it.
@@ -188,6 +189,7 @@ class ItemJudge:
         return "reference-order", number[item[at]], kind[at + 1], kind[at]
 
 
+_SIZE_OF_XATTR = size_by_fields(DirItem, "name_len", "data_len")
 _DATA_REF_SEED = 0xFFFF_FFFF  # of ``extent_data_ref_hash``
 _MOST_OF_ONE_HASH = np.uint64(64)  # keyed references whose hashes are equal
 _TWO_REFS = ExtentItem.SIZE + 2 * InlineRef.SIZE

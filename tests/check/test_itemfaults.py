@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from types import SimpleNamespace
 from typing import Any
 
@@ -101,8 +102,20 @@ def expected_faults(key: Key, payload: bytes, owner: int) -> set[str]:
     whole = RootRef.SIZE + int.from_bytes(payload[16:18], "little")
     if key.type in (ItemType.ROOT_REF, ItemType.ROOT_BACKREF) and RootRef.SIZE <= len(payload) != whole:
         found.add("size")
-    if key.type == ItemType.XATTR_ITEM and len(payload) >= DirItem.SIZE:
-        found |= set() if payload[DirItem.SIZE - 1] % 0x80 == FileType.XATTR else {"xattr-type"}
+    if key.type == ItemType.XATTR_ITEM:
+        found |= {"xattr-type" for kind in xattr_types(payload) if kind % 0x80 != FileType.XATTR}
+    return found
+
+
+def xattr_types(payload: bytes) -> list[int]:
+    found = []
+    while len(payload) >= DirItem.SIZE:
+        data_length, name_length, kind = struct.unpack_from("<HHB", payload, DirItem.SIZE - 5)
+        size = DirItem.SIZE + data_length + name_length
+        if size > len(payload):
+            break
+        found.append(kind)
+        payload = payload[size:]
     return found
 
 
@@ -116,6 +129,13 @@ def test_what_breaks_a_law_is_found_and_nothing_else(
     found = {(word, key) for word, key, _, _ in faults_of(items, owner)}
     expected = {(word, key) for key, payload in items for word in expected_faults(key, payload, owner)}
     assert found == expected
+
+
+def test_of_xattrs_with_one_hash_every_one_is_looked_at() -> None:
+    one, other = (bytes(DirItem.SIZE - 5) + b"\0\0\1\0" + bytes([kind]) + b"a" for kind in (8, 1))
+    key = Key(257, ItemType.XATTR_ITEM, 7)
+    assert faults_of([(key, one + one)], 5) == set()
+    assert faults_of([(key, one + other)], 5) == {("xattr-type", key, 1, 8)}
 
 
 def test_what_should_be_there_is_the_nearest_that_may_be() -> None:
