@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +71,7 @@ def _mounted(image: Image, stack: ExitStack) -> str | None:
         unclean = why_unclean(paths)
         reason = f"its check is not clean: {unclean}" if unclean else None
     if reason is None:
-        kernel.hide_mounts()
+        kernel.hide_mounts((*paths, *os.get_exec_path()))
         try:
             return stack.enter_context(shown(image))
         except kernel.MountError as error:

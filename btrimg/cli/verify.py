@@ -79,7 +79,7 @@ def verify(
     tools, told = _progs(progs), _Told(as_json, [])
     refused = "--no-mount" if no_mount else kernel.why_no_mounts()
     if refused is None:
-        kernel.hide_mounts()
+        kernel.hide_mounts((*target.devices, *device, progs or "", *os.get_exec_path()))
     clean_up_when_stopped()
     with open_target(target, device=device) as image, counting("verified", "units", printing=as_json) as tick:
         inode = open_inode(image, target, subvolume) if target.path else None

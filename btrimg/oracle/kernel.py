@@ -13,16 +13,18 @@ import os
 import platform
 import stat
 import struct
+import sys
 import tempfile
 import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from btrimg.errors import BtrimgError
+from btrimg.volume.mounted import unmangled
 from btrimg.volume.superblocks import uuid_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 TOP_LEVEL = 5  # tree id of the top-level subvolume
 
@@ -36,7 +38,7 @@ _PATIENCE = 5.0  # seconds
 _SCAN_DEV, _FORGET_DEV = 0x50009404, 0x50009405  # include/uapi/linux/btrfs.h
 
 # include/uapi/linux/mount.h, sched.h
-_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_PRIVATE = 1, 2, 4, 8, 0x4000, 1 << 18
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_SLAVE = 1, 2, 4, 8, 0x4000, 1 << 19
 _MNT_DETACH = 2
 _CLONE_NEWNS = 0x20000
 
@@ -59,10 +61,23 @@ def why_no_mounts() -> str | None:
     return None if os.path.exists("/dev/loop-control") else "there are no loop devices here"
 
 
-def hide_mounts() -> None:
-    """Let nobody but this process and its children see what it mounts from now on; it all ends with the process."""
-    if not _libc.unshare(_CLONE_NEWNS):
-        _libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None)
+def hide_mounts(used: Iterable[str]) -> None:
+    """Let nobody but this process and its children see what it mounts from now on; it all ends with the process.
+
+    What others unmount would stay mounted here, and keep its devices and servers. Where the kernel does not pass their
+    umounts on (private mounts), filesystems of btrfs and FUSE that hold none of the files *used* are unmounted here.
+    """
+    if _libc.unshare(_CLONE_NEWNS) or _libc.mount(b"none", b"/", None, _MS_REC | _MS_SLAVE, None):
+        return
+    paths = [os.fsencode(os.path.realpath(path)) + b"/" for path in (".", tempfile.gettempdir(), *sys.path, *used)]
+    with open("/proc/self/mountinfo", "rb") as file:
+        lines = file.readlines()
+    for line in lines:
+        seen, _, kind = line.partition(b" - ")
+        point = unmangled(seen.split()[4])
+        is_used = any(path.startswith(point.rstrip(b"/") + b"/") for path in paths)
+        if kind.startswith((b"btrfs ", b"fuse")) and b" master:" not in seen and not is_used:
+            _libc.umount2(point, _MNT_DETACH)
 
 
 def is_mounted(fsid: bytes) -> bool:

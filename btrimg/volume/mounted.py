@@ -61,11 +61,11 @@ def _mount_of(fd: int) -> _Mount:
             before, _, after = line.partition(b" - ")
             fields = before.split()
             if fields[0] == number:
-                return _Mount(_unescape(fields[3]), _unescape(fields[4]), after.split()[0])
+                return _Mount(unmangled(fields[3]), unmangled(fields[4]), after.split()[0])
     raise UnsupportedError("its mount is not visible from this mount namespace")
 
 
-def _unescape(field: bytes) -> bytes:
+def unmangled(field: bytes) -> bytes:
     r"""Return a field of mountinfo with ``\040`` and the like taken back (fs/proc_namespace.c ``mangle``)."""
     head, *parts = field.split(b"\\")
     return head + b"".join(bytes([int(part[:3], 8)]) + part[3:] for part in parts)

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import kernel
+from support import images, kernel
 
+from btrimg.filesystem.image import open_image
 from btrimg.oracle.calls import FiemapRow
 from btrimg.oracle.fields import Reading, lines_of, unescape
 from btrimg.oracle.files import joined
+from btrimg.oracle.kernel import is_mounted
 from btrimg.oracle.known import KNOWN_DIFFERENCES, NOT_MOUNTED, Known, Start, excuse_for
 from btrimg.oracle.offline import by_block, same_lines
 from btrimg.oracle.progs import Progs, ToolError
@@ -235,6 +237,35 @@ def test_the_command_mounts_and_leaves_nothing(demo_image: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert objects["contents"]["compared"] == 3
     assert objects["device bytes"]["values"] > objects["contents"]["values"], "each byte lies in two places"
+
+
+_HIDING = """
+import os, sys
+from btrimg.oracle.kernel import hide_mounts
+hide_mounts(sys.argv[1:])
+print(os.listdir(sys.argv[1]), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.kernel
+@pytest.mark.progs
+def test_what_others_unmount_meanwhile_is_gone_unless_it_is_in_use(tmp_path: Path) -> None:
+    for used in (True, False):
+        devices = images.new_devices(str(tmp_path / str(used)), 1, 128 * images.MIB)
+        images.mkfs(devices)
+        with open_image(devices) as image:
+            fsid = image.superblock.fsid
+        with kernel.mount(devices) as top:
+            os.mkdir(f"{top}/there")
+            command = [sys.executable, "-c", _HIDING, top if used else str(tmp_path)]
+            hiding = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            assert hiding.stdout
+            assert ("there" in hiding.stdout.readline()) == used
+            kernel.run("umount", top)
+            assert is_mounted(fsid) == used
+            kernel.run("mount", "-t", "tmpfs", "stays", top)
+            hiding.communicate("")
 
 
 def test_a_tool_that_cannot_run_is_a_sentence(tmp_path: Path) -> None:
