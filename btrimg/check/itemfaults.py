@@ -39,7 +39,10 @@ if TYPE_CHECKING:
     Found = tuple[str, NDArray[Any], NDArray[Any], NDArray[Any]]  # fault, items, what is there, what should be
 
 #: Words for what may be wrong with an item; "malformed" is for what making rows of it met.
-ITEM_FAULTS = ("malformed", "layout", "tree", "size", "key", "alignment", "reference-order", "xattr-type")
+ITEM_FAULTS = (
+    *("malformed", "layout", "tree", "size", "key", "alignment"),
+    *("reference-order", "xattr-type", "entry-data", "location"),
+)
 _LAST_OF_INODE = ItemType.EXTENT_DATA  # types of what belongs to an inode do not go beyond
 # Directories and caches whose number is none of an inode; the last has a name in the first.
 _OWN_NUMBERS = np.array([TreeId.ROOT_TREE_DIR, TreeId.FREE_INO, TreeId.FS_TREE], np.uint64)
@@ -96,7 +99,7 @@ class ItemJudge:
         for word, items, found, expected in self._closer(batch.take(suspects), rows):
             yield word, suspects[items], found, expected
         yield self._root_ref_sizes(batch)
-        yield self._xattr_types(batch)
+        yield from self._entries(batch)
         yield self._reference_hashes(batch)
         yield self._reference_order(batch)
 
@@ -153,13 +156,27 @@ class ItemJudge:
         wrong = batch.size[number] != expected
         return "size", number[wrong], batch.size[number][wrong], expected[wrong]
 
-    def _xattr_types(self, batch: LeafBatch) -> Found:
-        """Find xattrs that say of what type of file they are."""
-        number = np.flatnonzero(batch.key_type == ItemType.XATTR_ITEM)
-        item, position, *_ = pieces(batch.data, batch.position[number], batch.size[number], _SIZE_OF_XATTR)
-        kind = batch.data[position + DirItem.SIZE - 1] & ~np.uint8(FILE_TYPE_ENCRYPTED)
-        wrong = np.flatnonzero(kind != FileType.XATTR)
-        return "xattr-type", number[item[wrong]], kind[wrong], np.full(len(wrong), FileType.XATTR)
+    def _entries(self, batch: LeafBatch) -> Iterator[Found]:
+        """Find xattrs that say of what type of file they are, names with data, and both with locations that cannot be.
+
+        That of an xattr is zero, and that of a name the key of an inode, which ends in zero, or of a subvolume.
+        """
+        number = np.flatnonzero(_ENTRIES[batch.key_type])
+        item, position, *_ = pieces(batch.data, batch.position[number], batch.size[number], _SIZE_OF_ENTRY)
+        number = number[item]
+        entry = records_at(batch.data, DirItem, position)
+        is_xattr = batch.key_type[number] == ItemType.XATTR_ITEM
+        kind = entry["type"] & ~np.uint8(FILE_TYPE_ENCRYPTED)
+        wrong = np.flatnonzero(is_xattr & (kind != FileType.XATTR))
+        yield "xattr-type", number[wrong], kind[wrong], np.full(len(wrong), FileType.XATTR)
+        wrong = np.flatnonzero(~is_xattr & (entry["data_len"] > 0))
+        yield "entry-data", number[wrong], entry["data_len"][wrong], np.zeros(len(wrong))
+        location = entry["location"]
+        excess = np.where(location["type"] != ItemType.ROOT_ITEM, location["offset"], np.uint64(0))
+        whole = np.maximum(np.maximum(location["objectid"], location["type"]), location["offset"])
+        excess = np.where(is_xattr, whole, excess)
+        wrong = np.flatnonzero(excess)
+        yield "location", number[wrong], excess[wrong], np.zeros(len(wrong))
 
     def _reference_hashes(self, batch: LeafBatch) -> Found:
         """Find references to files' data whose key is not the hash of what they say, or a little above it.
@@ -189,7 +206,9 @@ class ItemJudge:
         return "reference-order", number[item[at]], kind[at + 1], kind[at]
 
 
-_SIZE_OF_XATTR = size_by_fields(DirItem, "name_len", "data_len")
+_SIZE_OF_ENTRY = size_by_fields(DirItem, "name_len", "data_len")
+_ENTRIES = np.zeros(256, np.bool_)  # by type of item
+_ENTRIES[[ItemType.DIR_ITEM, ItemType.DIR_INDEX, ItemType.XATTR_ITEM]] = True
 _DATA_REF_SEED = 0xFFFF_FFFF  # of ``extent_data_ref_hash``
 _MOST_OF_ONE_HASH = np.uint64(64)  # keyed references whose hashes are equal
 _TWO_REFS = ExtentItem.SIZE + 2 * InlineRef.SIZE

@@ -102,19 +102,24 @@ def expected_faults(key: Key, payload: bytes, owner: int) -> set[str]:
     whole = RootRef.SIZE + int.from_bytes(payload[16:18], "little")
     if key.type in (ItemType.ROOT_REF, ItemType.ROOT_BACKREF) and RootRef.SIZE <= len(payload) != whole:
         found.add("size")
-    if key.type == ItemType.XATTR_ITEM:
-        found |= {"xattr-type" for kind in xattr_types(payload) if kind % 0x80 != FileType.XATTR}
+    if key.type in (ItemType.DIR_ITEM, ItemType.DIR_INDEX, ItemType.XATTR_ITEM):
+        found |= entry_faults(payload, is_xattr=key.type == ItemType.XATTR_ITEM)
     return found
 
 
-def xattr_types(payload: bytes) -> list[int]:
-    found = []
+def entry_faults(payload: bytes, *, is_xattr: bool) -> set[str]:
+    found: set[str] = set()
     while len(payload) >= DirItem.SIZE:
-        data_length, name_length, kind = struct.unpack_from("<HHB", payload, DirItem.SIZE - 5)
+        objectid, item_type, offset, _, data_length, name_length, kind = struct.unpack_from("<QBQQHHB", payload)
         size = DirItem.SIZE + data_length + name_length
         if size > len(payload):
             break
-        found.append(kind)
+        if is_xattr:
+            found |= {"xattr-type"} if kind % 0x80 != FileType.XATTR else set()
+            found |= {"location"} if objectid or item_type or offset else set()
+        else:
+            found |= {"entry-data"} if data_length else set()
+            found |= {"location"} if offset and item_type != ItemType.ROOT_ITEM else set()
         payload = payload[size:]
     return found
 
@@ -136,6 +141,18 @@ def test_of_xattrs_with_one_hash_every_one_is_looked_at() -> None:
     key = Key(257, ItemType.XATTR_ITEM, 7)
     assert faults_of([(key, one + one)], 5) == set()
     assert faults_of([(key, one + other)], 5) == {("xattr-type", key, 1, 8)}
+    assert faults_of([(key, one + b"\5" + one[1:])], 5) == {("location", key, 5, 0)}
+
+
+def test_a_name_has_no_data_and_leads_to_an_inode_or_a_subvolume() -> None:
+    def entry(kind: int, offset: int, data: bytes) -> bytes:
+        return struct.pack("<QBQQHHB", 300, kind, offset, 9, len(data), 1, FileType.DIR) + b"a" + data
+
+    key = Key(257, ItemType.DIR_INDEX, 7)
+    assert faults_of([(key, entry(ItemType.INODE_ITEM, 0, b""))], 5) == set()
+    assert faults_of([(key, entry(ItemType.ROOT_ITEM, (1 << 64) - 1, b""))], 5) == set()
+    assert faults_of([(key, entry(ItemType.INODE_ITEM, 9, b""))], 5) == {("location", key, 9, 0)}
+    assert faults_of([(key, entry(ItemType.INODE_ITEM, 0, b"xy"))], 5) == {("entry-data", key, 2, 0)}
 
 
 def test_what_should_be_there_is_the_nearest_that_may_be() -> None:
