@@ -148,6 +148,7 @@ def _is_left_over(path: str) -> bool:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             return False
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as peer:
+            peer.setblocking(False)  # or who listens, and does not answer, would be waited for
             peer.connect(path)
     except ConnectionRefusedError:
         return True

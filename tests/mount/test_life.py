@@ -68,6 +68,12 @@ def test_a_socket_to_which_nobody_listens_is_replaced(tmp_path: Path) -> None:
         peer.connect(path)
         assert peer.makefile().read() == "statistics\n"
     ours.close()
+    with socket.socket(socket.AF_UNIX) as theirs, socket.socket(socket.AF_UNIX) as peer:
+        theirs.bind(path)
+        theirs.listen(0)
+        peer.connect(path)
+        with pytest.raises(system.MountError, match="Address already in use"):  # although nobody accepts more
+            StatisticsSocket(path, lambda: b"")
     (tmp_path / "file").touch()
     for taken, said in (tmp_path / "file", "in use"), (tmp_path / ("s" * 120), "too long"):
         with pytest.raises(system.MountError, match=said):
