@@ -11,6 +11,8 @@ export PATH := $(PATH):/usr/sbin:/sbin
 export TMPDIR ?= /var/tmp
 # Give root's apt nothing to ask.
 export DEBIAN_FRONTEND := noninteractive
+# Whoever says so for an image of a container did not think of a thousand processes: each would compile all it imports.
+unexport PYTHONDONTWRITEBYTECODE
 # How many tests run beside each other: a quarter of their time they wait for disks and mounts.
 WORKERS ?= $(shell expr $$(nproc) \* 3 / 2)
 
