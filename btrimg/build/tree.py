@@ -93,18 +93,24 @@ class TreeWriter:
     def add_all(self, entries: Iterable[Entry]) -> None:
         """Make everything of *entries*.
 
-        Raises BtrimgError, with the path, for what cannot be: HalfDoneError where something is made by then that an
-        abort must take back.
+        Raises BtrimgError, with the path, for what cannot be, and what *entries* raise: HalfDoneError where something
+        is made by then that an abort must take back.
         """
-        with uncollected():
-            for entry in entries:
-                try:
-                    self.add(entry)
-                except BtrimgError as error:
-                    is_harmful = isinstance(error, CorruptError | DeviceError | NoSpaceError)  # which says it by itself
-                    kind = HalfDoneError if self._begun and not is_harmful else type(error)
-                    raise kind(f"{quoted(b'/' + entry.path)}: {error}") from None
-            self._settle()
+        try:
+            with uncollected():
+                for entry in entries:
+                    self._add(entry)
+                self._settle()
+        except BtrimgError as error:
+            if not self._begun or isinstance(error, CorruptError | DeviceError | NoSpaceError):  # which say it anyway
+                raise
+            raise HalfDoneError(str(error)) from None
+
+    def _add(self, entry: Entry) -> None:
+        try:
+            self.add(entry)
+        except BtrimgError as error:
+            raise type(error)(f"{quoted(b'/' + entry.path)}: {error}") from None
 
     def add(self, entry: Entry) -> None:
         """Make what *entry* says."""
@@ -339,6 +345,7 @@ class TreeWriter:
         """Put what is held back; directories become those that are there already."""
         self._tell_progress()
         self._queue.drain()
+        self._begun = self._begun or bool(self._directories)
         for directory in self._directories.values():
             if not directory.exists and directory.entry:
                 self._put_new(directory, directory.entry)

@@ -16,6 +16,7 @@ from support.images import copy_sparse
 from support.judges import complaints_of_btrimg
 from support.program import btrimg
 
+from btrimg.build.directory import _Walk
 from btrimg.build.image import build_image
 from btrimg.build.recipe import parse_recipe
 from btrimg.build.values import Attributes, Compression, Storage
@@ -26,7 +27,7 @@ from btrimg.cli.verbs import VERBS
 from btrimg.edit import verbs
 from btrimg.edit.verbs import FileEditor
 from btrimg.edit.words import parse_flags, parse_mode, parse_owner
-from btrimg.errors import BtrimgError, NotFoundError, RecipeError, RefusedError
+from btrimg.errors import BtrimgError, HalfDoneError, NotFoundError, RecipeError, RefusedError
 from btrimg.filesystem.image import open_image
 from btrimg.ondisk.constants import InodeFlag, TreeId
 from btrimg.ondisk.inodes import Timespec
@@ -325,6 +326,24 @@ def test_a_tree_that_clashes_with_what_is_there_is_refused_before_any_of_it_is_p
         with pytest.raises(RefusedError, match=what):
             files.put([host + b"/."], at, Storage(), None, None)
         assert session.transaction().tree(TreeId.FS_TREE).changes() == before
+
+
+def test_a_host_that_cannot_be_read_to_the_end_leaves_half_of_it_done(
+    files: FileEditor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names are put at the end: if the transaction went on, what is made by then would have none."""
+
+    def read(walk: _Walk, fd: int, at: int, length: int) -> bytes:
+        if walk._at == b"last":
+            raise walk._changed("became shorter")
+        return whole(walk, fd, at, length)
+
+    whole = _Walk._read
+    monkeypatch.setattr(_Walk, "_read", read)
+    for name in ("first", "last"):
+        (tmp_path / name).write_bytes(b"data" * 5000)
+    with pytest.raises(HalfDoneError, match="last' became shorter while it was read"):
+        files.put([os.fsencode(tmp_path)], b"/new", Storage(), None, None)
 
 
 def test_a_deep_tree_is_put_over_itself_and_its_clash_at_the_bottom_is_found(files: FileEditor, tmp_path: Path) -> None:
