@@ -10,7 +10,7 @@ import numpy as np
 from btrimg.errors import CorruptError
 from btrimg.filesystem.backrefs import Extent, Use
 from btrimg.filesystem.columns import KINDS
-from btrimg.filesystem.extents import ExtentRef, FileExtentRow
+from btrimg.filesystem.extents import OFFSET_MAX, ExtentRef, FileExtentRow
 from btrimg.filesystem.forest import item_roots, superblock_roots
 
 if TYPE_CHECKING:
@@ -100,4 +100,4 @@ def _trees_of_blocks(image: Image) -> dict[int, tuple[int, set[int]]]:
                     image.report(error)
                 else:
                     pending += block.children(range(len(block)), at)
-    return dict(found)
+    return {logical: of for logical, of in found.items() if logical <= OFFSET_MAX}  # further on there is no chunk

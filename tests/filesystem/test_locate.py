@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 import pytest
+from support.broken import broken
 from support.forge import edit_leaf, write_block
 from support.images import copy_sparse
 
@@ -220,6 +221,14 @@ def test_a_lost_extent_tree_changes_the_way_and_no_answer(demo_image: str, tmp_p
         plain(piece) for piece in expected if piece.logical != root
     ]
     assert any("all trees are scanned" in sentence for sentence in said)
+
+
+def test_a_tree_beyond_all_addresses_keeps_no_other_from_being_scanned(demo_image: str, tmp_path: Path) -> None:
+    path = copy_sparse([demo_image], str(tmp_path))[0]
+    edits = ["root/256.ROOT_ITEM/bytenr=0x8000000000000000", "extent@root/header.generation=1"]
+    with broken([path], edits), open_image(path, warn=lambda _said: None) as image:
+        (piece,) = Locator(image).at_logical(image.tree(TreeId.FS_TREE).root.logical, 1)
+        assert (piece.way, piece.kind) == ("scan", "tree block")
 
 
 def test_bytes_that_no_file_reaches_are_a_bookends(demo_image: str) -> None:
