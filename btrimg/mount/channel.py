@@ -177,7 +177,7 @@ class Channel:
 
     def _answers(self, handlers: Mapping[int, Handler]) -> Callable[[int, int, int, bytes], None]:
         """Return what answers a request, of which *opcode*, *unique* and *nodeid* are known."""
-        fd, write, start = self.fd, os.write, InHeader.SIZE
+        fd, write, writev, start = self.fd, os.write, os.writev, InHeader.SIZE
         find, failure_of = {Opcode.INTERRUPT: self._interrupt, **handlers}.get, self._failure_of
         pack, head_size = OutHeader.STRUCT.pack, OutHeader.SIZE
 
@@ -189,11 +189,13 @@ class Channel:
                 return
             if found is None:
                 return
-            if len(found) >= _MAX_WRITE:
-                self._send(unique, 0, found)
-                return
+            length = len(found)
+            head = pack(head_size + length, 0, unique)
             try:
-                write(fd, pack(head_size + len(found), 0, unique) + found)
+                if length < _MAX_WRITE:
+                    write(fd, head + found)
+                else:
+                    writev(fd, (head, found))
             except OSError as error:
                 self._failed(unique, 0, error)
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import struct
 from typing import TYPE_CHECKING
 
 from btrimg.mount.channel import RefusedRequest
-from btrimg.mount.wire import FOREVER, ROOT, AttrOut, EntryOut, GetxattrIn, Opcode, ReadIn
+from btrimg.mount.wire import FOREVER, ROOT, AttrOut, EntryOut, GetxattrIn, Opcode
 from btrimg.mount.xattrs import NAMES_XATTR, all_names, as_much
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from btrimg.mount.tree import Files
 
 _BLOCK = 4096  #: st_blksize
+_ASKED = struct.Struct("<8xQI").unpack_from  #: offset and size of a ReadIn: all that counts
 
 
 class HiddenFiles:
@@ -52,7 +54,7 @@ class HiddenFiles:
         return (number, size, (size + 511) >> 9, *(0,) * 6, mode, 1, *self._owner, 0, _BLOCK, 0)
 
     def _read(self, number: int, body: bytes, _unique: int) -> memoryview:
-        _, offset, size, *_ = ReadIn.STRUCT.unpack_from(body)
+        offset, size = _ASKED(body)
         return self._reader.read(self._files.data(number), offset, size)
 
     def _getxattr(self, number: int, body: bytes, _unique: int) -> bytes:

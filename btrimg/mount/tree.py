@@ -95,6 +95,9 @@ class Files:
 
     def data(self, number: int) -> FileData:
         """Return what it takes to read the regular file *number*; raises CorruptError."""
+        data = self._data.get(number)  # without the lock: asked for every request
+        if data is not None:
+            return data
         with self.lock:
             data = self._data.get(number)
             if data is None:

@@ -7,6 +7,7 @@ import os
 import threading
 from collections import OrderedDict
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from btrimg.errors import DeviceError
@@ -14,6 +15,8 @@ from btrimg.units import KIB, round_down
 from btrimg.volume.device import Device
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from btrimg.volume.volume import Volume
 
 WINDOW = 128 * KIB  #: of a small read, the surroundings
@@ -60,6 +63,15 @@ class AroundCache:
             buffer[:] = memoryview(window)[physical - start : physical - start + length]
         else:
             self._read(devid, buffer, physical)
+
+    def filling(self, devid: int) -> Callable[[list[memoryview], int], int] | None:
+        """Return what reads a device directly, for who reads often; None where that cannot be.
+
+        It takes buffers and where to read, both as ``read_into`` has them, and says how many bytes it got, or raises
+        OSError.
+        """
+        device = self._direct.get(devid)
+        return partial(os.preadv, device.fileno()) if device else None
 
     def _window(self, devid: int, start: int) -> bytes | None:
         """Return the window at *start* of a device, None if it is asked for the first time or cannot be read."""
