@@ -37,7 +37,7 @@ class Area(mmap):
     unmaps its whole range when it is freed, whatever lies there by then, and refuses to be closed while it is in use.
 
     A device that is cut after it was laid in takes the program down (SIGBUS) when a byte is read that is no longer
-    there; so does an error of the disk, but for what ``load`` has brought.
+    there; so does an error of the disk.
     """
 
     __slots__ = ("_address", "_kept")
@@ -66,21 +66,12 @@ class Area(mmap):
 
         Raises DeviceError where the device ends by now, UnsupportedError when there are too many mappings.
         """
-        size = os.lseek(device.fileno(), 0, os.SEEK_END)
-        if physical + length > size:
-            raise DeviceError(f"{device.path} ends at {size}: no {length} bytes at {physical}")
+        _require(device, physical, length)
         self._lay(at, length, device.fileno(), physical, device.path)
 
     def lay_memory(self, at: int, length: int, fd: int, offset: int) -> None:
         """Show *length* bytes of a memory file, which holds them, from *offset* on at byte *at*; see :meth:`lay`."""
         self._lay(at, length, fd, offset, "memory")
-
-    def load(self, length: int) -> bool:
-        """Bring the first *length* bytes into memory, others may run Python meanwhile; return whether all are there.
-
-        They are not where the device cannot be read, and before Linux 5.14.
-        """
-        return not _libc.madvise(self._address, length, _POPULATE_READ)
 
     def _lay(self, at: int, length: int, fd: int, offset: int, what: str) -> None:
         if not 0 <= at < at + length <= round_up(len(self), GRAIN) or at % GRAIN:  # it would hit other memory
@@ -91,6 +82,43 @@ class Area(mmap):
             if number == errno.ENOMEM:
                 raise UnsupportedError(f"there are too many mappings, at most {most_mappings()} (vm.max_map_count)")
             raise DeviceError(f"cannot map {length} bytes at {offset} of {what}: {os.strerror(number)}")
+
+
+class Window(mmap):
+    """A range of a device, to be read as a buffer where it was loaded.
+
+    The kernel chooses the address so that large pages of its cache are mapped whole: mapping 16 MiB of them takes
+    0.1 ms, and 2 ms where an :class:`Area` shows them at another offset.
+    """
+
+    __slots__ = ("_address",)
+    _address: int
+
+    def __new__(cls, device: Device, physical: int, length: int) -> Self:
+        """Map *length* bytes, at least 1, from *physical* on, a multiple of GRAIN.
+
+        Raises DeviceError where the device ends by now, UnsupportedError when there is no room for so many.
+        """
+        _require(device, physical, length)
+        try:
+            self = super().__new__(cls, device.fileno(), length, prot=PROT_READ, offset=physical)
+        except OSError as error:
+            raise UnsupportedError(f"cannot map {length} bytes of {device.path}: {error.strerror}") from None
+        self._address = _address_of(self)
+        return self
+
+    def load(self, at: int, length: int) -> bool:
+        """Bring *length* bytes from *at* on, multiples of GRAIN, into memory; return whether all are there.
+
+        They are not where the device cannot be read, and before Linux 5.14. Others may run Python meanwhile.
+        """
+        return not _libc.madvise(self._address + at, length, _POPULATE_READ)
+
+
+def _require(device: Device, physical: int, length: int) -> None:
+    size = os.lseek(device.fileno(), 0, os.SEEK_END)
+    if physical + length > size:
+        raise DeviceError(f"{device.path} ends at {size}: no {length} bytes at {physical}")
 
 
 def _address_of(area: mmap) -> int:

@@ -18,7 +18,7 @@ from btrimg.ondisk.constants import TreeId
 from btrimg.tables.leafscan import LeafScan, every_tree
 from btrimg.tables.schema import CSUMS, EXTENTS, FILE_EXTENTS
 from btrimg.volume.device import Device
-from btrimg.volume.mapping import Area
+from btrimg.volume.mapping import Window
 
 if TYPE_CHECKING:
     from btrimg.errors import CorruptError
@@ -103,7 +103,7 @@ def test_what_cannot_be_shown_is_read_and_judged_alike(forged: str, way: str, mo
     shown = findings()
     assert len(shown) == len(places[::2])
     if way == "cannot be loaded":
-        monkeypatch.setattr(Area, "load", lambda *_: False)
+        monkeypatch.setattr(Window, "load", lambda *_: False)
     elif way == "is staged":
         monkeypatch.setattr(Device, "shows_all", False)
     else:

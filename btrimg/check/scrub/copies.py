@@ -14,14 +14,13 @@ import numpy as np
 from btrimg.errors import DeviceError, UnsupportedError
 from btrimg.trees.batches import ranges
 from btrimg.trees.distinct import different
-from btrimg.volume.mapping import GRAIN
+from btrimg.volume.mapping import GRAIN, Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from btrimg.volume.mapping import Area
     from btrimg.volume.places import PlaceMap
     from btrimg.volume.volume import Volume
 
@@ -29,7 +28,8 @@ if TYPE_CHECKING:
     States = NDArray[np.uint8]
 
 GROUP_BYTES = 1 << 20  #: of one buffer: larger ones leave the cache of a core between reading and judging
-_MOST_PARTS = 256  # of a device that are shown side by side; where more are needed, reading is quicker
+_MOST_PARTS = 512  # of a device that are shown one by one; where there are more, reading is quicker
+_FAR = 2 << 20  # bytes between parts for which one window is too large
 
 GOOD, BAD, DIFFERS, UNREADABLE, MISSING = range(5)  #: what a unit of a copy is found to be
 STATES = ("good", "bad", "differs", "unreadable", "missing")
@@ -148,25 +148,31 @@ def _grouped(places: PlaceMap, unit: int, copies: int, logical: Ints, length: In
     return Pieces(unit, logical, length, number, devid, physical, bounds, at % GROUP_BYTES)
 
 
-def show_copy(volume: Volume, pieces: Pieces, groups: range, copy: int, area: Area) -> memoryview | None:
-    """Show one copy of neighbouring *groups* in *area*, as it is in the kernel's page cache: nothing is copied.
+def show_copy(volume: Volume, pieces: Pieces, groups: range, copy: int) -> list[memoryview] | None:
+    """Show one copy of neighbouring *groups*, part by part, as it is in the kernel's page cache: nothing is copied.
 
     None where it cannot be shown, or not all of it can be read: ``read_copy`` tells what can.
     """
     devids, starts, lengths = _parts(pieces, groups, copy)
     if len(starts) > _MOST_PARTS or ((starts | lengths) % GRAIN).any():
         return None
-    at = 0
-    try:
-        for devid, start, size in zip(devids.tolist(), starts.tolist(), lengths.tolist(), strict=True):
-            device = volume.devices.get(devid)
-            if device is None or not device.shows_all:
+    ends = starts + lengths
+    far = (devids[1:] != devids[:-1]) | (starts[1:] < ends[:-1]) | (starts[1:] - ends[:-1] > _FAR)
+    shown: list[memoryview] = []
+    for some in np.split(np.arange(len(starts)), np.flatnonzero(far) + 1):
+        device, first = volume.devices.get(int(devids[some[0]])), int(starts[some[0]])
+        if device is None or not device.shows_all:
+            return None
+        try:
+            window = Window(device, first, int(ends[some[-1]]) - first)
+        except (DeviceError, UnsupportedError):
+            return None
+        view = memoryview(window)
+        for at, length in zip((starts[some] - first).tolist(), lengths[some].tolist(), strict=True):
+            if not window.load(at, length):
                 return None
-            area.lay(at, size, device, start)
-            at += size
-    except (DeviceError, UnsupportedError):
-        return None
-    return memoryview(area)[:at] if area.load(at) else None
+            shown.append(view[at : at + length])
+    return shown
 
 
 def expect_copy(volume: Volume, pieces: Pieces, groups: range, copy: int) -> None:

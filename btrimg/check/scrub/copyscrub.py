@@ -11,7 +11,6 @@ import numpy as np
 from btrimg.check.scrub.copies import BAD, DIFFERS, GOOD, GROUP_BYTES, expect_copy, read_copy, show_copy
 from btrimg.errors import BtrimgError
 from btrimg.trees.batches import ranges
-from btrimg.volume.mapping import Area
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +50,7 @@ class CopyScrub:
             states: list[States | None] = []
             for copy in range(pieces.copies):
                 state = read_copy(self._volume, pieces, group, copy, buffer[0].data)
-                if state is None and promise.all_good(units.data, first):
+                if state is None and promise.all_good([units.data], first):
                     states.append(None)
                 else:
                     states.append(_judged(state, promise.good(units.reshape(-1, pieces.unit), first)))
@@ -113,10 +112,9 @@ class CopyScrub:
 
     def _are_good(self, pieces: Pieces, groups: range, promise: Promise) -> bool:
         """Return whether every copy of some *groups* is what is promised, False also where that takes reading."""
-        area = Area(len(groups) * GROUP_BYTES)
         for copy in range(pieces.copies):
             expect_copy(self._volume, pieces, range(groups.stop, groups.stop + _GROUPS_AT_ONCE), copy)
-            shown = show_copy(self._volume, pieces, groups, copy, area)
+            shown = show_copy(self._volume, pieces, groups, copy)
             if shown is None or not promise.all_good(shown, pieces.first(groups.start)):
                 return False
         return True

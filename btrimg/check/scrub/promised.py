@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -12,6 +13,8 @@ from btrimg.ondisk.crcjoin import all_sealed, join
 from btrimg.ondisk.csum import crc32c
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
     from numpy.typing import NDArray
 
     from btrimg.check.scrub.copies import Pieces
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     Units = NDArray[np.uint8]  # (units, bytes)
 
 _CSUM_FIELD = 32  # bytes of a tree block before what its checksum covers
+_LONG = 1 << 20  # bytes
 
 
 class Promise(Protocol):
@@ -30,8 +34,8 @@ class Promise(Protocol):
     def good(self, units: Units, first: int) -> Truths:
         """Return which of *units* are what they should be; *first* is the number of the first one."""
 
-    def all_good(self, data: memoryview, first: int) -> bool:
-        """Return whether all units, which fill *data*, are what they should be."""
+    def all_good(self, parts: Sequence[memoryview], first: int) -> bool:
+        """Return whether all units, which fill *parts* one after the other, are what they should be."""
 
 
 def digests(volume: Volume, units: Units) -> NDArray[np.void]:
@@ -50,12 +54,12 @@ class Sectors:
         same: Truths = digests(self._volume, units) == self._sums[first : first + len(units)]
         return same
 
-    def all_good(self, data: memoryview, first: int) -> bool:
+    def all_good(self, parts: Sequence[memoryview], first: int) -> bool:
         """Return whether all have the right checksums; of CRC-32C that is told without one call for each sector."""
         if not _has_crcs(self._volume):
-            return bool(self.good(_units(data, self._unit), first).all())
-        sums = self._sums[first : first + len(data) // self._unit].view("<u4")
-        return crc32c(data) == int(join(sums[None], self._unit)[0])
+            return all(self.good(units, at).all() for at, units in _numbered(parts, self._unit, first))
+        sums = self._sums[first : first + sum(map(len, parts)) // self._unit].view("<u4")
+        return reduce(lambda crc, part: crc32c(part, crc), parts, 0) == int(join(sums[None], self._unit)[0])
 
 
 class Blocks:
@@ -81,11 +85,12 @@ class Blocks:
         found &= (heads["bytenr"] == self._logical[some]) & (heads["generation"] == self._generation[some])
         return found
 
-    def all_good(self, data: memoryview, first: int) -> bool:
+    def all_good(self, parts: Sequence[memoryview], first: int) -> bool:
         """Return whether all of them are; of CRC-32C that is told without one call for each block."""
-        units = _units(data, self._volume.nodesize)
-        if not _has_crcs(self._volume):
-            return bool(self.good(units, first).all())
+        judge = self._all_sealed if _has_crcs(self._volume) else lambda units, at: bool(self.good(units, at).all())
+        return all(judge(units, at) for at, units in _numbered(_together(parts), self._volume.nodesize, first))
+
+    def _all_sealed(self, units: Units, first: int) -> bool:
         return bool(self._belong(units, first).all()) and all_sealed(units)
 
 
@@ -93,5 +98,30 @@ def _has_crcs(volume: Volume) -> bool:
     return volume.superblock.csum_type == CsumType.CRC32C
 
 
-def _units(data: memoryview, size: int) -> Units:
-    return np.frombuffer(data, np.uint8).reshape(-1, size)
+def _numbered(parts: Iterable[memoryview], size: int, first: int) -> Iterator[tuple[int, Units]]:
+    """Yield the units of *size* bytes of each part, with the number of the first one."""
+    for part in parts:
+        units = np.frombuffer(part, np.uint8).reshape(-1, size)
+        yield first, units
+        first += len(units)
+
+
+def _together(parts: Sequence[memoryview]) -> Iterator[memoryview]:
+    """Yield *parts* with short ones joined: a call for many blocks is as long as one for a few."""
+    waiting: list[memoryview] = []
+    for part in parts:
+        if len(part) >= _LONG:
+            yield from _joined(waiting)
+            waiting = []
+            yield part
+            continue
+        waiting.append(part)
+        if sum(map(len, waiting)) >= _LONG:
+            yield from _joined(waiting)
+            waiting = []
+    yield from _joined(waiting)
+
+
+def _joined(parts: Sequence[memoryview]) -> Iterator[memoryview]:
+    if parts:
+        yield memoryview(b"".join(parts))
