@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from btrimg.ondisk.csum import crc32c, crc32c_raw
+from btrimg.ondisk.csum import crc32c_raw
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 # Polynomials modulo the CRC's are integers with the bit of x**0 on top, as in its checksums.
 _POLYNOMIAL = 0x82F6_3B78  #: what x**32 is
 _BITS, _ORDER = 32, 31  #: squaring so often changes nothing
-_BYTES = np.arange(_BITS // 8)  #: of a checksum
+BYTES = np.arange(_BITS // 8)  #: of a checksum: rows of ``tables``
 PIECES = 512  #: the most that are well joined at once: 2 MiB of sectors, what caches hold
 
 
@@ -56,7 +56,7 @@ def join(sums: Sums, length: int) -> Sums:
     """
     joiner = _joiner(length)
     digits = sums.astype("<u4").view(np.uint8)
-    words = joiner.words.take(digits + np.tile(_BYTES * 256, sums.shape[1]))
+    words = joiner.words.take(digits + np.tile(BYTES * 256, sums.shape[1]))
     return np.array([joiner.result(row) for row in words], np.uint32)
 
 
@@ -69,7 +69,7 @@ def joined(sums: bytes, length: int) -> int:
     return joiner.result(joiner.words.take(np.frombuffer(sums, np.uint8) + _PLACES[: len(sums)]))
 
 
-_PLACES = np.tile(_BYTES * 256, PIECES)
+_PLACES = np.tile(BYTES * 256, PIECES)
 
 
 @cache
@@ -80,41 +80,14 @@ def _joiner(length: int) -> _Joiner:
     powers = [1 << _BITS - 1]
     while len(powers) < 2 * _BITS:
         powers.append(powers[-1] >> 1 ^ (_POLYNOMIAL if powers[-1] & 1 else 0))
-    square = _tables(powers[-2::-2])
+    square = tables(powers[-2::-2])
     times = [1 << np.arange(_BITS, dtype=np.uint32)]  # all bits, squared never, once, ...
     while len(times) < _ORDER:
-        times.append(np.bitwise_xor.reduce(square[_BYTES, times[-1].astype("<u4")[:, None].view(np.uint8)], 1))
+        times.append(np.bitwise_xor.reduce(square[BYTES, times[-1].astype("<u4")[:, None].view(np.uint8)], 1))
     # A byte is a word of its own, and the step from one to the next a quarter of the length.
     level -= 4
     words = [_without_words(value, 4 - bit // 8) for bit, value in enumerate(times[-level % _ORDER].tolist())]
-    return _Joiner(_tables(words).reshape(-1), _tables(times[level % _ORDER].tolist()).tolist())
-
-
-def all_sealed(blocks: NDArray[np.uint8]) -> bool:
-    """Return whether each of *blocks*, rows of a power of two of bytes, has the checksum that it begins with.
-
-    It is that of all behind the first 32 bytes. The 28 bytes behind it are zeros as btrfs writes them: where they are
-    not, False. The checksum of a whole block, and these are joined, is a linear map of it, and a number added.
-    """
-    if blocks[:, 4:_FIELD].any():
-        return False
-    length = blocks.shape[1]
-    tables, added = _of_whole(length)
-    digits = np.ascontiguousarray(blocks[:, :4])
-    whole = np.bitwise_xor.reduce(tables[_BYTES, digits], axis=1) ^ added
-    return crc32c(blocks.reshape(-1).data) == int(join(whole[None], length)[0])
-
-
-_FIELD = 32  # bytes of a tree block for its checksum
-
-
-@cache
-def _of_whole(length: int) -> tuple[Sums, np.uint32]:
-    """Return how the checksum of a whole block follows from the one it begins with: tables, and what is added."""
-    rest = bytes(length - 4)
-    bits = [1 << bit for bit in range(_BITS)]
-    linear = [crc32c_raw(0, bit.to_bytes(4, "little") + rest) ^ bit for bit in bits]
-    return _tables(linear), np.uint32(crc32c(bytes(length)) ^ crc32c(rest[: length - _FIELD]))
+    return _Joiner(tables(words).reshape(-1), tables(times[level % _ORDER].tolist()).tolist())
 
 
 def _without_words(value: int, count: int) -> int:
@@ -124,7 +97,7 @@ def _without_words(value: int, count: int) -> int:
     return value
 
 
-def _tables(linear: list[int]) -> Sums:
+def tables(linear: list[int]) -> Sums:
     """Return the tables, one for each byte of a checksum, of a linear map of which the values of all bits are given."""
     table = np.zeros((_BITS // 8, 256), np.uint32)
     for bit, value in enumerate(linear):

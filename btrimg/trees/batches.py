@@ -15,7 +15,7 @@ import numpy as np
 from btrimg.errors import BlockError, CorruptError, DeviceError
 from btrimg.ondisk.blocks import Header, Item, Key, KeyPtr
 from btrimg.ondisk.constants import CsumType, TreeId
-from btrimg.ondisk.crcjoin import all_sealed
+from btrimg.ondisk.sealed import all_sealed
 from btrimg.trees.ahead import ahead
 from btrimg.trees.block import Pointer, is_subvolume
 from btrimg.trees.distinct import among

@@ -9,8 +9,9 @@ import numpy as np
 
 from btrimg.ondisk.blocks import Header
 from btrimg.ondisk.constants import CsumType
-from btrimg.ondisk.crcjoin import all_sealed, join
+from btrimg.ondisk.crcjoin import join
 from btrimg.ondisk.csum import crc32c
+from btrimg.ondisk.sealed import all_sealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
