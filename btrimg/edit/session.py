@@ -225,7 +225,7 @@ class Session:
         self.doubted = False
         if self._sink is not None:
             self._sink.forget()
-            if isinstance(self._sink, SavingSink) and self._sink.has_written and not self._committed:
+            if isinstance(self._sink, SavingSink) and not self._committed:
                 self._sink.roll_back()
         if self._image is not None:
             self._image.blocks.forget()

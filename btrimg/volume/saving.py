@@ -86,11 +86,6 @@ class StagedSink:
         """End."""
 
     @property
-    def has_written(self) -> bool:
-        """Return whether anything has reached the devices."""
-        return False
-
-    @property
     def undo_path(self) -> str | None:
         """Return where the undo file is, if there is one."""
         return None
@@ -118,11 +113,6 @@ class SavingSink(StagedSink):
         self._has_begun = False  # to write
         self._ahead: LockType | None = None  # held by a thread that saves
         self._failed: Exception | None = None  # what ended it
-
-    @property
-    def has_written(self) -> bool:
-        """Return whether anything has reached the devices."""
-        return self._undo is not None
 
     @property
     def undo_path(self) -> str | None:
@@ -240,7 +230,10 @@ class SavingSink(StagedSink):
             self._target.close()
 
     def roll_back(self) -> None:
-        """Undo all that was written, and remove the undo file; it stays where that raises DeviceError."""
+        """Undo all that was written, if anything was, and remove the undo file; it stays where that raises DeviceError.
+
+        What waits is forgotten.
+        """
         from btrimg.volume.restore import write_back
 
         with suppress(Exception):
