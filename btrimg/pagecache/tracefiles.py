@@ -172,7 +172,8 @@ def _reads(accesses: Accesses, row: Ints, size: Ints, left_out: dict[str, int]) 
     for reason, why in _WHY.items():
         leave_out(wanted & ~filled & (file == reason), why)
     kept = wanted & ~filled & (file >= 0)
-    end = np.minimum(accesses.offset + accesses.length, np.where(kept, size[np.maximum(file, 0)], 0))
+    sizes = np.append(size, 0)  # the last one is that of what is no file
+    end = np.minimum(accesses.offset + accesses.length, sizes[np.where(kept, file, -1)])
     beyond = kept & (end <= accesses.offset)
     leave_out(beyond, "beyond the end of the file, or of no bytes")
     kept &= ~beyond

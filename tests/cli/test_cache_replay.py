@@ -11,7 +11,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.images import copy_sparse
+from support.fresh import make_empty
+from support.images import MIB, copy_sparse
 from support.kernel import mount, run
 from support.program import btrimg
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-MIB = 1 << 20
 TRACE = """fio version 2 iolog
 /mnt/vm/disk.raw read 0 4194304
 /mnt/vm/clone.raw read 0 1048576
@@ -83,6 +83,12 @@ def test_a_replay_as_json(demo_image: str, trace: Path) -> None:
     assert extent["over_time"][-1]["in_memory"] == extent["in_memory"]
     assert extent["miss_ratios"][-1]["cache"] == extent["in_memory"]
     assert extent["costs"]["accesses"] == 4 - (found["holes"] == 1)
+
+
+def test_an_image_without_files_has_none_of_what_was_read(tmp_path: Path, trace: Path) -> None:
+    make_empty(str(tmp_path / "empty.img"), 80 * MIB)
+    found = answer(tmp_path / "empty.img", trace)
+    assert (found["accesses"], found["page_accesses"]) == (sum(found["left_out"].values()), 0)
 
 
 def test_a_replay_as_text(demo_image: str, trace: Path) -> None:
