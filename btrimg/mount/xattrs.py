@@ -33,6 +33,7 @@ _PATIENCE = 1.0  #: seconds that looking for them may take; nobody else is answe
 _IN_VAIN = 32  #: questions, before it is worth it
 _LABEL = b"security.selinux"
 _ACLS = frozenset((b"system.posix_acl_access", b"system.posix_acl_default"))
+_NAMESPACES = (b"security.", b"trusted.", b"user.", b"btrfs.")
 
 
 def all_names(image: Image) -> bytes:
@@ -76,7 +77,11 @@ class Absent:
         return self._names is not None and name not in self._names
 
     def errno(self, name: bytes) -> int:
-        """Return the error for a *name* that a file does not have."""
+        """Return the error for a *name* that a file does not have, which may be no name that btrfs has a place for."""
+        if name in _NAMESPACES:
+            return errno.EINVAL
+        if not name.startswith(_NAMESPACES) and name not in _ACLS:
+            return errno.EOPNOTSUPP
         if name in self:
             return errno.EOPNOTSUPP if name in self._never else errno.ENODATA
         self._in_vain += 1

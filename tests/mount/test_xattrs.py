@@ -67,3 +67,19 @@ def test_a_label_that_no_file_has_is_not_supported(demo_image: str) -> None:
         assert within(PATIENCE, lambda: error_of(LABEL) == errno.EOPNOTSUPP)
         assert [error_of(name) for name in (ACL, CAPABILITY, b"user.none")] == [errno.EOPNOTSUPP] + [errno.ENODATA] * 2
         assert os.getxattr(f"{top}/files/inline.txt", b"user.origin") == b"fixtures/demo.sh"
+
+
+def test_names_that_btrfs_has_no_place_for_are_the_errors_that_the_kernel_has() -> None:
+    absent = Absent(None, obeyed=False)
+    expected = {
+        b"user.none": errno.ENODATA,
+        b"btrfs.none": errno.ENODATA,
+        b"trusted.none": errno.ENODATA,
+        ACL: errno.ENODATA,
+        b"user.": errno.EINVAL,
+        b"btrfs.": errno.EINVAL,
+        b"system.none": errno.EOPNOTSUPP,
+        ACL + b"s": errno.EOPNOTSUPP,
+        b"none": errno.EOPNOTSUPP,
+    }
+    assert {name: absent.errno(name) for name in expected} == expected
