@@ -10,7 +10,8 @@ from btrimg.check.disputes import owner_refs
 from btrimg.errors import CorruptError, NotFoundError
 from btrimg.filesystem.treepaths import find
 from btrimg.ondisk.constants import ItemType, QgroupStatusFlag, TreeId
-from btrimg.ondisk.items import parse
+from btrimg.ondisk.items import records_of
+from btrimg.ondisk.roots import QgroupStatus
 from btrimg.tables.relation import BYTES, TRANSID, Relation, u64
 from btrimg.tables.schema import EXTENT_KINDS, EXTENTS
 from btrimg.trees.block import is_subvolume
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from btrimg.check.evidence import Scanned
     from btrimg.filesystem.image import Image
-    from btrimg.ondisk.roots import QgroupStatus
 
     Columns = dict[str, NDArray[Any]]
     Numbers = NDArray[np.uint64]
@@ -77,7 +77,7 @@ def quotas(scanned: Scanned) -> Quotas:
     for (objectid, key_type, offset), payload in _items(scanned.image):
         if key_type == ItemType.QGROUP_STATUS:
             try:
-                found = found._replace(status=parse(key_type, payload).records[0])  # type: ignore[arg-type]
+                found = found._replace(status=records_of(QgroupStatus, key_type, payload)[0])
             except CorruptError:
                 continue
         elif key_type == ItemType.QGROUP_INFO:
