@@ -52,13 +52,8 @@ class Posted(NamedTuple):
     defect: Ints  #: of each run, number in DEFECTS; 0 as well for what stays in the inode's mapping
     unchecked: Bools  #: whether the run is read without the checksum that there is
 
-    @property
-    def wrong_pages(self) -> int:
-        """Return how many pages of files are read wrong, when each file is read once."""
-        return int(self.keys.pages[self.defect != _NONE].sum())
-
     def pages_by_defect(self) -> dict[str, int]:
-        """Return how many pages of files have which defect, in the order of DEFECTS."""
+        """Return how many pages of files are read wrong, when each file is read once, in the order of DEFECTS."""
         found = np.zeros(len(DEFECTS), np.int64)
         np.add.at(found, self.defect, self.keys.pages)
         return {each.name: int(pages) for each, pages in zip(DEFECTS, found, strict=True) if each.wrong}
