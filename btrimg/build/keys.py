@@ -150,8 +150,13 @@ STORAGE: dict[str, Reader] = {**COMPRESSION, **KINDS, **LAYOUT, "inline": read.r
 OF_WRITES: dict[str, Reader] = {**COMPRESSION, **LAYOUT}
 
 
-def storage_of(given: Given, usual: Storage = Storage()) -> Storage:  # noqa: B008 (it is frozen)
+_USUAL = Storage()
+
+
+def storage_of(given: Given, usual: Storage = _USUAL) -> Storage:
     """Return how content is kept by some keys; what they do not say is as *usual*."""
+    if usual is _USUAL and given.keys().isdisjoint(STORAGE):
+        return usual
     nodatacow = given.get("nodatacow", usual.nodatacow)
     storage = Storage(
         given.get("compress", usual.compress),

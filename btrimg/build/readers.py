@@ -26,6 +26,7 @@ _BILLION = 1_000_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY = timedelta(days=1)
 _NAME_MAX = 255  # bytes; BTRFS_NAME_LEN
+_PATH = re.compile(rb"(?:/(?!\.{1,2}(?:/|\Z))[^/\0]{1,255})+")  # of names that can be
 _MAX_SIZE = 1 << 63  # loff_t
 _NO_ID = (1 << 32) - 1  # -1 means "leave it" to chown(2)
 _LEVELS = {Algorithm.ZLIB: range(1, 10), Algorithm.ZSTD: range(-15, 16)}  # as ondisk.compression.compress
@@ -145,7 +146,7 @@ def read_path(value: Any) -> bytes:
     path = read_bytes(value)
     if not path.startswith(b"/"):
         raise ValueError("must begin with /: paths start at the top-level subvolume")
-    if path != b"/":
+    if path != b"/" and not _PATH.fullmatch(path):  # else one of them is wrong
         for name in path[1:].split(b"/"):
             read_name(name)
     return path

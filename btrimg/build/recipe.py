@@ -20,6 +20,7 @@ from btrimg.build.keys import FaultError, read_key
 from btrimg.build.lines import Lines
 from btrimg.build.readers import read_count, read_string
 from btrimg.errors import RecipeError
+from btrimg.write.collector import uncollected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 60  # characters of an entry in an error
 _LIMIT = 64 << 20  # bytes; far more than anybody writes, and what tomllib takes 2 GiB for
+_LARGE = 64 << 10  # characters from which it pays to find out whether they are regular
 _MOST = 100_000_000  # times that an entry is repeated
 
 
@@ -103,6 +105,11 @@ def parse_recipe(data: bytes, name: str, directory: bytes = b"", *, is_edit: boo
     """
     if len(data) > _LIMIT:
         raise RecipeError(name, None, f"is larger than {_LIMIT} bytes: repeat entries, and put contents into files")
+    with uncollected():
+        return _recipe(data, name, directory, is_edit=is_edit)
+
+
+def _recipe(data: bytes, name: str, directory: bytes, *, is_edit: bool) -> Recipe:
     document, lines = _parse_toml(data, name)
     try:
         for key in document:
@@ -132,7 +139,7 @@ def _parse_toml(data: bytes, name: str) -> tuple[dict[str, Any], Lines]:
         line = data.count(b"\n", 0, error.start) + 1
         raise RecipeError(name, line, "is not UTF-8: write \\xNN for other bytes") from None
     try:
-        return tomllib.loads(text), Lines(text)
+        return _document(text), Lines(text)
     except RecursionError:
         raise RecipeError(name, 1, "arrays and tables are nested too deep") from None
     except ValueError as error:
@@ -143,6 +150,16 @@ def _parse_toml(data: bytes, name: str) -> tuple[dict[str, Any], Lines]:
         line = int(found[1]) if found else text.count("\n", 0, start) + 1
         what = str(error)[: found.start()] if found else str(error).removesuffix(" (at end of document)")
         raise RecipeError(name, line, f"is no TOML: {what}") from None
+
+
+def _document(text: str) -> dict[str, Any]:
+    if len(text) > _LARGE:
+        from btrimg.build.regular import parse_regular
+
+        document = parse_regular(text)
+        if document is not None:
+            return document
+    return tomllib.loads(text)
 
 
 def _entry_text(document: Any, fault: FaultError) -> str:
@@ -244,9 +261,11 @@ def _verb_of(entry: Mapping[str, Any]) -> str:
 def _operations(
     recipe: Recipe, steps: tuple[_Step, ...], counters: dict[str, int], *, only: int | None = None
 ) -> Iterator[tuple[Origin, Operation]]:
-    """Yield what *steps* say; with *only* (0 the first, -1 the last) one of each repetition, the last only of such."""
+    """Yield what *steps* say; with *only* (0 the first, -1 the last) one of each repetition, and of nothing else."""
     for step in steps:
-        if only == -1 and step.times is None and step.verb and not counters:
+        if only is not None and step.times is None and step.verb and not counters:
+            if only == 0:
+                _make_once(recipe, step)
             continue
         numbers = range(step.times or 1)
         for number in numbers if only is None else (numbers[only],):
@@ -255,6 +274,14 @@ def _operations(
                 yield _operation(recipe, step, inner)
             else:
                 yield from _operations(recipe, step.steps, inner, only=only)
+
+
+def _make_once(recipe: Recipe, step: _Step) -> None:
+    """Make the operation of a step that is not repeated."""
+    try:
+        step.made.append(make(step.verb, VERBS[step.verb].subject(step.subject), step.fixed))
+    except ValueError:
+        _operation(recipe, step, {})  # which tells where that stands
 
 
 def _operation(recipe: Recipe, step: _Step, counters: dict[str, int]) -> tuple[Origin, Operation]:
