@@ -32,8 +32,12 @@ NAMES = sorted(name.removesuffix(".toml") for name in os.listdir(GALLERY))
 #: What the kernel is shown, and goes on with.
 MOUNTED = ("kinds", "mosaic", "compression", "profile-raid6", "collisions")
 
-# btrfs check --mode=lowmem takes minutes for so many: here the same with fewer.
+# btrfs check --mode=lowmem takes minutes for so many, and our model seconds: here the same with fewer.
 FEWER = {
+    "deep-snapshots": [
+        *(("repeat = 300", "repeat = 120"), ("day*5%300", "day*2%120"), ("(day*5+3)%300", "(day*2+1)%120")),
+        ("documents/200", "documents/110"),
+    ],
     "directory": [("100_000", "5_000"), ("= 500", "= 50")],
     "fragmented": [("10_000", "600"), ("10000", "600"), ("40000K", "2400K"), ("= 100\n", "= 50\n")],
     "old-format": [("2_000", "500"), ("n*3:04", "n*2:04"), ("= 600", "= 200")],

@@ -45,11 +45,11 @@ class Reading(NamedTuple):
 
 
 def read_all(paths: Sequence[str], truth: Truth, *, only_checksummed: bool = False) -> Reading:
-    """Read every file of *truth*; raise what keeps the image from being opened."""
+    """Read every file of *truth* in which there is anything; raise what keeps the image from being opened."""
     reading = Reading([], [], [])
     with open_image(paths, warn=reading.warnings.append) as image:
         for path, entry in truth.entries.items():
-            if entry.content is None:
+            if not entry.content:
                 continue
             try:
                 inode = image.open(path, follow=False)
