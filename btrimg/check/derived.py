@@ -11,6 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from btrimg.check.sqlfiles import split, texts_in
+from btrimg.tables.database import engine
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -63,11 +64,9 @@ def needed(words: Collection[str]) -> list[Derived]:
 
 def make(con: Any, relation: Derived) -> Made:
     """Make *relation* in the database; one that numbers on the image make DuckDB refuse is left empty."""
-    import duckdb
-
     try:
         con.execute(f"create table {relation.name} as {relation.query}")
         return Made(relation.name, *con.fetchone())
-    except duckdb.Error as error:
+    except engine().Error as error:
         con.execute(f"create table {relation.name} as from ({relation.query}) limit 0")
         return Made(relation.name, 0, f"{relation.name} could not be made: {str(error).partition(chr(10))[0]}")

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from btrimg.check.derived import make, words_of
 from btrimg.errors import BtrimgError
 from btrimg.forked import cores
-from btrimg.tables.database import QueryError, connect
+from btrimg.tables.database import QueryError, connect, engine
 from btrimg.tables.memory import give_back
-from btrimg.tables.native import create_empty, create_table, type_of
+from btrimg.tables.native import create_empty, create_table, insert, type_of
 from btrimg.trees.ahead import THREADS, ahead
 
 if TYPE_CHECKING:
@@ -105,12 +105,9 @@ class Store:
         rows = len(next(iter(columns.values())))
 
         def create(con: Any) -> None:
-            if not rows:
-                create_empty(con, name, {column: type_of(values) for column, values in columns.items()})
-                return
-            con.register("columns", columns)
-            con.execute(f'create table "{name}" as select * from columns')  # noqa: S608 (ours)
-            con.unregister("columns")
+            create_empty(con, name, {column: type_of(values) for column, values in columns.items()})
+            if rows:
+                insert(con, name, columns)
 
         self._later(name, rows, create)
 
@@ -147,7 +144,7 @@ class Store:
         The rows are there until the next answer is asked for. Of a query that numbers on the image make DuckDB refuse,
         as when a sum has more than 64 bits, its error is the answer.
         """
-        import duckdb
+        refusal = engine().Error
 
         def ask(query: str, cursor: Any) -> tuple[tuple[str, ...], Rows, Any] | QueryError:
             try:
@@ -157,7 +154,7 @@ class Store:
                     cursor.execute(f"from ({query}) order by all")
                     rows = cursor.fetchmany(_ROWS_AT_ONCE)
                 return tuple(name for name, *_ in cursor.description), rows, cursor
-            except duckdb.Error as error:
+            except refusal as error:
                 return QueryError(str(error).partition("\n")[0])
 
         for _, answer in ahead(ask, queries, self._con.cursor):
