@@ -94,7 +94,9 @@ def sql(
     with open_target(target, **opening) as image:
         with counting("reading", "tree blocks") as progress:
             if form == "parquet":
-                engine.query_to_parquet(image, text, str(output), _limits(memory), progress)
+                with replacing([str(output)], force=True) as [path]:
+                    os.unlink(path)  # where a file is, DuckDB would write another one beside it first, as we do
+                    engine.query_to_parquet(image, text, path, _limits(memory), progress)
             else:
                 answer = engine.query(image, text, _limits(memory), progress)
         if form != "parquet":

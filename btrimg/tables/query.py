@@ -63,33 +63,28 @@ def _rows_of(database: Database) -> Iterator[tuple[Any, ...]]:
 def query_to_parquet(
     image: Image, sql: str, path: str, limits: Limits = _LIMITS, progress: Progress = lambda _leaves, _bytes: None
 ) -> None:
-    """Run a query as ``query`` does and write its rows to the Parquet file *path*, which appears when it is whole.
+    """Run a query as ``query`` does and write its rows to the Parquet file *path*, which is not there yet.
 
-    Raises QueryError when DuckDB refuses the query, or it gives no rows to write.
+    Raises QueryError when DuckDB refuses the query, or it gives no rows to write; part of the file may be there then.
     """
-    with Database(limits, [_partial(path)]) as database:
+    with Database(limits, [path]) as database:
         _add(database, image, sql, progress)
         _write(database, sql, path)
 
 
 def export_tables(image: Image, directory: str, label: str, limits: Limits = _LIMITS) -> Generator[str, None, None]:
-    """Write every relation to ``NAME.parquet`` in *directory*; yield each name when it is done.
+    """Write every relation to ``NAME.parquet`` in *directory*, where none is yet; yield each name when it is done.
 
     A first column ``image`` says *label* in every row, so that the files of many images can be queried together.
     """
     paths = {name: os.path.join(directory, f"{name}.parquet") for name in RELATIONS}
-    with Database(limits, map(_partial, paths.values())) as database:
+    with Database(limits, paths.values()) as database:
         for rows in relations(image, list(RELATIONS), database.spill):
             name = rows.relation.name
             database.add(rows)
             _write(database, f"SELECT $label AS image, * FROM {name}", paths[name], label=label)  # noqa: S608 (ours)
             database.remove(rows)
             yield name
-
-
-def _partial(path: str) -> str:
-    """Return the name of a file while it is written."""
-    return f"{path}.partial"
 
 
 def _write(database: Database, sql: str, path: str, **parameters: str) -> None:
@@ -99,15 +94,9 @@ def _write(database: Database, sql: str, path: str, **parameters: str) -> None:
         found = con.sql(sql, params=parameters or None)
         if found is None:
             raise QueryError("the query gives no rows")
-        found.write_parquet(_partial(path), compression="zstd")
+        found.write_parquet(path, compression="zstd")
 
-    try:
-        database.run(write)
-        os.rename(_partial(path), path)
-    except BaseException:
-        if os.path.exists(_partial(path)):
-            os.unlink(_partial(path))
-        raise
+    database.run(write)
 
 
 def _add(database: Database, image: Image, sql: str, progress: Progress) -> None:

@@ -204,6 +204,20 @@ def test_who_is_told_to_stop_leaves_nothing(demo_image: str, tmp_path: Path) -> 
     assert os.listdir(tmp_path) == []
 
 
+def test_parquet_takes_the_place_of_a_file_and_of_nothing_else(demo_image: str, tmp_path: Path) -> None:
+    """Of /dev/null, for one, that root could have replaced."""
+    special, link = tmp_path / "special", tmp_path / "link"
+    os.mkfifo(special)
+    done = btrimg("sql", demo_image, "--format", "parquet", "--output", str(special), "select 1 as a")
+    assert (done.returncode, done.stderr) == (2, f"btrimg: {special} exists; name a new file\n")
+    assert special.is_fifo()
+    (tmp_path / "file").write_text("of yesterday")
+    link.symlink_to("file")
+    assert out("sql", demo_image, "--format", "parquet", "--output", str(link), "select 1 as a") == ""
+    assert (link.is_symlink(), link.read_bytes()[:4]) == (True, b"PAR1")
+    assert sorted(os.listdir(tmp_path)) == ["file", "link", "special"]
+
+
 def test_the_image_is_not_replaced_by_what_is_read_of_it(demo_image: str, tmp_path: Path) -> None:
     image, link = tmp_path / "disk.data", tmp_path / "link"
     shutil.copyfile(demo_image, image)

@@ -169,13 +169,6 @@ def test_no_file_is_left_of_a_query_that_fails(sql: str, image: Image, tmp_path:
     assert os.listdir(tmp_path) == []
 
 
-def test_no_file_is_left_where_the_name_is_taken(image: Image, tmp_path: Path) -> None:
-    (tmp_path / "a.parquet").mkdir()
-    with pytest.raises(OSError, match="directory"):
-        query_to_parquet(image, "select 1", str(tmp_path / "a.parquet"))
-    assert os.listdir(tmp_path) == ["a.parquet"]
-
-
 def test_export_writes_every_relation_with_the_image_beside_each_row(image: Image, tmp_path: Path) -> None:
     assert list(export_tables(image, str(tmp_path), "it's.img")) == list(RELATIONS)
     assert sorted(os.listdir(tmp_path)) == sorted(f"{name}.parquet" for name in RELATIONS)
