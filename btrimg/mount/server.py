@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from btrimg.errors import NotFoundError
 from btrimg.mount.channel import RefusedRequest
+from btrimg.mount.ioctls import Ioctls
 from btrimg.mount.listing import DIRECTORY, NAME_MAX
 from btrimg.mount.statistics import STATISTICS_XATTR
 from btrimg.mount.wire import (
@@ -73,6 +74,7 @@ class Server:
             Opcode.LISTXATTR: self._listxattr,
             Opcode.LSEEK: self._lseek,
             Opcode.STATFS: self._statfs,
+            Opcode.IOCTL: Ioctls(files),
         }
         if sharing.opens:
             self.handlers |= {Opcode.OPEN: sharing.open, Opcode.RELEASE: sharing.release}

@@ -228,6 +228,16 @@ class Files:
             spare2=(0,) * 14,
         )
 
+    def flags(self, number: int) -> int:
+        """Return the flags of the inode, InodeFlag."""
+        with self.lock:
+            return self.inode(number).item.flags
+
+    def generation(self, number: int) -> int:
+        """Return the generation in which the inode was made."""
+        with self.lock:
+            return self.inode(number).item.generation
+
     def target(self, number: int) -> bytes:
         """Return where a symlink points."""
         with self.lock:

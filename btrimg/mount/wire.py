@@ -43,6 +43,7 @@ class Opcode(IntEnum):
     ACCESS = 34
     INTERRUPT = 36
     DESTROY = 38
+    IOCTL = 39
     BATCH_FORGET = 42
     READDIRPLUS = 44
     LSEEK = 46
@@ -66,6 +67,7 @@ class InitFlag(IntFlag):
     INIT_EXT = 1 << 30  #: the second word of flags counts
     DIRECT_IO_ALLOW_MMAP = 1 << 36
     PASSTHROUGH = 1 << 37
+    ALLOW_IDMAP = 1 << 40  #: mounts may map owners; needs the kernel to look at permissions
 
 
 class OpenFlag(IntFlag):
@@ -313,6 +315,26 @@ class LseekOut(Record):
     """LSEEK (``struct fuse_lseek_out``)."""
 
     offset: U64
+
+
+class IoctlIn(Record):
+    """IOCTL, without what is written to it (``struct fuse_ioctl_in``)."""
+
+    fh: U64
+    flags: U32
+    cmd: U32  #: number of the ioctl
+    arg: U64
+    in_size: U32  #: bytes that follow
+    out_size: U32  #: bytes at most, after an IoctlOut
+
+
+class IoctlOut(Record):
+    """IOCTL, without what is read from it (``struct fuse_ioctl_out``)."""
+
+    result: S32
+    flags: U32
+    in_iovs: U32
+    out_iovs: U32
 
 
 class StatfsOut(Record):
