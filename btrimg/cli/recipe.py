@@ -80,6 +80,8 @@ def _fresh(output: str, contents: str, *, overwrite: bool) -> Iterator[tuple[Tex
             raise BtrimgError(f"{path} exists: --overwrite replaces it")
     if os.path.isdir(output):
         raise BtrimgError(f"{output} is a directory; name a file")
+    if os.path.exists(output) and not os.path.isfile(output):
+        raise BtrimgError(f"{output} is no file that could be replaced; name another")
     partial, folder = f"{output}.partial", f"{contents}.partial"
     with ExitStack() as stack:
         try:

@@ -87,7 +87,11 @@ def test_a_recipe_takes_no_directory_s_place(image: str, tmp_path: Path) -> None
     (tmp_path / "here.data").mkdir()
     said = btrimg("recipe", image, "-o", tmp_path / "here", "--overwrite")
     assert (said.returncode, said.stderr) == (2, f"btrimg: {tmp_path}/here is a directory; name a file\n")
-    assert names(tmp_path) == ["here", "here.data", "x.img"]
+    os.mkfifo(tmp_path / "pipe")
+    said = btrimg("recipe", image, "-o", tmp_path / "pipe", "--overwrite")
+    assert said.stderr == f"btrimg: {tmp_path}/pipe is no file that could be replaced; name another\n"
+    assert (tmp_path / "pipe").is_fifo()
+    assert names(tmp_path) == ["here", "here.data", "pipe", "x.img"]
 
 
 def test_a_recipe_is_never_written_over_its_image(image: str, tmp_path: Path) -> None:
