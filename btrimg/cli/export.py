@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING, Any
 
 from btrimg.cli.command import Argument, Option, command
-from btrimg.cli.parameters import NO_VERIFY, OPENING, SUBVOLUME, TARGET, open_inode, open_target
+from btrimg.cli.parameters import NO_VERIFY, OPENING, SUBVOLUME, TARGET, open_inode, open_target, take_directory
 from btrimg.cli.progress import counting
 from btrimg.cli.stopping import clean_up_when_stopped
 from btrimg.errors import BtrimgError, CorruptError
@@ -66,9 +65,7 @@ def _each(top: Inode, writer: Any, progress: Any, spared: tuple[type[Exception],
 def _to_directory(top: Inode, output: str, progress: Any, *, verify: bool) -> None:
     from btrimg.cli.export_directory import HOST_REFUSES, DirectoryWriter
 
-    os.makedirs(output, exist_ok=True)
-    if os.listdir(output):
-        raise BtrimgError(f"{output!a} is not empty; name a new or an empty directory")
+    take_directory(output)
     with DirectoryWriter(output, top, verify=verify) as writer:
         _each(top, writer, progress, (BtrimgError, *HOST_REFUSES))  # it may refuse one file, and take the next
 

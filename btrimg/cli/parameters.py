@@ -128,6 +128,15 @@ def refuse_image(devices: Iterable[str], output: str) -> None:
             raise BtrimgError(f"{output} would be replaced, and is the image or holds it; name another file")
 
 
+def take_directory(path: str) -> None:
+    """Make a directory, or take an empty one that is there; raise BtrimgError for anything else at *path*."""
+    if os.path.lexists(path) and not os.path.isdir(path):
+        raise BtrimgError(f"{path!a} is no directory; name a new or an empty one")
+    os.makedirs(path, exist_ok=True)
+    if os.listdir(path):
+        raise BtrimgError(f"{path!a} is not empty; name a new or an empty directory")
+
+
 def warn(message: str) -> None:
     """Tell the person at the terminal what was bad and got by."""
     say("warning", "yellow", message)

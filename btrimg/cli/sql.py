@@ -16,6 +16,7 @@ from btrimg.cli.parameters import (
     open_target,
     refuse_image,
     size_option,
+    take_directory,
 )
 from btrimg.cli.progress import counting
 from btrimg.cli.stopping import clean_up_when_stopped
@@ -161,9 +162,7 @@ def _filling(directory: str) -> Iterator[None]:
     from btrimg.tables.schema import RELATIONS
 
     is_new = not os.path.lexists(directory)
-    os.makedirs(directory, exist_ok=True)
-    if os.listdir(directory):
-        raise BtrimgError(f"{directory!a} is not empty")
+    take_directory(directory)
     try:
         yield
     except BaseException:

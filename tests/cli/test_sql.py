@@ -173,6 +173,10 @@ def test_export_tables_fills_a_new_directory_only(demo_image: str, tmp_path: Pat
     again = btrimg("export-tables", demo_image, str(target))
     assert again.returncode == 2
     assert "is not empty" in again.stderr
+    taken = target / "inodes.parquet"
+    assert btrimg("export-tables", demo_image, str(taken)).stderr == (
+        f"btrimg: {str(taken)!a} is no directory; name a new or an empty one\n"
+    )
 
 
 @pytest.mark.parametrize(
