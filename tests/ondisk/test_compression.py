@@ -11,13 +11,14 @@ import struct
 import subprocess
 import sys
 import zlib
-from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import kernel
 
 from btrimg.errors import CorruptError, UnsupportedError
 from btrimg.ondisk.compression import compress, decompress
@@ -26,7 +27,6 @@ from btrimg.units import round_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 ZLIB, LZO, ZSTD = Compression.ZLIB, Compression.LZO, Compression.ZSTD
 KINDS = pytest.mark.parametrize("kind", [ZLIB, LZO, ZSTD], ids=lambda kind: kind.name.lower())
@@ -290,17 +290,6 @@ def run(*command: str | Path) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, errors="replace").stdout
 
 
-@contextmanager
-def mounted(image: Path, options: str) -> Iterator[Path]:
-    target = image.with_suffix(".mnt")
-    target.mkdir(exist_ok=True)
-    run("mount", "-t", "btrfs", "-o", f"loop,{options}", image, target)
-    try:
-        yield target
-    finally:
-        run("umount", target)
-
-
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
     path = tmp_path / "image"
@@ -348,9 +337,9 @@ def test_extents_that_the_kernel_wrote(image: Path, kind: Compression) -> None:
     # Two sectors that come to one: where LZO leaves 1 to 3 bytes of it, the total length counts them as padding.
     datas += [(noise(3700) + bytes(396) + noise(more)).ljust(8192, b"\0") for more in range(60, 80)]
     inodes: list[int] = []
-    with mounted(image, f"compress-force={kind.name.lower()}") as root:
+    with kernel.mount([str(image)], options=[f"compress-force={kind.name.lower()}"]) as top:
         for number, data in enumerate(datas):
-            path = root / f"file{number}"
+            path = Path(top, f"file{number}")
             path.write_bytes(data)
             inodes.append(path.stat().st_ino)
     seen = {ino: bytearray() for ino in inodes}
@@ -377,12 +366,12 @@ def test_the_kernel_reads_what_we_compress(image: Path, kind: Compression) -> No
     files += [(words(9000), 12_000), (words(9000), 5000)]  # the stream ends early, goes on
     for left in range(5):
         files += [(sector_that_leaves(left) + words(5000), 9096), (sector_that_leaves(left), 8192)]
-    with mounted(image, "noatime") as root:
+    with kernel.mount([str(image)]) as top:
         for number, (data, size) in enumerate(files):
-            encoded_write(root / f"file{number}", kind, compress(kind, data, sectorsize=4096), size)
-    with mounted(image, "ro") as root:
+            encoded_write(Path(top, f"file{number}"), kind, compress(kind, data, sectorsize=4096), size)
+    with kernel.mount([str(image)], read_only=True) as top:
         for number, (data, size) in enumerate(files):
-            assert (root / f"file{number}").read_bytes() == data[:size].ljust(size, b"\0")
+            assert Path(top, f"file{number}").read_bytes() == data[:size].ljust(size, b"\0")
     assert [ino for ino, *_ in compressed_extents(image)] == list(range(257, 257 + len(files)))
 
 
