@@ -73,6 +73,7 @@ $(READY): pyproject.toml
 	test -x $(BIN)/pip || $$python -m venv $(VENV)
 	@echo "Installing btrimg and its tools into $(VENV)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(BIN)/python -m compileall -q btrimg
 	@touch $@
 
 # The judges beside the tests; conftest.py says again at the end which tests were skipped for want of one.
