@@ -56,7 +56,8 @@ def lookup(image: Image, start: Ints, sectors: Ints) -> Sums:
     item = np.searchsorted(first, address, "right") - 1
     inside = (address - np.append(first, 0)[item]) // sectorsize
     row = found.offsets[item] // image.volume.csum.size + inside
-    known = (item >= 0) & (row < found.offsets[1:][np.minimum(item, found.rows - 1)] // image.volume.csum.size)
+    end = np.append(found.offsets[1:], 0)[item]  # the last one is that of no item
+    known = row < end // image.volume.csum.size
     every = found.data.reshape(-1, image.volume.csum.size)
     sums = np.zeros((len(address), image.volume.csum.size), np.uint8)
     sums[known] = every[row[known]]

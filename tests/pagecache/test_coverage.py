@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.fresh import make_empty
+from support.images import MIB
 
 from btrimg.errors import ChecksumError
 from btrimg.filesystem.image import open_image
@@ -20,6 +22,8 @@ from btrimg.pagecache.mixing import mix
 from btrimg.pagecache.pages import KeyRuns
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from btrimg.filesystem.image import Image
 
 #: (kind of key, unit, number, pages, label); kind 1 is the inode's own and 4 an extent's.
@@ -88,6 +92,16 @@ def test_whose_the_keys_of_runs_are(runs: list[tuple[int, int, int, int, int]]) 
 @pytest.fixture(scope="module")
 def demo(demo_image: str) -> Image:
     return open_image(demo_image)
+
+
+@pytest.mark.parametrize("few", [0, 1 << 30])
+def test_where_there_are_no_checksums_none_is_known(few: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sums, "_FEW", few)
+    make_empty(str(tmp_path / "empty"), 80 * MIB)
+    with open_image(str(tmp_path / "empty")) as image:
+        found = sums.lookup(image, np.array([0, 1 << 40]), np.array([1, 2]))
+    assert found.known.tolist() == [False] * 3
+    assert not found.sums.any()
 
 
 @pytest.mark.parametrize("few", [0, 1 << 30])
