@@ -9,7 +9,7 @@ import select
 import struct
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from btrimg.errors import BtrimgError, NotFoundError
 from btrimg.mount.system import FUSE_DEVICE
@@ -61,24 +61,35 @@ class Agreement(NamedTuple):
     flags: InitFlag  #: what both sides do
 
 
+class Lead(Protocol):
+    """A lock: who has it takes the next request."""
+
+    def acquire(self) -> object:
+        """Wait for it."""
+
+    def release(self) -> object:
+        """Let another have it."""
+
+
 class Channel:
     """An open /dev/fuse; ``serve`` may run in several threads at once.
 
     One thread takes all requests, until one comes that takes long; then another does. If they took turns, each request
-    would wake a thread that has slept, and two threads would wait for one interpreter.
+    would wake a thread that has slept, and two threads would wait for one interpreter. So it is with the processes that
+    share *lead*, a lock between them.
 
     An *eager* channel, if there are several processors, looks a few more times for a request before it sleeps: who
     opens and closes small files asks again at once, and to be woken takes longer than to answer. For who closes a file
     waits for nobody: that is answered after the next request, or when there is none.
     """
 
-    def __init__(self, fd: int, tell: Callable[[str], None], *, eager: bool = False) -> None:
+    def __init__(self, fd: int, tell: Callable[[str], None], *, eager: bool = False, lead: Lead | None = None) -> None:
         self.fd, self.tell = fd, tell
         self._looks = _LOOKS if eager and len(os.sched_getaffinity(0)) > 1 else 0
         self._asked = b""  # the request that the thread with the lock answers
         self._running: set[int] = set()
         self._interrupted: set[int] = set()
-        self._lead = threading.Lock()
+        self._lead = lead or threading.Lock()
         self._leader = 0  # the thread that has the lock
 
     def negotiate(self, wanted: InitFlag, *, read_ahead: int) -> Agreement:

@@ -17,7 +17,7 @@ from btrimg.mount.wire import FOREVER, ROOT, AttrOut, EntryOut, GetxattrIn, Opco
 from btrimg.mount.xattrs import NAMES_XATTR, all_names, as_much
 
 if TYPE_CHECKING:
-    from btrimg.mount.channel import Handler
+    from btrimg.mount.channel import Channel, Handler
     from btrimg.mount.reading import Reader
     from btrimg.mount.tree import Files
 
@@ -26,10 +26,15 @@ _ASKED = struct.Struct("<8xQI").unpack_from  #: offset and size of a ReadIn: all
 
 
 class HiddenFiles:
-    """The hidden mount: answers for its channel."""
+    """The hidden mount: answers for its channel.
 
-    def __init__(self, files: Files, reader: Reader) -> None:
-        self._files, self._reader = files, reader
+    Who gives out one large file, piece by piece, goes on doing so alone, for what the next piece takes is at hand; for
+    all else others may take the next requests meanwhile.
+    """
+
+    def __init__(self, files: Files, reader: Reader, channel: Channel) -> None:
+        self._files, self._reader, self._step_back = files, reader, channel.step_back
+        self._last = 0
         self._owner = os.getuid(), os.getgid()
         self.handlers: dict[int, Handler] = {
             Opcode.LOOKUP: self._lookup,
@@ -55,7 +60,10 @@ class HiddenFiles:
 
     def _read(self, number: int, body: bytes, _unique: int) -> memoryview:
         offset, size = _ASKED(body)
-        return self._reader.read(self._files.data(number), offset, size)
+        if number != self._last:
+            self._last = number
+            self._step_back()
+        return self._reader.read(self._files.data(number), offset, size, self._step_back)
 
     def _getxattr(self, number: int, body: bytes, _unique: int) -> bytes:
         if number != ROOT or body[GetxattrIn.SIZE : -1] != NAMES_XATTR:

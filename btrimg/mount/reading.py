@@ -102,8 +102,8 @@ class Reader:
     def read(self, file: FileData, offset: int, length: int, check: Callable[[], None] = nobody_stops) -> memoryview:
         """Return file bytes [offset, offset + length), fewer at the end, in memory that the next call overwrites.
 
-        *check* is asked before every extent, and raises what is to end the read. Raises ChecksumError, DeviceError
-        or CorruptError when the bytes cannot be had.
+        *check* is called before every extent, but not for what is expected and most quickly had; it raises what is to
+        end the read. Raises ChecksumError, DeviceError or CorruptError when the bytes cannot be had.
         """
         run = file.run
         if run is not None and length == run.step:
@@ -118,6 +118,7 @@ class Reader:
                     return room[0]
         end = min(offset + length, file.size)
         if run is not None and run.first <= offset < end <= run.end:
+            check()
             found = self._read_on(run, offset, end)
             if found is not None:
                 return found

@@ -23,7 +23,7 @@ from btrimg.mount.sharing import COMMON, NotShared, PassedThrough
 from btrimg.mount.statistics import StatisticsSocket, encoded, summary
 from btrimg.mount.tree import Files
 from btrimg.mount.wire import BACKING_OPEN, BackingMap, InitFlag
-from btrimg.mount.workers import Workers
+from btrimg.mount.workers import ProcessLock, Workers
 from btrimg.mount.xattrs import Absent, ask_hidden
 from btrimg.pagecache.schemes import Domains
 from btrimg.units import MIB
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from btrimg.mount.sharing import Sharing
 
 _READERS = 4  #: threads, and processes that give out data if there are as many processors
+_FEW = 2  #: processors, of which a single reader takes one: there, several of ours are in each other's way
 _READ_AHEAD = 4 * MIB
 _TOLD_AGAIN = 0.2  #: seconds for which statistics are good: who asks for an xattr asks for its length first
 _MESSAGES = 20  #: of what went wrong, that are kept
@@ -129,19 +130,22 @@ class Session:
 
     def _hide(self) -> int | None:
         """Mount and serve the hidden files; return a descriptor of their directory, None if it would be of no use."""
+        lead = ProcessLock() if len(os.sched_getaffinity(0)) <= _FEW else None
         fd = system.open_fuse()
         try:
             top = system.attach_nowhere(fd)
             self._descriptors.append(top)
-            channel = Channel(fd, self.messages.append)
+            channel = Channel(fd, self.messages.append, lead=lead)
             if InitFlag.PASSTHROUGH not in channel.negotiate(COMMON, read_ahead=_READ_AHEAD).offered:
                 return None
-            handlers = HiddenFiles(self._files, self._reader).handlers
+            handlers = HiddenFiles(self._files, self._reader, channel).handlers
             self._workers = Workers(
                 channel, handlers, min(os.cpu_count() or 1, _READERS), (top, self._woken, self._wake)
             )
         finally:
             os.close(fd)  # if we held it too, the mount would not end with those who serve it
+            if lead:
+                lead.close()
         device = os.fstat(top).st_dev
         system.read_ahead(f"{os.major(device)}:{os.minor(device)}", _READ_AHEAD)
         return top

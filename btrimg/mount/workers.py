@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import multiprocessing
 import os
 import signal
@@ -17,6 +18,32 @@ if TYPE_CHECKING:
     from btrimg.mount.channel import Channel, Handler
 
 _PR_SET_PDEATHSIG = 1
+
+
+class ProcessLock:
+    """A lock between a process and those that it forks; who ends has it no more.
+
+    Made with a descriptor that must stay open as long as the lock is used: ``close`` is for a process that does not.
+    """
+
+    def __init__(self) -> None:
+        self._fd = os.memfd_create("btrimg")
+
+    def fileno(self) -> int:
+        """Return the descriptor that it is the lock of."""
+        return self._fd
+
+    def acquire(self) -> None:
+        """Wait for it."""
+        fcntl.lockf(self._fd, fcntl.LOCK_EX)
+
+    def release(self) -> None:
+        """Let another process have it."""
+        fcntl.lockf(self._fd, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Leave it to the other processes."""
+        os.close(self._fd)
 
 
 class Workers:
