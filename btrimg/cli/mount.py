@@ -11,7 +11,6 @@ from btrimg.cli.command import Argument, Option, command
 from btrimg.cli.parameters import JSON, OPENING, SUBVOLUME, TARGET, open_target, size_option
 from btrimg.cli.stopping import clean_up_when_stopped
 from btrimg.errors import OptionError
-from btrimg.units import MIB
 
 if TYPE_CHECKING:
     from btrimg.cli.cache_options import NamedDomain
@@ -34,7 +33,11 @@ def _share(text: str) -> str:
     SUBVOLUME._replace(help="Show this subvolume, and what hangs below it."),
     DOMAINS,
     Option("share", ("--share",), f"How to share: {', '.join(_SHARES)}.", _share, "HOW", "auto"),
-    size_option("cache_size", "--cache-size", "Bytes of the cache, if it is one that shares.", 256 * MIB),
+    size_option(
+        "cache_size",
+        "--cache-size",
+        "Bytes of the cache, if it is one that shares; else 256 MiB, or half of what the control group allows.",
+    ),
     Option("allow_other", ("--allow-other",), "Let everybody in, as far as permissions go."),
     Option("foreground", ("--foreground",), "Serve here, and stop at Ctrl-C, instead of in the background."),
     Option(
@@ -49,7 +52,7 @@ def mount(
     subvolume: int,
     domains: tuple[NamedDomain, ...],
     share: str,
-    cache_size: int,
+    cache_size: int | None,
     allow_other: bool,
     foreground: bool,
     stats_socket: str | None,

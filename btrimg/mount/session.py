@@ -54,7 +54,7 @@ class Session:
         share: str = "auto",
         domains: Domains | None = None,
         allow_other: bool = False,
-        cache_size: int = 256 * MIB,
+        cache_size: int | None = None,
         stats_socket: str | None = None,
     ) -> None:
         if not point:
@@ -125,8 +125,10 @@ class Session:
         if share == "none":
             return NotShared(self._files, self._reader)
         from btrimg.mount.cached import Cached
+        from btrimg.mount.limits import usual_cache_size
 
-        return Cached(self._files, self._domains, self._cache_size)
+        size = usual_cache_size() if self._cache_size is None else self._cache_size
+        return Cached(self._files, self._domains, size)
 
     def _hide(self) -> int | None:
         """Mount and serve the hidden files; return a descriptor of their directory, None if it would be of no use."""
