@@ -228,7 +228,6 @@ def test_the_image_is_not_replaced_by_what_is_read_of_it(demo_image: str, tmp_pa
     os.link(image, link)
     for words in (
         ["sql", "--format", "csv", "--output", str(link), str(image), "select 1"],
-        ["cache", "replay", str(image), "--read-everything", "--scheme", "inode", "--export-keys", str(link)],
         ["recipe", "--overwrite", str(image), "-o", str(tmp_path / "disk")],
     ):
         done = btrimg(*words)
