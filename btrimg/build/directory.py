@@ -63,16 +63,15 @@ def read_directory(
     return _Walk(top, sectorsize, selection, warn).entries()
 
 
-def read_anything(
-    path: bytes, sectorsize: int, selection: Selection, warn: Callable[[str], None] = lambda _text: None
-) -> Iterator[Entry]:
-    """Yield an entry for what is at *path* of the host, and for all that is in a directory; a link there is followed.
+def reader_of_anything(
+    sectorsize: int, selection: Selection, warn: Callable[[str], None] = lambda _text: None
+) -> Callable[[bytes], Iterator[Entry]]:
+    """Return what yields an entry for what is at a path of the host, and for all that is in a directory.
 
-    Times of creation are those of the last change of the content.
+    A link at the path is followed. Times of creation are those of the last change of the content.
     Errors are those of :func:`read_directory`.
     """
-    walk = _Walk(path, sectorsize, selection, warn, stat_without_birth)
-    return walk.entries() if os.path.isdir(path) else walk.single()
+    return _Walk(b"", sectorsize, selection, warn, stat_without_birth).anything
 
 
 class _Walk:
@@ -129,18 +128,33 @@ class _Walk:
             for fd in opened:
                 os.close(fd)
 
-    def single(self) -> Iterator[Entry]:
-        """Yield the entry of what is no directory."""
+    def anything(self, path: bytes) -> Iterator[Entry]:
+        """Yield the entry of what is at *path*, a link followed, and of all that is in a directory."""
+        self._top, self._at = path, b""
+        if self._first_names:
+            self._first_names = {}
         try:
-            if os.path.isfile(self._top):
-                yield from self._file(open_unnoticed(self._top, _FILE & ~os.O_NOFOLLOW))
-            else:
-                head, name = os.path.split(os.path.realpath(self._top))
-                directory = open_unnoticed(head, _DIRECTORY)
-                try:
-                    yield self._special(directory, name)
-                finally:
-                    os.close(directory)
+            mode = os.stat(path).st_mode
+        except OSError:
+            mode = 0  # a link that leads nowhere is taken as it is
+        if stat.S_ISDIR(mode):
+            return self.entries()
+        return self._single_file() if stat.S_ISREG(mode) else self._single_special()
+
+    def _single_file(self) -> Iterator[Entry]:
+        try:
+            yield from self._file(open_unnoticed(self._top, _FILE & ~os.O_NOFOLLOW))
+        except OSError as error:
+            raise self._failed(error) from None
+
+    def _single_special(self) -> Iterator[Entry]:
+        try:
+            head, name = os.path.split(os.path.realpath(self._top))
+            directory = open_unnoticed(head, _DIRECTORY)
+            try:
+                yield self._special(directory, name)
+            finally:
+                os.close(directory)
         except OSError as error:
             raise self._failed(error) from None
 

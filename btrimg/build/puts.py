@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 
-from btrimg.build.directory import Selection, open_unnoticed, read_anything
+from btrimg.build.directory import Selection, open_unnoticed, reader_of_anything
 from btrimg.build.paths import Spot
+from btrimg.build.entries import Entry
 from btrimg.errors import RefusedError
 from btrimg.filesystem.edit_names import entry_named
 from btrimg.filesystem.inode import quoted
@@ -15,7 +16,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from btrimg.build.entries import Entry
     from btrimg.build.paths import Paths
     from btrimg.build.values import Put
     from btrimg.ondisk.inodes import Timespec
@@ -35,16 +35,17 @@ def read_puts(
 
     Paths of the host go from *directory*. As cp -a cannot keep the times of change and of creation, they are *now*.
     """
+    usual = reader_of_anything(sectorsize, selection, warn)
     for put in puts:
         name = put.path.rpartition(b"/")[2]
-        chosen = selection if put.owner is None else selection._replace(owner=put.owner)
-        for entry in read_anything(os.path.join(directory, put.host), sectorsize, chosen, warn):
-            path, times, same_as = entry.path, entry.times, entry.same_as
-            yield entry._replace(
-                path=name + b"/" + path if path else name,
-                times=(*times[:2], *now, *times[4:6], *now),
-                same_as=None if same_as is None else name + b"/" + same_as,
-            )
+        read = usual
+        if put.owner is not None:
+            read = reader_of_anything(sectorsize, selection._replace(owner=put.owner), warn)
+        for entry in read(os.path.join(directory, put.host)):
+            below, mode, owner, times, *said, same_as = entry
+            at = name + b"/" + below if below else name
+            times = (*times[:2], *now, *times[4:6], *now)
+            yield Entry._make((at, mode, owner, times, *said, same_as and name + b"/" + same_as))
 
 
 def refuse_clashes(host: bytes, paths: Paths, path: bytes) -> None:
