@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 _OFFSET, _SIZE = itemgetter(3), itemgetter(4)  # of a slot
+_KEY = itemgetter(1)  # of a change
 
 
 class ItemChange(NamedTuple):
@@ -47,16 +48,23 @@ class TreeChange:
     def items(self) -> list[ItemChange]:
         """Return the items that were put, changed or deleted, in order; raise CorruptError for one outside its leaf."""
         before, after = _items_of(self.old), _items_of(self.new)
-        was, is_, tree_id = before.get, after.get, self.tree_id
-        changed = [key for key, payload in before.items() if is_(key) != payload]
-        changed += after.keys() - before.keys()
-        return [_new_change((tree_id, _new_key(key), was(key), is_(key))) for key in sorted(changed)]
+        is_, tree_id = after.get, self.tree_id
+        changed = [
+            _new_change((tree_id, _new_key(key), payload, is_(key)))
+            for key, payload in before.items()
+            if is_(key) != payload
+        ]
+        changed += [
+            _new_change((tree_id, _new_key(key), None, payload)) for key, payload in after.items() if key not in before
+        ]
+        changed.sort(key=_KEY)  # soon done: both are in order
+        return changed
 
 
 def _items_of(blocks: list[Block]) -> dict[tuple[int, ...], bytes]:
     """Return the payloads of all leaves among *blocks*, by plain tuples: most are compared with equal ones only."""
     items: dict[tuple[int, ...], bytes] = {}
-    for block in blocks:
+    for block in sorted(blocks, key=_first_key):
         if not block.header.level:
             data = block.data[Header.SIZE :]
             payloads = {slot[:3]: data[slot[3] : slot[3] + slot[4]] for slot in block.slots}
@@ -66,6 +74,10 @@ def _items_of(blocks: list[Block]) -> dict[tuple[int, ...], bytes]:
                     block.payload(number)  # which says what is wrong
             items |= payloads
     return items
+
+
+def _first_key(block: Block) -> tuple[int, ...]:
+    return block.slots[0][:3] if block.slots else ()
 
 
 class TooManyError(Exception):

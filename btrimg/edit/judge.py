@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from btrimg.check.itemlaws import Law, laws
 from btrimg.errors import CorruptError, DeviceError
 from btrimg.filesystem.csums import Csums
-from btrimg.ondisk.blocks import Header, Key
+from btrimg.ondisk.blocks import Header, Item, Key
 from btrimg.ondisk.chunks import BlockGroupItem, Chunk, DevExtent
 from btrimg.ondisk.constants import ExtentFlag, FileExtentType, ItemType, TreeId
 from btrimg.ondisk.extents import ExtentItem, FileExtent
@@ -23,7 +23,7 @@ from btrimg.units import MIB
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Sequence
 
     from btrimg.edit.changed import Changes, ItemChange
     from btrimg.filesystem.image import Image
@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 _EXTENTS = (ItemType.EXTENT_ITEM, ItemType.METADATA_ITEM)
 _OWN_NUMBERS = (TreeId.ROOT_TREE_DIR, TreeId.FREE_INO, TreeId.FS_TREE)  # inodes that no law of inodes is about
 _TYPE, _ADDRESS = 20, slice(21, 29)  # of a file extent: its type, disk_bytenr
-_EXTENT_DATA = int(ItemType.EXTENT_DATA)  # a number: it is compared with the key of every item
+_EXTENT_DATA, _EXTENT_ITEM = int(ItemType.EXTENT_DATA), int(ItemType.EXTENT_ITEM)  # numbers: compared with every key
+_DATA, _INLINE = int(ExtentFlag.DATA), int(FileExtentType.INLINE)
+_unpack_extent = ExtentItem.STRUCT.unpack_from
 _WITH_DATA = (TreeId.ROOT_TREE, TreeId.DATA_RELOC_TREE)  # and subvolumes; the first has space caches
 _MOST_BLOCKS = 128 * MIB  # of new tree blocks; what is made of them takes several times as much
 _MOST = 20  # findings: one fault can be found a million times
@@ -64,10 +66,13 @@ class _Extent:
     __slots__ = ("data", "length", "refs")
 
     def __init__(self, key: Key, payload: bytes, nodesize: int) -> None:
-        item = ExtentItem.unpack(payload)
-        self.refs: int = item.refs
-        self.data = key.type == ItemType.EXTENT_ITEM and bool(item.flags & ExtentFlag.DATA)
-        self.length: int = key.offset if key.type == ItemType.EXTENT_ITEM else nodesize
+        if len(payload) < ExtentItem.SIZE:
+            ExtentItem.unpack(payload)  # which says what is wrong
+        self.refs: int
+        self.refs, _, flags = _unpack_extent(payload)
+        self.data, self.length = False, nodesize
+        if key[1] == _EXTENT_ITEM:
+            self.data, self.length = bool(flags & _DATA), key[2]
 
 
 class _Judge:
@@ -84,7 +89,7 @@ class _Judge:
             for each in self._items.get(key_type, ()):
                 for extents, payload in ((self._before, each.before), (self._after, each.after)):
                     if payload is not None:
-                        extents[each.key.objectid] = _Extent(each.key, payload, self._volume.nodesize)
+                        extents[each[1][0]] = _Extent(each.key, payload, self._volume.nodesize)
 
     def faults(self) -> Iterator[str]:
         try:
@@ -109,31 +114,41 @@ class _Judge:
 
     def _broken_laws(self) -> Iterator[str]:
         """Find items that were put and cannot be what their keys say."""
-        anything, sector = Law(), self._volume.sectorsize
+        anything = Law()
         for key_type, items in self._items.items():
             law, kind = self._laws.get(key_type, anything), ITEM_KINDS.get(key_type)
-            trees = {item.tree for item in items}
-            homes = {tree for tree in trees if kind is None or _home(tree) in kind.trees or _may_hold(tree, key_type)}
-            least, most, step = law.least, law.most, law.step
-            (low, high), (first, last) = law.objectid, law.offset
-            steps = (sector if "objectid" in law.aligned else 1, sector if "offset" in law.aligned else 1)
+            trees, keys, _, payloads = zip(*items, strict=True)
+            homes = {
+                tree for tree in set(trees) if kind is None or _home(tree) in kind.trees or _may_hold(tree, key_type)
+            }
+            if homes.issuperset(trees) and None not in payloads and self._obey(law, keys, payloads):
+                continue
             for tree, key, _, after in items:
                 if after is None:
                     continue
-                objectid, _, offset = key
-                size = len(after)
                 if tree not in homes:
                     yield f"{_words(tree, key)} does not belong there"
-                elif (
-                    not least <= size <= most
-                    or (size - least) % step
-                    or not (low <= objectid <= high or objectid in _OWN_NUMBERS)
-                    or not first <= offset <= last
-                    or objectid % steps[0]
-                    or offset % steps[1]
-                    or (key_type == _EXTENT_DATA and size != FileExtent.SIZE and after[_TYPE] != FileExtentType.INLINE)
-                ):
-                    yield f"{_words(tree, key)} with {size} bytes cannot be"
+                elif not self._obey(law, (key,), (after,)):
+                    yield f"{_words(tree, key)} with {len(after)} bytes cannot be"
+
+    def _obey(self, law: Law, keys: Sequence[Key], payloads: Sequence[bytes]) -> bool:
+        """Return whether items, all of one type, can be what their keys say: many are looked at as one is."""
+        sector, (low, high), (first, last) = self._volume.sectorsize, law.objectid, law.offset
+        sizes = set(map(len, payloads))
+        if min(sizes) < law.least or max(sizes) > law.most or any((size - law.least) % law.step for size in sizes):
+            return False
+        objectids, (key_type, *_), offsets = zip(*keys, strict=True)
+        for name, numbers in (("objectid", objectids), ("offset", offsets)):
+            if name in law.aligned and any(number % sector for number in numbers):
+                return False
+        if min(offsets) < first or max(offsets) > last:
+            return False
+        strange = min(objectids) < low or max(objectids) > high
+        if strange and any(not low <= each <= high for each in set(objectids).difference(_OWN_NUMBERS)):
+            return False
+        if key_type != _EXTENT_DATA or sizes == {FileExtent.SIZE}:
+            return True
+        return all(each[_TYPE] == _INLINE for each in payloads if len(each) != FileExtent.SIZE)
 
     # Accounts
 
@@ -318,11 +333,11 @@ def _data_of(block: Block) -> list[int]:
     owner = block.header.owner
     if block.header.level or not (is_subvolume(owner) or owner in _WITH_DATA):
         return []
-    found = []
-    for number, (_, key_type, *_, size) in enumerate(block.slots):
-        if key_type == _EXTENT_DATA and size == FileExtent.SIZE:
-            payload = block.payload(number)
-            logical = int.from_bytes(payload[_ADDRESS], "little") if payload[_TYPE] else 0
-            if logical:
-                found.append(logical)
-    return found
+    data, size = block.data, FileExtent.SIZE
+    starts = [Header.SIZE + slot[3] for slot in block.slots if slot[1] == _EXTENT_DATA and slot[4] == size]
+    if starts and (max(starts) + size > len(data) or min(starts) < Header.SIZE + len(block) * Item.SIZE):
+        for number in range(len(block)):
+            block.payload(number)  # which says what is wrong
+    first, last = _ADDRESS.start, _ADDRESS.stop
+    found = [int.from_bytes(data[at + first : at + last], "little") for at in starts if data[at + _TYPE]]
+    return [logical for logical in found if logical]
