@@ -185,7 +185,8 @@ class Session:
         txn = self._txn
         try:
             doubted = self.doubted and not self.force
-            with self._held(doubted or self._stage.held < _FEW):  # of few bytes the saving is made in one go
+            few = self._stage.held < _FEW and not self.sink.partly  # the saving of few bytes is made in one go
+            with self._held(doubted or few):
                 txn.commit()
                 if self.doubted and not self.force:
                     self._refuse_if_worse(moved=True)

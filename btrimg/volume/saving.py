@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from btrimg.volume.staged import Stage, StagedDevice
 
+    _Due = tuple[int, Sequence[tuple[int, int]]]  # a device, and ranges of it that are to be written
+
 _HELD = 32 * MIB  #: bytes that wait until what they overwrite is saved, all of it in one go
 _ZEROS = bytes(MOST)
 _SPANS = MOST // SPAN.size
@@ -37,6 +39,7 @@ class StagedSink:
     def __init__(self, stage: Stage, devices: Mapping[int, StagedDevice]) -> None:
         self._stage, self.devices = stage, devices
         self.holding = True  #: whether nothing is written for now: what waits may still be refused
+        self.partly = False  #: whether some of what comes before the next sync is written already: it was much
         self._kept_sizes: dict[int, int] = {}
 
     def __enter__(self) -> StagedSink:
@@ -112,6 +115,7 @@ class SavingSink(StagedSink):
         self._found_sizes = {devid: device.file_size for devid, device in devices.items()}
         self._has_begun = False  # to write
         self._ahead: LockType | None = None  # held by a thread that saves
+        self._writes_ahead = False  # whether that thread writes, too
         self._failed: Exception | None = None  # what ended it
 
     @property
@@ -121,30 +125,39 @@ class SavingSink(StagedSink):
 
     def pwrite(self, devid: int, physical: int, data: Buffer) -> None:
         """Write *data* at *physical* of a device; raise DeviceError when that cannot be."""
+        if self._writes_ahead:
+            self._join()
         super().pwrite(devid, physical, data)
         if self._stage.held >= _HELD and not self.holding:
             self.flush()
+            self.partly = True
 
     def sync(self) -> None:
         """Return when all that was written is durable; raise DeviceError when it cannot be made so."""
         if not self.holding:
             self.flush()
             self._target.sync()
+            self.partly = False
 
     def save_ahead(self) -> None:
         """Begin to save what is overwritten by what waits now, and have it durable, while the caller goes on.
 
-        Nothing is written; :meth:`flush` waits for that, and raises what went wrong.
+        Where some is written already, the rest is as well: who wants nothing of it rolls back.
+        Otherwise nothing is written. :meth:`flush` waits for that, and raises what went wrong.
         """
         self._join()
-        undo, due = self._opened(), [(devid, [*device.layer.ranges()]) for devid, device in self.devices.items()]
-        busy = self._ahead = allocate_lock()
+        undo, due, busy = self._opened(), self._due(), allocate_lock()
         busy.acquire()
+        self._ahead, self._writes_ahead = busy, self.partly and not self.holding
+        writes = self._writes_ahead
 
         def save() -> None:
             try:
                 self._save(undo, due)
                 undo.sync()
+                if writes:
+                    self._write(due)
+                    self._target.sync()
             except Exception as error:  # whoever waits raises it
                 self._failed = error
             finally:
@@ -153,49 +166,66 @@ class SavingSink(StagedSink):
         start_new_thread(save, ())
 
     def _join(self) -> None:
-        """Wait until nothing is saved beside, and raise what ended that."""
-        if self._ahead is not None:
-            with self._ahead:  # when Ctrl-C comes here, who closes this waits once more
+        """Wait until nothing is saved or written beside, and raise what ended that."""
+        busy = self._ahead
+        if busy is not None:
+            with busy:  # when Ctrl-C comes here, who closes this waits once more
                 pass
-            self._ahead = None
-        failed, self._failed = self._failed, None
+        with self._stage.lock:
+            failed, self._failed = self._failed, None
+            if busy is not None and busy is self._ahead:  # else another thread has waited, too, and goes on
+                if self._writes_ahead and failed is None:
+                    self._stage.clear()
+                self._ahead, self._writes_ahead = None, False
         if failed is not None:
             raise failed
 
-    def _save(self, undo: UndoWriter, due: Sequence[tuple[int, Sequence[tuple[int, int]]]]) -> None:
+    def _due(self) -> list[_Due]:
+        """Return what waits to be written."""
+        return [(devid, [*device.layer.ranges()]) for devid, device in self.devices.items()]
+
+    def _save(self, undo: UndoWriter, due: Sequence[_Due]) -> None:
         for devid, ranges in due:
             for start, end in ranges:
                 undo.append(self._records(devid, start, end))
+            undo.append(self._superblocks_after(devid))
 
     def flush(self) -> None:
         """Save what is overwritten by what waits, have that durable, and write: superblocks behind all else."""
         self._join()
         with self._stage.lock:
-            if not self._stage.waits():
-                self._stage.clear()
-                return
-            undo = self._opened()
-            for devid, device in self.devices.items():
-                ranges = [*device.layer.ranges()]
-                self._save(undo, [(devid, ranges)])
-                for start, end in ranges:
-                    self._written[devid].add(start, end)
-                undo.append(self._superblocks_after(devid))
-            undo.sync()
-            self._has_begun = True
-            last: list[tuple[int, int, bytes]] = []
-            for devid, device in self.devices.items():
-                for start, parts in device.layer.runs(4 * MIB):
-                    data = parts[0] if len(parts) == 1 else b"".join(parts)
-                    if len(data) == SUPERBLOCK_SIZE and start in SUPERBLOCK_OFFSETS:
-                        last.append((devid, start, data))
-                    else:
-                        self._target.pwrite(devid, start, data)
-            if last:
-                self._target.sync()
-            for devid, start, data in sorted(last, key=lambda each: (-each[1], each[0])):
-                self._target.pwrite(devid, start, data)
+            if self._stage.waits():
+                undo, due = self._opened(), self._due()
+                self._save(undo, due)
+                undo.sync()
+                self._write(due)
             self._stage.clear()
+
+    def _write(self, due: Sequence[_Due]) -> None:
+        """Write what waits, which is saved."""
+        self._has_begun = True
+        for devid, ranges in due:
+            for start, end in ranges:
+                self._written[devid].add(start, end)
+        last: list[tuple[int, int, bytes]] = []
+        for devid, device in self.devices.items():
+            for start, parts in device.layer.runs(4 * MIB):
+                data = parts[0] if len(parts) == 1 else b"".join(parts)
+                if len(data) == SUPERBLOCK_SIZE and start in SUPERBLOCK_OFFSETS:
+                    last.append((devid, start, data))
+                else:
+                    self._target.pwrite(devid, start, data)
+        if last:
+            self._target.sync()
+        for devid, start, data in sorted(last, key=lambda each: (-each[1], each[0])):
+            self._target.pwrite(devid, start, data)
+
+    def forget(self) -> None:
+        """Forget what waits to be written."""
+        with suppress(Exception):
+            self._join()
+        super().forget()
+        self.partly = False
 
     def resize(self, devid: int, size: int) -> None:
         """Let the file of a device be *size* bytes long; what is cut off is saved. A block device must have as many."""
@@ -213,8 +243,6 @@ class SavingSink(StagedSink):
 
     def close(self) -> None:
         """Write down what state the devices are left in, and give up the locks. What waits is forgotten."""
-        with suppress(Exception):
-            self._join()
         self.forget()
         undo, self._undo = self._undo, None
         try:
@@ -236,8 +264,6 @@ class SavingSink(StagedSink):
         """
         from btrimg.volume.restore import write_back
 
-        with suppress(Exception):
-            self._join()
         self.forget()
         undo, self._undo = self._undo, None
         if undo is None:

@@ -9,7 +9,7 @@ import random
 import resource
 import shutil
 import time
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from functools import partial
 from io import StringIO
 from tempfile import TemporaryDirectory
@@ -39,12 +39,13 @@ from btrimg.edit.verbs import FileEditor
 from btrimg.errors import BtrimgError, CorruptError, DeviceError, NotFoundError, RefusedError, WorseError
 from btrimg.filesystem.image import open_image
 from btrimg.ondisk.blocks import Header
-from btrimg.ondisk.constants import ItemType, TreeId
+from btrimg.ondisk.constants import SUPERBLOCK_OFFSETS, ItemType, TreeId
 from btrimg.ondisk.inodes import Timespec
 from btrimg.ondisk.seal import seal
+from btrimg.volume import saving
 from btrimg.volume.restore import UndoFile
 from btrimg.volume.sink import DeviceSink
-from btrimg.volume.undofile import MAGIC, Kind, UndoReader, UndoRecord
+from btrimg.volume.undofile import MAGIC, Kind, UndoReader, UndoRecord, UndoWriter
 from btrimg.write.uuids import seeded
 
 from .sessions import undone
@@ -723,4 +724,49 @@ def test_what_cannot_be_saved_beside_a_check_ends_the_commit(tmp_path: Path) -> 
         with files_end_at(100), pytest.raises(DeviceError, match="cannot save what is to be overwritten"):
             edits.commit()
         assert not os.path.exists(undo)
+    assert state(devices) == before
+
+
+@pytest.mark.parametrize("refused", [True, False])
+def test_of_an_edit_that_is_large_the_rest_is_written_beside_the_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: bool
+) -> None:
+    devices, undo = make(str(tmp_path), "single", 1), str(tmp_path / "undo")
+    before, done, beside = state(devices), list[str](), list[str]()
+
+    def note(what: str, call: Callable[..., None]) -> Callable[..., None]:
+        def noted(*given: Any) -> None:
+            call(*given)
+            done.append(f"{what} {given[2]}" if what == "write" and given[2] in SUPERBLOCK_OFFSETS else what)
+
+        return noted
+
+    def judged(*_: object) -> list[str]:
+        assert edits.sink.partly
+        while done[-1:] != ["durable"]:
+            time.sleep(0.001)
+        beside.extend(done)
+        return ["one"] if refused else []
+
+    monkeypatch.setattr("btrimg.edit.session._FEW", 0)
+    monkeypatch.setattr(saving, "_HELD", MIB // 4)
+    monkeypatch.setattr(judge, "faults_of_commit", judged)
+    monkeypatch.setattr(UndoWriter, "sync", note("saved", UndoWriter.sync))
+    monkeypatch.setattr(DeviceSink, "pwrite", note("write", DeviceSink.pwrite))
+    monkeypatch.setattr(DeviceSink, "sync", note("durable", DeviceSink.sync))
+    (tmp_path / "large").write_bytes(NOISE)
+    with session(devices, undo=undo) as edits:
+        FileEditor(edits).put([str(tmp_path / "large").encode()], b"/new", Storage(), (0, 0), None)
+        with pytest.raises(WorseError, match="worse: one") if refused else nullcontext():
+            edits.commit()
+    assert beside[0] == "saved"
+    assert beside[-2:] == ["write", "durable"]
+    assert beside.count("saved") > 1
+    assert all(each in ("saved", "write", "durable") for each in beside)  # no superblock
+    if refused:
+        assert not os.path.exists(undo)
+    else:
+        assert done[len(beside) :].count("write 65536") == 1
+        assert complaints_of_btrimg(devices) == []
+        undone(devices, undo)
     assert state(devices) == before
