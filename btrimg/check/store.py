@@ -14,7 +14,7 @@ from btrimg.errors import BtrimgError
 from btrimg.forked import cores
 from btrimg.tables.database import QueryError, connect, engine
 from btrimg.tables.memory import give_back
-from btrimg.tables.native import create_empty, create_table, insert, type_of
+from btrimg.tables.native import create_empty, create_table, fill, type_of
 from btrimg.trees.ahead import THREADS, ahead
 
 if TYPE_CHECKING:
@@ -105,9 +105,10 @@ class Store:
         rows = len(next(iter(columns.values())))
 
         def create(con: Any) -> None:
-            create_empty(con, name, {column: type_of(values) for column, values in columns.items()})
             if rows:
-                insert(con, name, columns)
+                fill(con, name, columns)
+            else:
+                create_empty(con, name, {column: type_of(values) for column, values in columns.items()})
 
         self._later(name, rows, create)
 

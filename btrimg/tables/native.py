@@ -34,7 +34,9 @@ def create_table(con: Any, gathered: Gathered, **more: NDArray[Any]) -> None:
         columns.append(column if is_text or column.type != "text" else column._replace(type="u8"))
         different[column.name] = objects_of(column, values) if isinstance(values, Strings) else values
     columns += [Column(name, "?", "") for name in more]
-    create_empty(con, relation.name, {column.name: _type_of(con, relation.name, column) for column in columns})
+    types = {column.name: _type_of(con, relation.name, column) for column in columns}
+    if not len(gathered.rows):
+        create_empty(con, relation.name, types)
     shown = ", ".join(_shown(relation.name, column) for column in columns)
     for start in range(0, len(gathered.rows), _ROWS_AT_ONCE):
         some = slice(start, start + _ROWS_AT_ONCE)
@@ -42,13 +44,14 @@ def create_table(con: Any, gathered: Gathered, **more: NDArray[Any]) -> None:
         part = {relation.tree.name: gathered.trees[some]} if relation.tree else {}
         part |= {name: values[rows] for name, values in different.items()}
         part |= {name: values[some] for name, values in more.items()}
-        insert(con, relation.name, part, shown)
+        fill(con, relation.name, part, shown, more=start > 0)
 
 
-def insert(con: Any, table: str, columns: Mapping[str, NDArray[Any]], shown: str = "*") -> None:
-    """Insert rows into a *table*: *columns* by name, text in them as objects, as *shown* has it of them."""
+def fill(con: Any, table: str, columns: Mapping[str, NDArray[Any]], shown: str = "*", *, more: bool = False) -> None:
+    """Create a *table* of *columns*, text in them as objects, as *shown* has it of them; or insert *more* rows."""
     con.register("columns", columns)
-    con.execute(f'insert into "{table}" select {shown} from columns')  # noqa: S608 (ours)
+    verb = f'insert into "{table}"' if more else f'create table "{table}" as'
+    con.execute(f"{verb} select {shown} from columns")  # noqa: S608 (ours)
     con.unregister("columns")
 
 
@@ -57,7 +60,7 @@ def _shown(relation: str, column: Column) -> str:
     if not column.words:
         return f'"{column.name}"'
     words = (f"when {index} then {word!r}::{_kind(relation, column)}" for index, word in enumerate(column.words))
-    return f'case "{column.name}" {" ".join(words)} end'
+    return f'case "{column.name}" {" ".join(words)} end as "{column.name}"'
 
 
 def create_empty(con: Any, name: str, types: Mapping[str, str]) -> None:
