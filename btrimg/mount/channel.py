@@ -8,7 +8,7 @@ import os
 import select
 import struct
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from btrimg.errors import BtrimgError, NotFoundError
@@ -40,6 +40,7 @@ _MAX_WRITE = 4096
 _LOOKS = 20  #: for a next request, some 1 µs each
 _MAX_READ = MIB  #: the most that the kernel asks for at once, fs.fuse.max_pages_limit
 #: What reading or answering says when nobody waits for this one request any more.
+_NOT_TOLD = (1 << 32) - 1  #: FUSE_INVALID_UIDGID
 _GONE = frozenset((errno.EINTR, errno.ENOENT, errno.EAGAIN))
 
 
@@ -263,8 +264,16 @@ class Channel:
             raise RefusedRequest(errno.EINTR)
 
     def uid(self) -> int:
-        """Return the id of the user who asks what this thread, which has not stepped back yet, is to answer."""
-        return InHeader.unpack(self._asked).uid
+        """Return the id of the user who asks what this thread, which has not stepped back yet, is to answer.
+
+        A kernel that maps owners tells it of nothing but new files (fs/fuse/dev.c ``fuse_get_req``), and of the rest
+        which process asks, which waits for us. When that is not visible from here, the user is nobody that there is.
+        """
+        header = InHeader.unpack(self._asked)
+        if header.uid == _NOT_TOLD:
+            with suppress(OSError, StopIteration), open(f"/proc/{header.pid}/status", "rb") as lines:
+                return int(next(line for line in lines if line.startswith(b"Uid:")).split()[4])  # for files
+        return header.uid
 
     def step_back(self) -> None:
         """Let another thread take the next requests, for this one may be busy for a while."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import subprocess
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -48,8 +49,8 @@ class Kernel:
             assert not thread.is_alive()
         self.theirs.close()
 
-    def ask(self, opcode: int, unique: int, body: bytes = b"", nodeid: int = 1, uid: int = 0) -> None:
-        self._ours.send(InHeader(InHeader.SIZE + len(body), opcode, unique, nodeid, uid, 0, 0, 0, 0).pack() + body)
+    def ask(self, opcode: int, unique: int, body: bytes = b"", nodeid: int = 1, uid: int = 0, pid: int = 0) -> None:
+        self._ours.send(InHeader(InHeader.SIZE + len(body), opcode, unique, nodeid, uid, 0, pid, 0, 0).pack() + body)
 
     def answer(self) -> tuple[int, int, bytes]:
         """Return unique, error and body of the next answer."""
@@ -167,3 +168,20 @@ def test_who_asks_is_not_taken_for_who_closes_a_file_that_another_thread_answers
     kernel.serve({SLOW: slow, QUICK: who, Opcode.RELEASE: release}, threads=2)
     answers = sorted(kernel.answer() for _ in range(3))
     assert answers == [(1, 0, b""), (2, 0, b""), (3, 0, b"1234")]
+
+
+def test_who_asks_is_seen_from_the_process_where_only_that_is_told(kernel: Kernel) -> None:
+    kernel.serve({QUICK: lambda *_: str(kernel.channel.uid()).encode()}, threads=1)
+    nobody = subprocess.Popen(["sleep", "1000"], user=65534) if not os.geteuid() else None
+    asked = {1: (7, 0), 2: (2**32 - 1, os.getpid()), 3: (2**32 - 1, 0)}
+    if nobody:
+        asked[4] = (2**32 - 1, nobody.pid)
+    try:
+        for unique, (uid, pid) in asked.items():
+            kernel.ask(QUICK, unique, uid=uid, pid=pid)
+        answers = [int(kernel.answer()[2]) for _ in asked]
+    finally:
+        if nobody:
+            nobody.kill()
+            nobody.wait()
+    assert answers == [7, os.geteuid(), 2**32 - 1, 65534][: len(asked)]

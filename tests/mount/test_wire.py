@@ -37,6 +37,8 @@ SIZES = {
     "ForgetOne": 16,
     "BatchForgetIn": 8,
     "InterruptIn": 8,
+    "IoctlIn": 32,
+    "IoctlOut": 16,
     "BackingMap": 16,
 }
 RECORDS = [kind for kind in vars(wire).values() if isinstance(kind, type) and issubclass(kind, Record)]
