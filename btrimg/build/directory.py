@@ -136,7 +136,7 @@ class _Walk:
         try:
             mode = os.stat(path).st_mode
         except OSError:
-            mode = 0  # a link that leads nowhere is taken as it is
+            mode = 0  # who opens it says what is wrong
         if stat.S_ISDIR(mode):
             return self.entries()
         return self._single_file() if stat.S_ISREG(mode) else self._single_special()
