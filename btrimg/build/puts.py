@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from btrimg.build.directory import Selection, open_unnoticed, reader_of_anything
-from btrimg.build.paths import Spot
 from btrimg.build.entries import Entry
+from btrimg.build.paths import Spot
 from btrimg.errors import RefusedError
 from btrimg.filesystem.edit_names import entry_named
 from btrimg.filesystem.inode import quoted
