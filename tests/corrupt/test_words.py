@@ -207,4 +207,4 @@ def test_the_manual_shows_edits_and_all_marks() -> None:
     marks = {word for word in shown if word.startswith("@")}
     for mark in marks:
         assert parse_edit(f"fs/1/a=1{mark.replace('N', '1')}").value == "1"
-    assert len(marks) == len(Marks._fields)
+    assert len({mark.partition(":")[0] for mark in marks}) == len(Marks._fields)
