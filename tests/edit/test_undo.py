@@ -14,6 +14,7 @@ from functools import partial
 from io import StringIO
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -136,8 +137,15 @@ def item(devices: Sequence[str], **how: object) -> None:
         ItemEditor(edits).set(["5", "257.INODE_ITEM", "uid=7"], Manner(in_place=True))
 
 
+def much(devices: Sequence[str], **how: object) -> None:
+    """Put a file as if it were much: some is on the disk before the commit, and the rest before it is judged."""
+    with patch("btrimg.edit.session._FEW", 0), patch.object(saving, "_HELD", MIB // 16):
+        put(devices, **how)
+
+
 EDITS: dict[str, Callable[..., None]] = {
     "put": put,
+    "much": much,
     "label": label,
     "fsid": fsid,
     "grow": grow,
@@ -191,7 +199,9 @@ def back(devices: Sequence[str], undo: str) -> None:
                 raise
 
 
-@pytest.mark.parametrize(("name", "profile", "count"), [("put", "raid5", 3), ("shrink", "single", 1)])
+@pytest.mark.parametrize(
+    ("name", "profile", "count"), [("put", "raid5", 3), ("much", "raid1", 2), ("shrink", "single", 1)]
+)
 def test_killed_at_any_call_an_edit_can_be_undone(tmp_path: Path, name: str, profile: str, count: int) -> None:
     devices = make(str(tmp_path), profile, count)
     before, undo = state(devices), str(tmp_path / "undo")
@@ -279,7 +289,7 @@ def _pages(call: Call) -> list[Call]:
     ]
 
 
-@pytest.mark.parametrize("name", ["put", "grow"])
+@pytest.mark.parametrize("name", ["put", "much", "grow"])
 def test_after_a_power_cut_at_any_call_undo_has_all_that_it_needs(tmp_path: Path, name: str) -> None:
     devices, undo = make(str(tmp_path), "single", 1), str(tmp_path / "undo")
     copy = images.copy_sparse(devices, str(tmp_path / "cut"))
