@@ -154,8 +154,11 @@ EDITS: dict[str, Callable[..., None]] = {
 }
 
 
-def make(directory: str, profile: str, count: int) -> list[str]:
-    """Make an image with a file, what was freed, and data where nothing is used."""
+def make(directory: str, profile: str, count: int, *, solid: bool = False) -> list[str]:
+    """Make an image with a file, what was freed, and data where nothing is used; a *solid* one has no holes.
+
+    A hole is saved as a whole when the first byte is written there, so that later ones tell nothing.
+    """
     devices = [os.path.join(directory, f"{number}.img") for number in range(count)]
     make_empty_on(devices, 48 * MIB, data=profile, metadata=profile)
     with open(os.path.join(directory, "source"), "wb") as file:
@@ -169,6 +172,11 @@ def make(directory: str, profile: str, count: int) -> list[str]:
         FileEditor(edits).remove([b"/third"])
         edits.commit()
     os.unlink(os.path.join(directory, "gone"))
+    for path in devices if solid else ():
+        with open(path, "r+b") as image:
+            ends = [0, *_data_pages(image.fileno()), os.path.getsize(path)]
+            for start, end in zip(ends[::2], ends[1::2], strict=True):
+                os.pwrite(image.fileno(), (NOISE * (end // MIB + 1))[start % MIB :][: end - start], start)
     return devices
 
 
@@ -181,7 +189,7 @@ def make(directory: str, profile: str, count: int) -> list[str]:
     ],
 )
 def test_undo_brings_back_every_byte_and_hole(tmp_path: Path, name: str, profile: str, count: int) -> None:
-    devices = make(str(tmp_path), profile, count)
+    devices = make(str(tmp_path), profile, count, solid=name == "much")
     before, undo = state(devices), str(tmp_path / "undo")
     EDITS[name](devices, undo=undo)
     assert state(devices) != before
@@ -203,7 +211,7 @@ def back(devices: Sequence[str], undo: str) -> None:
     ("name", "profile", "count"), [("put", "raid5", 3), ("much", "raid1", 2), ("shrink", "single", 1)]
 )
 def test_killed_at_any_call_an_edit_can_be_undone(tmp_path: Path, name: str, profile: str, count: int) -> None:
-    devices = make(str(tmp_path), profile, count)
+    devices = make(str(tmp_path), profile, count, solid=name == "much")
     before, undo = state(devices), str(tmp_path / "undo")
     number, step = 0, 1 if LONG else 5
     while killed_at(number, partial(EDITS[name], devices, undo=undo)):
@@ -291,7 +299,7 @@ def _pages(call: Call) -> list[Call]:
 
 @pytest.mark.parametrize("name", ["put", "much", "grow"])
 def test_after_a_power_cut_at_any_call_undo_has_all_that_it_needs(tmp_path: Path, name: str) -> None:
-    devices, undo = make(str(tmp_path), "single", 1), str(tmp_path / "undo")
+    devices, undo = make(str(tmp_path), "single", 1, solid=name == "much"), str(tmp_path / "undo")
     copy = images.copy_sparse(devices, str(tmp_path / "cut"))
     saved = str(tmp_path / "cut" / "undo")
     before = state(devices)[:2]
