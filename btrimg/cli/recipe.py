@@ -14,6 +14,7 @@ from btrimg.cli.parameters import JSON, OPENING, open_target, parse_target, refu
 from btrimg.cli.progress import counting
 from btrimg.cli.stopping import clean_up_when_stopped
 from btrimg.errors import BtrimgError
+from btrimg.volume.replacing import create_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,10 +86,11 @@ def _fresh(output: str, contents: str, *, overwrite: bool) -> Iterator[tuple[Tex
     partial, folder = f"{output}.partial", f"{contents}.partial"
     with ExitStack() as stack:
         try:
-            file = stack.enter_context(open(partial, "x", encoding="utf-8"))
-            stack.callback(_remove, partial)
-            os.mkdir(folder)
-            stack.callback(_remove, folder)
+            made: list[tuple[str, Any]] = []
+            stack.callback(_remove_all, made)
+            create_files([partial], made)
+            file = stack.enter_context(open(made[0][1], "w", encoding="utf-8"))
+            made.extend(zip([folder], map(os.mkdir, [folder]), strict=True))  # in one step, as create_files says why
             yield file, folder
             file.close()
             if overwrite:
@@ -100,6 +102,11 @@ def _fresh(output: str, contents: str, *, overwrite: bool) -> Iterator[tuple[Tex
             raise BtrimgError(f"{error.filename} exists: another program writes it, or was killed; remove it") from None
         except OSError as error:
             raise BtrimgError(f"cannot write {error.filename or output}: {error.strerror}") from None
+
+
+def _remove_all(made: list[tuple[str, Any]]) -> None:
+    for path, _ in made:
+        _remove(path)
 
 
 def _remove(path: str) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager, suppress
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 from btrimg.errors import DeviceError
 from btrimg.volume.mounted import refuse_if_in_use
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 
 @contextmanager
@@ -26,26 +27,35 @@ def replacing(outputs: Sequence[str], *, force: bool | None = None) -> Iterator[
         _refuse_to_replace(output, target, force)
         if target in paths:
             raise DeviceError(f"{output} is the name of another output while that is written; take another name")
-    partials: list[str] = []
+    partials: list[tuple[str, int]] = []
     try:
-        for path in paths:
-            _create(path)
-            partials.append(path)
-        yield list(partials)
+        _create(paths, partials)
+        yield paths
         _complete(partials, targets)
     finally:
-        for path in partials:
+        for path, _ in partials:
             with suppress(FileNotFoundError):
                 os.unlink(path)
 
 
-def _complete(partials: list[str], targets: Sequence[str]) -> None:
+def create_files(paths: Iterable[str], made: list[tuple[str, int]]) -> None:
+    """Make empty files, and add their paths to *made*, each with a descriptor to write to it. Raises OSError.
+
+    A signal may end the program between any two of Python's instructions. Here is none between a file and its place in
+    the list, so whoever removes what is listed leaves nothing behind.
+    """
+    paths = list(paths)
+    how = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    made.extend(zip(paths, map(os.open, paths, repeat(how), repeat(0o666)), strict=True))
+
+
+def _complete(partials: list[tuple[str, int]], targets: Sequence[str]) -> None:
     """Rename all of *partials*; what is left of them after an error has not been renamed."""
     try:
-        for path in partials:
+        for path, _ in partials:
             _make_durable(path)
         for target in targets:
-            os.rename(partials[0], target)
+            os.rename(partials[0][0], target)
             del partials[0]
         for directory in sorted({os.path.dirname(target) for target in targets}):
             _make_durable(directory)
@@ -64,13 +74,16 @@ def _refuse_to_replace(output: str, target: str, force: bool | None) -> None:
     refuse_if_in_use(target)
 
 
-def _create(path: str) -> None:
+def _create(paths: Sequence[str], made: list[tuple[str, int]]) -> None:
     try:
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
-    except FileExistsError:
-        raise DeviceError(f"{path} exists: another program is writing it, or was killed; if so, remove it") from None
+        create_files(paths, made)
+    except FileExistsError as error:
+        told = f"{error.filename} exists: another program is writing it, or was killed; if so, remove it"
+        raise DeviceError(told) from None
     except OSError as error:
-        raise DeviceError(f"cannot make {path}: {error.strerror}") from None
+        raise DeviceError(f"cannot make {error.filename}: {error.strerror}") from None
+    for _, descriptor in made:
+        os.close(descriptor)
 
 
 def _make_durable(path: str) -> None:
