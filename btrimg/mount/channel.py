@@ -39,8 +39,8 @@ _HEAD = struct.Struct("<4xIQQ")  #: opcode, unique and nodeid of an InHeader: wh
 _MAX_WRITE = 4096
 _LOOKS = 20  #: for a next request, some 1 µs each
 _MAX_READ = MIB  #: the most that the kernel asks for at once, fs.fuse.max_pages_limit
-#: What reading or answering says when nobody waits for this one request any more.
 _NOT_TOLD = (1 << 32) - 1  #: FUSE_INVALID_UIDGID
+#: What reading or answering says when nobody waits for this one request any more.
 _GONE = frozenset((errno.EINTR, errno.ENOENT, errno.EAGAIN))
 
 
