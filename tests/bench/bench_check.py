@@ -38,8 +38,8 @@ def main(image: str) -> None:
     ours = [peers.PROGRAM, "check", image]
     theirs = [btrfs, "check", "--readonly", image]
     lowmem = [btrfs, "check", "--readonly", "--mode", "lowmem", image]  # options behind the image are none
-    peers.compare("check", ours, "btrfs check", theirs, rounds=7)
-    peers.compare("check", ours, "btrfs check --mode lowmem", lowmem, rounds=1)
+    peers.compare("check", ours, "btrfs check", theirs, rounds=7, warm=image)
+    peers.compare("check", ours, "btrfs check --mode lowmem", lowmem, rounds=1, warm=image)
     resident = subprocess.run([sys.executable, "-c", _MEASURE, *theirs], check=True, capture_output=True, text=True)
     print(f"check: RssAnon {peak_anonymous(ours) >> 10} MiB at most; btrfs check: RSS {int(resident.stdout) >> 10} MiB")
 

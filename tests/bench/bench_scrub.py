@@ -34,10 +34,10 @@ def main(image: str) -> None:
     """Print ratios; *image* holds corpus M."""
     check = [peers.PROGRAM, "check", "--data", image]
     progs = ["btrfs", "check", "--check-data-csum", image]
-    peers.compare("check --data", check, "btrfs check --check-data-csum", progs, rounds=5)
+    peers.compare("check --data", check, "btrfs check --check-data-csum", progs, rounds=5, warm=image)
     with peers.mounted(image) as top:
         kernel = ["btrfs", "scrub", "start", "-Br", top]
-        peers.compare("check --data", check, "the kernel's scrub", kernel, rounds=5)
+        peers.compare("check --data", check, "the kernel's scrub", kernel, rounds=5, warm=image)
     said = subprocess.run([sys.executable, "-c", SCRUB, image], check=True, capture_output=True, text=True).stdout
     anonymous = re.search(r"RssAnon:\s+(\d+) kB", said)
     print(said.partition("\n")[0], f"RssAnon {int(anonymous[1]) >> 10} MiB" if anonymous else "")

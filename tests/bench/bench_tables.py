@@ -35,9 +35,9 @@ IN_MEMORY, IN_FILES = str(1 << 40), str(32 << 20)  # bytes of columns in memory
 def main(image: str, *larger: str) -> None:
     """Print the ratio for *image*, which holds corpus M, and what each image takes."""
     columns = [sys.executable, "-c", COLUMNS, image, IN_MEMORY]
-    peers.compare("all columns", columns, "dump-tree", peers.dump_tree(image), rounds=5)
+    peers.compare("all columns", columns, "dump-tree", peers.dump_tree(image), rounds=5, warm=image)
     query = [peers.PROGRAM, "sql", image, "select source, count(*) from names group by all"]
-    peers.compare("sql", query, "dump-tree", peers.dump_tree(image), rounds=5)
+    peers.compare("sql", query, "dump-tree", peers.dump_tree(image), rounds=5, warm=image)
     for each in (image, *larger):
         for place, budget in (("memory", IN_MEMORY), ("files", IN_FILES)):
             command = [sys.executable, "-c", COLUMNS, each, budget, "rows"]

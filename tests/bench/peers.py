@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from support import kernel
 
+from btrimg.units import MIB
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
@@ -32,11 +34,30 @@ class Ratio(NamedTuple):
     ratio: float  # median of the rounds' own ratios, so that a drift of the machine cancels out
 
 
-def compare(name: str, ours: Sequence[str], peer_name: str, peer: Sequence[str], rounds: int = 9) -> Ratio:
-    """Run both commands once to warm up, then *rounds* times in turns; print and return the ratio."""
-    seconds(ours)
-    seconds(peer)
-    return report(name, peer_name, [(seconds(ours), seconds(peer)) for _ in range(rounds)])
+def compare(
+    name: str, ours: Sequence[str], peer_name: str, peer: Sequence[str], rounds: int = 9, warm: str | None = None
+) -> Ratio:
+    """Run both commands once to warm up, then *rounds* times in turns; print and return the ratio.
+
+    The file *warm* is read into the page cache before each run: btrfs-progs drops what the kernel has of an image when
+    it opens and closes it (kernel-shared/volumes.c ``btrfs_close_devices``), and so would have us read the disk.
+    """
+
+    def run(command: Sequence[str]) -> float:
+        if warm is not None:
+            _read_through(warm)
+        return seconds(command)
+
+    run(ours)
+    run(peer)
+    return report(name, peer_name, [(run(ours), run(peer)) for _ in range(rounds)])
+
+
+def _read_through(path: str) -> None:
+    room = bytearray(MIB)
+    with open(path, "rb", buffering=0) as file:
+        while file.readinto(room):
+            pass
 
 
 def report(name: str, peer_name: str, pairs: Sequence[tuple[float, float]]) -> Ratio:
