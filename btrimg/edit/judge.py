@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections import Counter, defaultdict
 
 from btrimg.check.itemlaws import Law, laws
+from btrimg.edit.linkcounts import wrong_links
 from btrimg.errors import CorruptError, DeviceError
 from btrimg.filesystem.csums import Csums
 from btrimg.ondisk.blocks import Header, Item, Key
@@ -99,6 +100,7 @@ class _Judge:
             yield from self._used()
             yield from self._free()
             yield from self._references()
+            yield from wrong_links(self._changes, self._items)
             yield from self._device_extents()
             yield from self._data()
         except (CorruptError, DeviceError) as error:
