@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from btrimg.build import tomltext as toml
-from btrimg.errors import ChecksumError, CorruptError
+from btrimg.errors import BtrimgError, ChecksumError, CorruptError
 from btrimg.filesystem.data import row_bytes
 from btrimg.filesystem.extents import COMPRESSION_NAMES, ExtentRef, FileExtentRow
 from btrimg.filesystem.inode import quoted
@@ -77,7 +77,7 @@ class ExtentWords:
                     part = self._whole(row, length, each)
                 else:
                     part = self._shared(row, length, each, defined)
-            except CorruptError as error:
+            except BtrimgError as error:
                 self._image.report(CorruptError(f"{quoted(each.names[0])} has a hole at {row.offset}: {error}"))
             else:
                 parts.append({"offset": toml.size(row.offset) if row.offset else None, **part})

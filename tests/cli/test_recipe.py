@@ -64,6 +64,54 @@ def test_what_cannot_be_read_is_a_hole_and_named(image: str, tmp_path: Path) -> 
         assert again.open(b"/b").item.nlink == 2
 
 
+def test_what_nobody_knows_is_named_and_the_rest_described(tmp_path: Path) -> None:
+    text = """filesystem.size = "64M"
+    do = [
+        {file = "/parts", parts = [{random = "64K"}, {random = "8K"}, {random = "64K"}]},
+        {mkdir = "/lost"},
+        {file = "/lost/kept", text = "kept"},
+        {file = "/gone", text = "gone"},
+        {link = "/gone too", to = "/gone"},
+        {symlink = "/nowhere", to = "somewhere"},
+        {file = "/named", text = "named", xattrs = {"user.a" = "value"}},
+        {subvolume = "/sub"},
+        {file = "/sub/last", text = "last"},
+    ]"""
+    recipe, path = parse_recipe(text.encode(), "x.toml"), str(tmp_path / "x.img")
+    build_image(recipe.filesystem, recipe.operations(), [path])
+    with open_image(path) as image:
+        second = list(image.open(b"/parts").extents())[1].offset
+        whole = image.open(b"/parts").read(0, 1 << 20)
+        lost, gone, nowhere = (image.open(name, follow=False).ino for name in (b"/lost", b"/gone", b"/nowhere"))
+    broken = (
+        f"/parts:EXTENT_DATA.{second}/other_encoding=7",
+        f"fs/{lost}.INODE_ITEM=none",
+        f"fs/{gone}.INODE_ITEM=none",
+        f"fs/{nowhere}.INODE_ITEM/size=5000",
+        "/named:XATTR_ITEM.*/name_len=4000",
+    )
+    said = btrimg("corrupt", "--in-place", path, *broken)
+    assert said.returncode == 0, said.stderr
+    said = btrimg("recipe", path, "-o", tmp_path / "again.toml")
+    assert said.returncode == 1
+    assert [line.removeprefix("btrimg: warning: ") for line in said.stderr.splitlines()] == [
+        f"inode {lost} of subvolume 5 has no inode item",
+        f"'/parts' has a hole: file extent at {second} of inode 257: encoding 0/7 is not known",
+        f"'/lost' is described without its attributes: inode {lost} of subvolume 5 has no inode item",
+        f"'/gone' is left out: inode {gone} of subvolume 5 has no inode item",
+        f"'/gone too' is left out: inode {gone} of subvolume 5 has no inode item",
+        f"'/nowhere' is left out: symlink {nowhere} of subvolume 5 has 5000 bytes",
+        "'/named' is described without extended attributes: XATTR_ITEM of 41 bytes is not DirItem",
+    ]
+    assert btrimg("build", tmp_path / "again.toml", "-o", tmp_path / "again.img").returncode == 0
+    with open_image(str(tmp_path / "again.img")) as again:
+        assert again.open(b"/parts").read(0, 1 << 20) == whole[:second] + bytes(8192) + whole[second + 8192 :]
+        assert [each.name for each, _ in again.open(b"/").entries()] == [b"parts", b"lost", b"named", b"sub"]
+        assert again.open(b"/lost/kept").read(0, 9) == b"kept"
+        assert again.open(b"/named").xattrs() == {}
+        assert again.open(b"/sub/last").read(0, 9) == b"last"
+
+
 def test_a_recipe_that_cannot_be_completed_leaves_what_was_there(image: str, tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_text("mine")
     (tmp_path / "x.toml.data").mkdir()
