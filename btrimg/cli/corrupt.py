@@ -79,22 +79,12 @@ def corrupt(
 def write_copies(devices: Sequence[str], output: str, paths: dict[int, str], pieces: Sequence[Piece]) -> None:
     """Copy *devices* to *output* (a directory, if they are several) with *pieces* changed: whole, or not at all."""
     from btrimg.cli.progress import counting
-    from btrimg.volume.copying import copy_image
+    from btrimg.volume.copying import copies
     from btrimg.volume.draft import write_pieces
-    from btrimg.volume.replacing import replacing
 
     clean_up_when_stopped()
-    several = len(devices) > 1
-    if several:
-        os.makedirs(output, exist_ok=True)
-    targets = [os.path.join(output, os.path.basename(path)) if several else output for path in devices]
-    with replacing(targets) as partials:
-        with counting("copying", "devices") as progress:
-            for path, partial in zip(devices, partials, strict=True):
-                copy_image(path, partial, lambda size: progress(0, size))
-                progress(1, 0)
-        copies = dict(zip(devices, partials, strict=True))
-        write_pieces({devid: copies[path] for devid, path in paths.items()}, pieces)
+    with counting("copying", "devices") as progress, copies(devices, output, progress) as made:
+        write_pieces({devid: made[devices.index(path)] for devid, path in paths.items()}, pieces)
 
 
 def show(paths: dict[int, str], pieces: Sequence[Piece], *, as_json: bool) -> None:

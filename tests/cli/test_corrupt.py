@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from support import images, kernel
+from support.fresh import make_empty_on
 
 from btrimg.filesystem.image import open_image
 
@@ -100,6 +101,29 @@ def test_a_file_that_is_there_is_not_written_over(demo_image: str, tmp_path: Pat
     assert code == 2
     assert "exists; name a new file" in said
     assert output.read_text() == "mine"
+
+
+def test_copies_of_several_devices_that_cannot_be_made_leave_no_directory(tmp_path: Path) -> None:
+    first, second, output = (str(tmp_path / name) for name in ("a/disk.img", "b/disk.img", "new/copies"))
+    for path in (first, second):
+        os.mkdir(os.path.dirname(path))
+    make_empty_on([first, second], 48 << 20, data="raid1", metadata="raid1")
+    code, out, said = corrupt(first, "super/label=x", "-d", second, "--output", output)
+    assert (code, out) == (2, "")
+    assert said == f"btrimg: {first} and {second} would both be copied to {output}/disk.img; give one another name\n"
+    other = second.replace("disk", "other")
+    os.rename(second, other)
+    command = ["bash", "-c", 'ulimit -f 8; exec "$@"', "x", sys.executable, "-m", "btrimg", "corrupt", first]
+    done = subprocess.run(
+        [*command, "super/label=x", "-d", other, "--output", output], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, "File too large" in done.stderr) == (2, True)
+    assert sorted(os.listdir(tmp_path)) == ["a", "b"]
+    os.makedirs(output)
+    assert corrupt(first, "super/label=x", "-d", other, "--output", output + "/disk.img")[0] == 0
+    code, _, said = corrupt(first, "super/label=y", "-d", other, "--output", output + "/disk.img")
+    assert (code, "disk.img exists; name a new file" in said) == (2, True)
+    assert sorted(os.listdir(output + "/disk.img")) == ["disk.img", "other.img"]
 
 
 def test_an_image_that_is_none_is_refused(tmp_path: Path) -> None:
