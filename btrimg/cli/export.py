@@ -35,7 +35,8 @@ def export(target: Target, output: str, as_tar: bool, no_verify: bool, subvolume
 
     Keeps modes, owners (as root), times, xattrs, hard links, holes, symlinks and special files; subvolumes become
     directories. OUTPUT must be new or an empty directory; nothing is written outside it, whatever the image says.
-    A file that cannot be read whole is named in a warning and left out; the exit code is then 1.
+    A file that cannot be read whole is named in a warning and left out; the exit code is then 1. Stopped by a signal,
+    a directory keeps the files that are whole; an archive is not made then.
     """
     clean_up_when_stopped()
     as_tar = as_tar or output == "-" or output.endswith(".tar")

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
+import stat
+import subprocess
+import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.demo import spoil, text
+from support.program import built
 
 from btrimg.cli.export_directory import DirectoryWriter
 from btrimg.cli.main import run
@@ -39,6 +45,27 @@ def test_nothing_is_left_of_a_file_that_cannot_be_read(path: bytes, forged: str,
     assert f"{os.fsdecode(path)}' is left out: data at logical" in capfd.readouterr().err
     assert os.path.exists(out + b"/files/inline.txt")
     assert os.path.exists(out + b"/vm/part.raw")
+
+
+def test_an_export_that_is_told_to_stop_keeps_whole_files_only(tmp_path: Path) -> None:
+    image = built(
+        tmp_path,
+        '[[do]]\nmkdir="/d"\n[[do]]\nrepeat = 300\nfile = "/d/{n}"\nrandom = "400K"\n[[do]]\nset="/d"\nmode="700"\n',
+    )
+    out = tmp_path / "out"
+    with subprocess.Popen([sys.executable, "-m", "btrimg", "export", image, str(out)]) as export:
+        while not (out / "d/9").exists():
+            assert export.poll() is None
+            time.sleep(0.001)
+        export.terminate()
+        assert export.wait() == 128 + signal.SIGTERM
+    with open_image(image) as opened:
+        found = sorted(os.listdir(out / "d"))
+        assert 9 <= len(found) < 300
+        for name in found:
+            assert (out / "d" / name).read_bytes() == opened.open(f"/d/{name}".encode()).read(0, 1 << 20)
+            assert os.stat(out / "d" / name).st_mode == 0o100644
+    assert stat.S_IMODE(os.stat(out / "d").st_mode) == 0o700
 
 
 @pytest.mark.parametrize("swapped", [b"files", b"vm"])
