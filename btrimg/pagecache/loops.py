@@ -80,7 +80,7 @@ def s3_fifo(pages: Ints, capacity: int, numbers: int, progress: Progress = None)
     """See :class:`Loop`.
 
     Ghosts are numbered as they come, from 1. Those above *gone* are remembered, but for those that came back. While
-    there is *space* for more, none goes.
+    there is *space* for more, none goes. With a function for what misses, all of it takes up to 9 % longer.
     """
     small_size, main_size, ghost_size = s3_sizes(capacity)
     state = bytearray(numbers)  # of each page that is here: 1 and how often it was used, 3 times at most

@@ -1,4 +1,9 @@
-"""A file whose committed bytes are read through a page store, under a scheme of sharing."""
+"""A file whose committed bytes are read through a page store, under a scheme of sharing.
+
+It looks up extents and keys of one inode, anew after each commit, and can compare pages before it shares them.
+:mod:`handle` has its keys of columns of all files, which say how things stood when the cache was opened, and reads
+ahead, lets threads wait for each other's pages, and counts for whom. What both do to pages is in :mod:`store`.
+"""
 
 from __future__ import annotations
 
