@@ -20,7 +20,6 @@ import numpy as np
 
 from btrimg.mount.hidden import name_of
 from btrimg.mount.statistics import Use
-from btrimg.mount.system import cached_bytes
 from btrimg.mount.wire import (
     BACKING_CLOSE,
     BACKING_OPEN,
@@ -30,6 +29,7 @@ from btrimg.mount.wire import (
 )
 from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.constants import U64_MAX, FileExtentType, ItemType
+from btrimg.volume.cachestat import cached_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
-import mmap
 import os
 import socket
 import subprocess
@@ -20,7 +19,7 @@ from btrimg.errors import BtrimgError, NotFoundError
 FUSE_DEVICE = "/dev/fuse"
 KIND = "fuse.btrimg"  #: of our mounts, in /proc/self/mountinfo
 
-_MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT, _CACHESTAT = 429, 430, 431, 432, 451
+_MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 429, 430, 431, 432
 _SET_FLAG, _SET_STRING, _CREATE = 0, 1, 6  # FSCONFIG_*
 _RDONLY, _NOSUID, _NODEV, _NOEXEC = 0x1, 0x2, 0x4, 0x8  # MOUNT_ATTR_*
 _CLOEXEC, _EMPTY_PATH, _AT_FDCWD = 1, 4, -100
@@ -238,15 +237,6 @@ def read_ahead(device: str, size: int) -> None:
             file.write(str(size >> 10))
     except OSError:
         pass  # the default, 128 KiB, is slower and nothing else
-
-
-def cached_bytes(fd: int) -> int:
-    """Return how much of an open file is in the page cache, whole pages; raises OSError before Linux 6.5."""
-    everything, found = (ctypes.c_uint64 * 2)(0, 0), (ctypes.c_uint64 * 5)()
-    if _libc.syscall(ctypes.c_long(_CACHESTAT), fd, ctypes.byref(everything), ctypes.byref(found), 0):
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    return int(found[0]) * mmap.PAGESIZE
 
 
 def _call(number: int, *arguments: int | bytes | None) -> int:

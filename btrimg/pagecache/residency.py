@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from btrimg.errors import UnsupportedError
+from btrimg.volume.cachestat import cached_bytes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
-_CACHESTAT = 451  #: the number of the system call, on all processors
 
 # Documentation/admin-guide/mm/pagemap.rst
 _PRESENT, _FRAME = np.uint64(1 << 63), np.uint64((1 << 55) - 1)
@@ -28,9 +28,8 @@ def resident(path: str | bytes) -> int:
     """Return how many bytes of a file or block device are in the page cache; raise OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        found = (ctypes.c_uint64 * 5)()
-        if not _libc.syscall(_CACHESTAT, fd, (ctypes.c_uint64 * 2)(0, 0), found, 0):
-            return found[0] * PAGESIZE
+        return cached_bytes(fd)
+    except OSError:
         return _mapped_resident(fd)
     finally:
         os.close(fd)

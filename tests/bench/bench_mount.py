@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from support import images, kernel
 from support.mounted import mounted, servers
 
-from btrimg.mount.system import cached_bytes, top_mount
+from btrimg.mount.system import top_mount
+from btrimg.volume.cachestat import cached_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

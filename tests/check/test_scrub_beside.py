@@ -28,7 +28,7 @@ RULES = [rule("data-csum")]
 
 def scrubbing() -> list[str]:
     """Return the names of the scrub's threads that are alive."""
-    return [thread.name for thread in threading.enumerate() if "_judge_checksummed" in thread.name]
+    return [thread.name for thread in threading.enumerate() if "_judge_copies" in thread.name]
 
 
 def test_where_scanning_fails_no_thread_is_left(demo_image: str, monkeypatch: pytest.MonkeyPatch) -> None:

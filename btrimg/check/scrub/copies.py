@@ -153,13 +153,12 @@ def show_copy(volume: Volume, pieces: Pieces, groups: range, copy: int) -> list[
 
     None where it cannot be shown, or not all of it can be read: ``read_copy`` tells what can.
     """
-    devids, starts, lengths = _parts(pieces, groups, copy)
+    devids, starts, lengths = parts_of(pieces, groups, copy)
     if len(starts) > _MOST_PARTS or ((starts | lengths) % GRAIN).any():
         return None
     ends = starts + lengths
-    far = (devids[1:] != devids[:-1]) | (starts[1:] < ends[:-1]) | (starts[1:] - ends[:-1] > _FAR)
     shown: list[memoryview] = []
-    for some in np.split(np.arange(len(starts)), np.flatnonzero(far) + 1):
+    for some in neighbours(devids, starts, ends, _FAR):
         device, first = volume.devices.get(int(devids[some[0]])), int(starts[some[0]])
         if device is None or not device.shows_all:
             return None
@@ -175,9 +174,15 @@ def show_copy(volume: Volume, pieces: Pieces, groups: range, copy: int) -> list[
     return shown
 
 
+def neighbours(devids: NDArray[np.uint64], starts: Ints, ends: Ints, far: int) -> list[Ints]:
+    """Return the numbers of parts, those together that follow each other on one device, *far* bytes away at most."""
+    away = (devids[1:] != devids[:-1]) | (starts[1:] < ends[:-1]) | (starts[1:] - ends[:-1] > far)
+    return np.split(np.arange(len(starts)), np.flatnonzero(away) + 1)
+
+
 def expect_copy(volume: Volume, pieces: Pieces, groups: range, copy: int) -> None:
     """Let the kernel begin to read one copy of neighbouring *groups*, of those that there are."""
-    devids, starts, lengths = _parts(pieces, groups, copy)
+    devids, starts, lengths = parts_of(pieces, groups, copy)
     if len(starts) > _MOST_PARTS:
         return
     for devid, start, size in zip(devids.tolist(), starts.tolist(), lengths.tolist(), strict=True):
@@ -186,7 +191,7 @@ def expect_copy(volume: Volume, pieces: Pieces, groups: range, copy: int) -> Non
             device.expect(size, start)
 
 
-def _parts(pieces: Pieces, groups: range, copy: int) -> tuple[NDArray[np.uint64], Ints, Ints]:
+def parts_of(pieces: Pieces, groups: range, copy: int) -> tuple[NDArray[np.uint64], Ints, Ints]:
     """Return devid, place and length of what is contiguous of one copy of neighbouring *groups*."""
     first, end = (int(pieces.bounds[min(group, pieces.groups)]) for group in (groups.start, groups.stop))
     devid, start, length = pieces.devid[copy, first:end], pieces.physical[copy, first:end], pieces.length[first:end]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from btrimg.check.scrub.around import AroundReader
 from btrimg.check.scrub.copies import BAD, DIFFERS, GOOD, GROUP_BYTES, expect_copy, read_copy, show_copy
 from btrimg.errors import BtrimgError
 from btrimg.trees.batches import ranges
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 
 _GROUPS_AT_ONCE = 16
+_GROUPS_AROUND = 4  # the page cache: what caches of the processor hold
 
 
 class CopyScrub:
@@ -39,7 +41,12 @@ class CopyScrub:
     def __init__(self, volume: Volume, found: BadCopies, progress: Progress) -> None:
         self._volume, self._found, self._progress = volume, found, progress
         self._left: list[partial[None]] = []  # judges of the parts that nobody judges yet, the first one last
+        self._around = AroundReader(volume)
         self.telling = Lock()  #: held by who adds to *found*
+
+    def close(self) -> None:
+        """Close what was opened; nothing is judged any more."""
+        self._around.close()
 
     def judge(self, kind: int, pieces: Pieces, promise: Promise) -> None:
         """Judge every copy of *pieces* by what is promised of them."""
@@ -111,13 +118,26 @@ class CopyScrub:
         return True
 
     def _are_good(self, pieces: Pieces, groups: range, promise: Promise) -> bool:
-        """Return whether every copy of some *groups* is what is promised, False also where that takes reading."""
-        for copy in range(pieces.copies):
-            expect_copy(self._volume, pieces, range(groups.stop, groups.stop + _GROUPS_AT_ONCE), copy)
-            shown = show_copy(self._volume, pieces, groups, copy)
-            if shown is None or not promise.all_good(shown, pieces.first(groups.start)):
+        """Return whether every copy of some *groups* is what is promised, False also where that takes a closer look."""
+        return all(
+            self._around_is_good(pieces, groups, copy, promise) or self._shown_is_good(pieces, groups, copy, promise)
+            for copy in range(pieces.copies)
+        )
+
+    def _around_is_good(self, pieces: Pieces, groups: range, copy: int, promise: Promise) -> bool:
+        """Return whether one copy is what is promised, and the page cache does not hold it."""
+        for first in groups[::_GROUPS_AROUND]:
+            some = range(first, min(first + _GROUPS_AROUND, groups.stop))
+            read = self._around.read(pieces, some, copy)
+            if read is None or not promise.all_good(read, pieces.first(first)):
                 return False
         return True
+
+    def _shown_is_good(self, pieces: Pieces, groups: range, copy: int, promise: Promise) -> bool:
+        """Return whether one copy is what is promised, as it is in the page cache."""
+        expect_copy(self._volume, pieces, range(groups.stop, groups.stop + _GROUPS_AT_ONCE), copy)
+        shown = show_copy(self._volume, pieces, groups, copy)
+        return shown is not None and promise.all_good(shown, pieces.first(groups.start))
 
     def _tell(
         self, kind: int, pieces: Pieces, group: int, states: list[States | None], promise: Promise | None

@@ -59,8 +59,11 @@ _BATCH_BYTES = 1 << 32  # that are cut into pieces at once: of a sector each, a 
 def scrub(image: Image, extents: Columns, file_extents: Columns, progress: Progress) -> dict[str, NDArray[Any]]:
     """Return the columns of ``bad_copies``, as ``Scrub`` does."""
     begun = Scrub(image, progress)
-    begun.go_on(extents, file_extents)
-    return begun.table()
+    try:
+        begun.go_on(extents, file_extents)
+        return begun.table()
+    finally:
+        begun.stop()
 
 
 class _StoppedError(Exception):
@@ -96,10 +99,11 @@ class Scrub:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; nothing is told of what it found."""
+        """End the thread; nothing more is told of what it found."""
         self._stopped = True
         self._relations.put(None)
         self._thread.join()
+        self._copies.close()
 
     def go_on(self, extents: Columns, file_extents: Columns) -> None:
         """Let the thread judge the rest, which the columns of these two relations tell of, with indexes of their words.
