@@ -61,6 +61,7 @@ def hole(offset: int, end: int) -> FileExtentRow:
 def row_of_item(key: Key, payload: bytes) -> FileExtentRow:
     """Return the row of one EXTENT_DATA item.
 
+    A file ends at OFFSET_MAX at the latest, and the item of its last sector a byte behind that; the row does not.
     Raises CorruptError when its numbers cannot be right (fs/btrfs/tree-checker.c ``check_extent_data_item``),
     UnsupportedError for encrypted or otherwise encoded data.
     """
@@ -78,12 +79,14 @@ def row_of_item(key: Key, payload: bytes) -> FileExtentRow:
             raise CorruptError(f"{where}: inline data of {item.ram_bytes} bytes")
         length = item.ram_bytes if item.compression else len(item.data)
         return FileExtentRow(key.offset, length, "inline", item.compression, None, item.data)
-    if item.num_bytes == 0 or key.offset + item.num_bytes > OFFSET_MAX:
+    end = key.offset + item.num_bytes
+    if item.num_bytes == 0 or end > OFFSET_MAX + 1:
         raise CorruptError(f"{where}: {item.num_bytes} bytes do not fit a file")
+    length = item.num_bytes - (end > OFFSET_MAX)
     if item.type not in (FileExtentType.REGULAR, FileExtentType.PREALLOC):
         raise CorruptError(f"{where}: type {item.type} is not known")
     if item.disk_bytenr == 0:
-        return FileExtentRow(key.offset, item.num_bytes, "hole", Compression.NONE, None)
+        return FileExtentRow(key.offset, length, "hole", Compression.NONE, None)
     if item.offset + item.num_bytes > item.ram_bytes:
         raise CorruptError(f"{where}: uses [{item.offset}, +{item.num_bytes}) of {item.ram_bytes} bytes")
     kind = "prealloc" if item.type == FileExtentType.PREALLOC else "compressed" if item.compression else "regular"
@@ -92,7 +95,7 @@ def row_of_item(key: Key, payload: bytes) -> FileExtentRow:
     if kind != "compressed" and item.ram_bytes > item.disk_num_bytes:
         raise CorruptError(f"{where}: {item.ram_bytes} bytes in an extent of {item.disk_num_bytes}")
     extent = ExtentRef(item.disk_bytenr, item.disk_num_bytes, item.offset, item.ram_bytes, item.generation)
-    return FileExtentRow(key.offset, item.num_bytes, kind, item.compression, extent)
+    return FileExtentRow(key.offset, length, kind, item.compression, extent)
 
 
 def file_extents(inode: Inode, start: int = 0, *, holes: bool = False) -> Iterator[FileExtentRow]:

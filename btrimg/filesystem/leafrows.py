@@ -172,6 +172,7 @@ def sound_file_extents(batch: LeafBatch, bad: Report) -> tuple[LeafBatch, NDArra
     for name in head.dtype.names or ():
         record[name] = head[name]
     record[~inline] = items.take(~inline).records(FileExtent)
+    record["num_bytes"] -= ~inline & (items.offset + record["num_bytes"] == OFFSET_MAX + 1)  # as ``row_of_item`` does
     sound = _makes_sense(items, record, inline)
     if not sound.all():
         items, record, inline = _sound(items, sound, bad), record[sound], inline[sound]

@@ -192,12 +192,19 @@ class _UnderWay(NamedTuple):
 
 
 def items(files: Files, ino: int, start: int, end: int) -> list[tuple[FileExtentRow, bytes]]:
-    """Return the file extents that reach into [start, end), each with the payload of its item; gaps have none."""
+    """Return the file extents that reach into [start, end), each with the payload of its item; gaps have none.
+
+    One that ends where no file can have a byte has its last sector whole: what is made of it is a whole extent, too.
+    """
     found = (
         (row_of_item(key, payload), payload)
         for key, payload in overlapping(files.tree, Key(ino, ItemType.EXTENT_DATA, 0), start, end)
     )
-    return [item for item in found if item[0].end > start]
+    return [
+        (row._replace(length=row.length + (row.end == OFFSET_MAX)), payload)
+        for row, payload in found
+        if row.end > start
+    ]
 
 
 def rows(files: Files, ino: int, start: int, end: int) -> list[FileExtentRow]:

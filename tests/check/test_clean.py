@@ -61,7 +61,9 @@ def test_an_image_whose_power_was_cut_is_clean(nodesize: int, cut_image: Callabl
 @pytest.mark.kernel
 @pytest.mark.progs
 @pytest.mark.parametrize(
-    "make", [odd.quotas, odd.simple_quotas, odd.received, odd.replaced, odd.paused], ids=lambda make: make.__name__
+    "make",
+    [odd.quotas, odd.simple_quotas, odd.received, odd.longest, odd.replaced, odd.paused],
+    ids=lambda make: make.__name__,
 )
 def test_an_odd_image_is_clean(make: Callable[[str], Sequence[str]], tmp_path: Path) -> None:
     if make is odd.simple_quotas and progs_version() < (6, 7):

@@ -10,13 +10,15 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
-from support import images, kernel
-from support.judges import complaints
+from support import images, kernel, odd
+from support.judges import complaints, complaints_of_btrimg
+from support.program import btrimg
 from support.truth import record
 
 from btrimg.cli.command import load_from
 from btrimg.cli.verbs import VERBS, Context
 from btrimg.edit.session import Session
+from btrimg.filesystem.image import open_image
 from btrimg.ondisk.inodes import Timespec
 from btrimg.write.uuids import seeded
 
@@ -417,3 +419,12 @@ def do(context: Any, line: str) -> int:
     given = verb.parse(words[count:])
     assert given is not None, line
     return verb.run(context, **given)
+
+
+def test_what_shares_the_last_sector_of_the_longest_file_shares_all_of_it(tmp_path: Path) -> None:
+    (device,) = odd.longest(str(tmp_path))
+    done = btrimg("edit", device, "reflink", f"/data@{odd.LONGEST - BLOCK + 1}+100", "/shared")
+    assert done.returncode == 0, done.stderr
+    assert [found for found in complaints_of_btrimg([device]) if not found.startswith("free-space-info-orphan")] == []
+    with open_image(device) as image:
+        assert image.open(b"/shared").read(0, 200) == image.open(b"/data").read(odd.LONGEST - BLOCK + 1, 200)

@@ -14,6 +14,8 @@ from .populate import BLOCK, Filler
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+LONGEST = (1 << 63) - 1  #: bytes of a file (loff_t)
+
 
 def quotas(directory: str) -> Sequence[str]:
     """Make quota groups of two levels with limits, over subvolumes and a snapshot."""
@@ -84,6 +86,20 @@ def cached(directory: str) -> Sequence[str]:
             for number in range(0, 5000, 2):
                 os.unlink(fill.path(b"many/%04d" % number))
             fill.sync()
+    return devices
+
+
+def longest(directory: str) -> Sequence[str]:
+    """Have holes and data in the last sector that a file may have, of which the last byte is none of the file's."""
+    devices = images.new_devices(directory, 1, 256 * images.MIB)
+    images.mkfs(devices, "dup", options=["-O", "^no-holes"])
+    with kernel.mount(devices) as top:
+        fill = Filler(top)
+        fill.write(b"hole", b"")
+        os.truncate(fill.path(b"hole"), LONGEST)
+        fill.write(b"data", fill.noise(100), LONGEST - BLOCK + 1)
+        fill.write(b"both", fill.noise(100), LONGEST // 2)
+        os.truncate(fill.path(b"both"), LONGEST)
     return devices
 
 

@@ -92,7 +92,9 @@ def test_rows_equal_those_made_one_by_one(written: Sequence[str], monkeypatch: p
 
 @pytest.mark.kernel
 @pytest.mark.progs
-@pytest.mark.parametrize("make", [odd.quotas, odd.received, odd.replaced, odd.paused], ids=lambda make: make.__name__)
+@pytest.mark.parametrize(
+    "make", [odd.quotas, odd.received, odd.longest, odd.replaced, odd.paused], ids=lambda make: make.__name__
+)
 def test_rows_of_odd_images_equal_those_made_one_by_one(make: Callable[[str], Sequence[str]], tmp_path: Any) -> None:
     found = compare_all(make(str(tmp_path)))
     assert make is not odd.replaced or "bitmap" in found["free_space"]["source"]

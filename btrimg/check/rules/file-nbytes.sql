@@ -12,6 +12,10 @@ with odd as (
 )
 select subvolume, inode, nbytes, coalesce(sum(length), 0)::hugeint as found
 from odd
-left join (select subvolume, inode, length from file_extents where kind <> 'hole') using (subvolume, inode)
+left join (
+    select subvolume, inode, length + ("offset" = 9223372036854775807 - length)::int as length -- the last byte, in no row
+    from file_extents
+    where kind <> 'hole'
+) using (subvolume, inode)
 group by all
 having nbytes <> coalesce(sum(length), 0)
