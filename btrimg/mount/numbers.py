@@ -70,6 +70,19 @@ class Numbers:
             return self._others[number - OTHERS]
         return File(number >> _INO_BITS or self._start, number & ((1 << _INO_BITS) - 1))
 
+    def plain_file(self, number: int) -> File | None:
+        """Return what has *number*, which may never have been given out, in every mount of this subvolume.
+
+        None for what has a number by the order of appearance, or has another one.
+        """
+        if number == ROOT:
+            return self._root
+        if number >= OTHERS:
+            return None
+        file = self.file(number)
+        base, plain = self.plain(file.subvolume)
+        return file if base + file.ino == number and file.ino in plain else None
+
     def shown(self, number: int) -> int:
         """Return *number* as programs see it; the top directory has its own inode number."""
         return self._root.ino if number == ROOT else number

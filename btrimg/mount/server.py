@@ -10,6 +10,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from btrimg.errors import NotFoundError
+from btrimg.mount import handles
 from btrimg.mount.channel import RefusedRequest
 from btrimg.mount.ioctls import Ioctls
 from btrimg.mount.listing import DIRECTORY, NAME_MAX
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from btrimg.mount.xattrs import Absent
 
 _NO_ENTRY = EntryOut(0, 0, FOREVER, 0, 0, 0, Attr(*(0,) * 16)).pack()
+_BY_HANDLE = {b".": handles.found, b"..": handles.above}  #: names that are asked for no path, but for handles
 _NOT_LOOKED_UP = bytes(EntryOut.SIZE)
 _MODE = Attr.names().index("mode")
 _KIND = Dirent.STRUCT.size - 4  #: byte of a Dirent, the low one of ``type``
@@ -84,7 +86,8 @@ class Server:
         if len(name) > NAME_MAX:
             raise RefusedRequest(errno.ENAMETOOLONG)
         try:
-            number = self._files.child(parent, name)
+            by_handle = _BY_HANDLE.get(name)
+            number = by_handle(self._files, parent) if by_handle else self._files.child(parent, name)
         except NotFoundError:
             return _NO_ENTRY
         attributes = self._files.attributes(number)

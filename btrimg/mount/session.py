@@ -107,7 +107,11 @@ class Session:
             self._descriptors.append(fd)
         self._mounted = system.top_mount(self.point)
         self._channel = Channel(fd, self.messages.append, eager=True)
-        wanted = COMMON | (InitFlag.POSIX_ACL | InitFlag.ALLOW_IDMAP if allow_other else InitFlag(0))
+        wanted = (
+            COMMON
+            | InitFlag.EXPORT_SUPPORT
+            | (InitFlag.POSIX_ACL | InitFlag.ALLOW_IDMAP if allow_other else InitFlag(0))
+        )
         if hidden is not None:
             wanted |= InitFlag.PASSTHROUGH
         agreed = self._channel.negotiate(wanted, read_ahead=_READ_AHEAD)

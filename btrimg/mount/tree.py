@@ -76,14 +76,14 @@ class Files:
             if file.ino == EMPTY_SUBVOL_DIR_OBJECTID and file.parent:
                 inode = Inode.placeholder(self.inode(file.parent), file.name)
             else:
-                inode = Inode(self.image, self._subvolume(file.subvolume), file.ino)
+                inode = Inode(self.image, self.subvolume(file.subvolume), file.ino)
             self._inodes[number] = inode
             if len(self._inodes) > _INODES:
                 self._inodes.popitem(last=False)
         return inode
 
-    def _subvolume(self, subvolume_id: int) -> Subvolume:
-        """Return a subvolume whose tree remembers where it was asked."""
+    def subvolume(self, subvolume_id: int) -> Subvolume:
+        """Return a subvolume whose tree remembers where it was asked; the lock is held."""
         subvolume = self._subvolumes.get(subvolume_id)
         if subvolume is None:
             plain = self.image.subvolume(subvolume_id)
@@ -102,7 +102,7 @@ class Files:
             data = self._data.get(number)
             if data is None:
                 file = self.numbers.file(number)
-                tree = self._subvolume(file.subvolume).tree
+                tree = self.subvolume(file.subvolume).tree
                 payload = self._inode_item(tree, file)
                 size, flags = payload_fields(payload)
                 checksummed = not flags & InodeFlag.NODATASUM.value
@@ -163,7 +163,7 @@ class Files:
         if file.ino == EMPTY_SUBVOL_DIR_OBJECTID:
             payload = self.inode(number).item.pack()
         else:
-            payload = self._inode_item(self._subvolume(file.subvolume).tree, file)
+            payload = self._inode_item(self.subvolume(file.subvolume).tree, file)
         return attributes_of(payload, self.numbers.shown(number), self.image.volume.sectorsize)
 
     def several(self, numbers: Sequence[int]) -> list[tuple[int, ...] | None]:
@@ -178,7 +178,7 @@ class Files:
         """Return the same if all are inodes of one subvolume, as those of a directory are, and nothing is wrong."""
         files = [self.numbers.file(number) if number else None for number in numbers]
         subvolumes = {file.subvolume for file in files if file}
-        tree = self._subvolume(subvolumes.pop()).tree if len(subvolumes) == 1 else None
+        tree = self.subvolume(subvolumes.pop()).tree if len(subvolumes) == 1 else None
         if not isinstance(tree, NearTree) or any(file and file.name for file in files):
             return [self._or_none(number) for number in numbers]
         sectorsize = self.image.volume.sectorsize
@@ -249,7 +249,7 @@ class Files:
             file = self.numbers.file(number)
             if file.parent:  # a placeholder
                 return {}
-            tree = self._subvolume(file.subvolume).tree
+            tree = self.subvolume(file.subvolume).tree
             if isinstance(tree, NearTree):  # most files have none, and programs ask for several
                 first = Key(file.ino, ItemType.XATTR_ITEM, 0)
                 if not any(slots for _, slots in tree.leaves(first, first._replace(offset=_U64))):

@@ -54,6 +54,7 @@ class InitFlag(IntFlag):
     """What kernel and server can do (FUSE_*), of both words of flags."""
 
     ASYNC_READ = 1 << 0
+    EXPORT_SUPPORT = 1 << 4  #: LOOKUP of ``.`` and ``..`` in what the kernel has forgotten
     BIG_WRITES = 1 << 5
     DO_READDIRPLUS = 1 << 13
     READDIRPLUS_AUTO = 1 << 14
