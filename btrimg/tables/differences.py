@@ -164,8 +164,7 @@ class Differences:
                 wanted = self.inodes[number]
                 if relation.name == INODES.name and number in self._linked:
                     wanted = different(np.concatenate([wanted, self._linked[number]]))
-                rows = index.rows_of(wanted)
-                rows = rows[_among(leaves, self._scan.leaves)[index.leaf[rows]]]
+                rows = index.rows_of(wanted, _among(leaves, self._scan.leaves))
                 if relation.name == NAMES.name:
                     ends = [_TOP, table.rows.inode[rows], table.rows.parent[rows]]
                     self._linked[number] = different(np.concatenate(ends))
@@ -197,7 +196,7 @@ class _Index:
     """The rows of a table by the inodes that they are about."""
 
     def __init__(self, table: LeafTable[Any], ends: tuple[str, ...]) -> None:
-        self.leaf = table.leaves  #: by row
+        self._leaf = table.leaves  # by row
         self._columns = []
         for name in ends:
             column = getattr(table.rows, name)
@@ -207,11 +206,11 @@ class _Index:
         if "location_type" in table.rows._fields:
             self._always = np.flatnonzero(table.rows.location_type == ItemType.ROOT_ITEM)
 
-    def rows_of(self, inodes: Unsigned) -> Ints:
-        """Return the numbers of the rows about *inodes*, in order."""
-        found = [self._always]
+    def rows_of(self, inodes: Unsigned, leaves: Truths) -> Ints:
+        """Return the numbers of the rows about *inodes* in some *leaves*, a truth value for each, in order."""
+        found = [self._always[leaves[self._leaf[self._always]]]]
         for column, order in self._columns:
             start = np.searchsorted(column, inodes, "left")
-            found.append(order[ranges(start, np.searchsorted(column, inodes, "right") - start)])
-        rows: Ints = different(np.concatenate(found))
-        return rows
+            rows = order[ranges(start, np.searchsorted(column, inodes, "right") - start)]
+            found.append(rows[leaves[self._leaf[rows]]])  # most are in leaves of other versions of the subvolume
+        return different(np.concatenate(found))
