@@ -1,6 +1,9 @@
 #!python
 """The program ``btrimg``, and ``python -m btrimg``."""
 
-from btrimg.cli.main import main
+try:
+    from btrimg.cli.main import main
 
-main()
+    main()
+except KeyboardInterrupt:  # before main heeds it
+    raise SystemExit(130) from None

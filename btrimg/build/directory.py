@@ -249,6 +249,8 @@ class _Walk:
             if further:
                 return further
         if found.ino in self._inos_without and (found.dev, found.ino) in self._without:
+            if not self._at:  # it was named
+                raise BtrimgError(f"{self._name()} cannot be put into the image: it is what is being written")
             self._warn(f"{self._name()} is left out: it is what is being written")
             return None
         pieces: Pieces = ()

@@ -105,6 +105,7 @@ def build(
 
     clean_up_when_stopped()
     _require(output, recipe or from_dir or from_tar, from_tar)
+    _refuse_sources(output, [path for path in (recipe, *from_tar) if path and os.path.exists(path)])
     read, epoch, ids = _read(recipe), source_date_epoch(), _owner(owner)
     filesystem = _filesystem(read.filesystem, choices, len(output), recipe=bool(recipe))
     directories = [_directory(path, exclude, ids, one_filesystem=one_filesystem) for path in from_dir]
@@ -135,6 +136,13 @@ def _require(output: Sequence[str], sources: object, from_tar: Sequence[str]) ->
         standard_input("--from-tar -")
     if from_tar.count("-") > 1:
         raise BtrimgError("--from-tar -: standard input holds one archive")
+
+
+def _refuse_sources(outputs: Sequence[str], sources: Sequence[str]) -> None:
+    """Raise BtrimgError when an output is one of *sources*, files that are there: with --force it would be replaced."""
+    for output in filter(os.path.exists, outputs):
+        if any(os.path.samefile(output, source) for source in sources):
+            raise BtrimgError(f"{output} would be replaced, and is read; name another file")
 
 
 def _read(recipe: str | None) -> Recipe:
@@ -184,6 +192,8 @@ def _directory(
     from btrimg.build.recipe import Origin
     from btrimg.build.values import FromDirectory, Storage
 
+    if not path:  # what a variable that is not set leaves
+        raise BtrimgError("--from-dir names no directory; . is the one that you are in")
     host, patterns = os.fsencode(os.path.abspath(path)), tuple(map(os.fsencode, exclude))
     operation = FromDirectory(host, b"/", Storage(), patterns, one_filesystem, owner)
     return Origin(f"--from-dir {path}", None, "", "", None), operation

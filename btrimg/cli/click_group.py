@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -109,6 +110,19 @@ def click_command(command: Command) -> click.Command:
     )
 
 
+def deferred(command: Command) -> Command:
+    """Return *command* so that to run it gives what runs it, without arguments.
+
+    Within click's ``main`` a pipe that nobody reads any more ends the program with exit code 1, and in silence.
+    """
+
+    @wraps(command.run)
+    def later(**given: Any) -> Any:
+        return partial(command.run, **given)
+
+    return command._replace(run=later)
+
+
 class Group(click.Group):
     """The commands of *table* whose words start with *prefix*; each is imported only when it runs."""
 
@@ -141,7 +155,7 @@ class Group(click.Group):
         return self._group(words) if cmd_name in self._below() else None
 
     def _leaf(self, command: Command) -> click.Command:
-        return click_command(command)
+        return click_command(deferred(command))
 
     def _group(self, words: tuple[str, ...]) -> Group:
         return Group(words, self._help_of(words[-1]))
@@ -233,12 +247,13 @@ def top_group() -> click.Group:
 def run_with_click(words: Sequence[str]) -> int:
     """Let click parse *words* and run the command; return the exit code."""
     try:
-        code = top_group().main(list(words), prog_name="btrimg", standalone_mode=False)
-    except click.exceptions.Exit as done:
-        return done.exit_code
+        done = top_group().main(list(words), prog_name="btrimg", standalone_mode=False)
+    except click.exceptions.Exit as left:
+        return left.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except click.Abort:
         return 130
+    code = done() if callable(done) else done
     return code if isinstance(code, int) else 0

@@ -252,7 +252,7 @@ def scrub(context: Context) -> int:
       btrimg edit disk.img scrub
 
     As `btrfs scrub` does on a mounted filesystem. Data without checksums stay as they are. The exit code is 1 when
-    something has no good copy, and is lost.
+    something has no good copy, and is lost, or when trees cannot be read that say what should be there.
     """
     from btrimg.cli.progress import counting
     from btrimg.cli.terminal import say
@@ -262,6 +262,7 @@ def scrub(context: Context) -> int:
     session = context.session
     with counting("reading", "tree blocks") as progress:
         mended = mend(session.image, session.sink, progress, session.in_place)
+    unread = session.image.faults
     if mended.bytes:
         session.written()
     for sentence in mended.lost:
@@ -271,5 +272,5 @@ def scrub(context: Context) -> int:
         if mended.bytes
         else "no bad copies that good ones could mend"
     )
-    context.tell(text, mended=mended.bytes, lost=mended.lost)
-    return 1 if mended.lost else 0
+    context.tell(text + (", in what can be read" if unread else ""), mended=mended.bytes, lost=mended.lost)
+    return 1 if mended.lost or unread else 0

@@ -13,10 +13,13 @@ from btrimg.errors import BtrimgError, CorruptError, NotFoundError, WorseError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Sequence
     from typing import NoReturn
 
     from btrimg.cli.command import Command
+else:
+    import _signal as signal  # what the module signal hands on, after it has made enumerations of it for 4 ms
 
 COMMANDS = {  # words: (module and attribute, one line of help)
     ("resolve",): ("resolve:resolve", "Show where a byte of a file lies on every device."),
@@ -86,6 +89,7 @@ def code_of(error: Exception) -> int:
 
 def main() -> NoReturn:
     """Run the program; turn every expected failure into one sentence and an exit code."""
+    interrupts = _noted_interrupts()
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's threads cost 50 ms on a busy machine, and are not used
     gc.set_threshold(100_000)  # what is made at start-up stays: looking for garbage in it costs 2 ms
     _open_closed_streams()
@@ -105,11 +109,28 @@ def main() -> NoReturn:
         code = 141
     except KeyboardInterrupt:
         code = 130
+    except ImportError:
+        if not interrupts:
+            raise
+        code = 130  # numpy makes that of a KeyboardInterrupt that meets it while it is imported
     except (BtrimgError, OSError, MemoryError) as error:
         say("", "red", sentence(error))
         code = code_of(error)
     sys.stderr.flush()
     os._exit(code)  # all is written and closed; taking down the interpreter would cost 6 ms, half of a resolve
+
+
+def _noted_interrupts() -> list[int]:
+    """Return a list that has the signal for each Ctrl-C from now on, which raises KeyboardInterrupt as ever."""
+    interrupts: list[int] = []
+
+    def note(number: int, _frame: object) -> NoReturn:
+        interrupts.append(number)
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # and not ignored
+        signal.signal(signal.SIGINT, note)
+    return interrupts
 
 
 def _open_closed_streams() -> None:

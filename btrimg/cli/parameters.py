@@ -41,6 +41,9 @@ def parse_target(text: str) -> Target:
             return Target((text[:at],), os.fsencode(text[at + 1 :]))
         at = text.find(":/", at + 1)
     if not os.path.lexists(text):
+        image, colon, _ = text.partition(":/")
+        if colon:
+            raise ValueError(f"{image!a} does not exist")
         raise ValueError(f"{text!a} does not exist; name a file in an image as IMAGE:/PATH")
     if has_superblock(text):
         return Target((text,), None)
@@ -143,7 +146,7 @@ def warn(message: str) -> None:
 
 
 class CannotOpenError(BtrimgError):
-    """Report an image that is too damaged to open: exit code 2, where damage met later is 1."""
+    """Report an image, or another file, that is too damaged to open: exit code 2, where damage met later is 1."""
 
 
 def open_target(

@@ -196,13 +196,13 @@ def run_meaning(meaning: Meaning, *first: Context) -> int:
         return command.run(*first, **values)
     import click
 
-    from btrimg.cli.click_group import click_command
+    from btrimg.cli.click_group import click_command, deferred
 
-    made = click_command(command._replace(run=lambda **given: command.run(*first, **given)))
-    made.help = command.help
+    made = click_command(deferred(command))
     try:
-        code = made.main(meaning.words, prog_name=meaning.name, standalone_mode=False)
+        done = made.main(meaning.words, prog_name=meaning.name, standalone_mode=False)
     except click.ClickException as error:
         error.show()
         return error.exit_code
+    code = done(*first) if callable(done) else done
     return code if isinstance(code, int) else 0

@@ -36,6 +36,7 @@ MEMORY = size_option(
     "Take about this much memory, and files in TMPDIR for more; without it, half of what there is.",
 )
 FORMATS = ("table", "json", "csv", "parquet")
+_MOST_MEMORY = 1 << 60  # that DuckDB takes for a number
 
 
 def output_format(text: str) -> str:
@@ -124,7 +125,7 @@ def _limits(memory: int | None) -> Limits:
     if memory is None:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     directory = os.environ.get("TMPDIR") or "/var/tmp"  # noqa: S108  # what is made there is private
-    return Limits(memory, directory if os.path.isdir(directory) else None)
+    return Limits(min(memory, _MOST_MEMORY), directory if os.path.isdir(directory) else None)
 
 
 @command(

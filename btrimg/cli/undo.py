@@ -6,8 +6,8 @@ import os
 from contextlib import ExitStack
 
 from btrimg.cli.command import Argument, Option, command
-from btrimg.cli.parameters import FURTHER_DEVICES, JSON
-from btrimg.errors import RefusedError
+from btrimg.cli.parameters import FURTHER_DEVICES, JSON, CannotOpenError
+from btrimg.errors import CorruptError, RefusedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +43,11 @@ def undo(image: str, file: str, dry_run: bool, force: bool, as_json: bool, devic
     from btrimg.volume.undofile import UndoReader
 
     with ExitStack() as stack:
-        known = UndoFile(stack.enter_context(UndoReader(file)))
+        try:
+            reader = stack.enter_context(UndoReader(file))
+        except CorruptError as error:
+            raise CannotOpenError(str(error)) from None
+        known = UndoFile(reader)
         devices = known.assign([stack.enter_context(Device(path)) for path in (image, *device)])
         is_done = known.progress.undone and known.is_restored(devices)
         if not is_done and not force:
