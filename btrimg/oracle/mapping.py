@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from functools import cache, partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -90,7 +91,7 @@ def _devid(image: Image, path: str) -> int | None:
 def _by_extent(text: str, devid_of: Callable[[str], int | None], extents: Extents) -> dict[int, dict[int, list[Place]]]:
     """Return the places that a text tells of, by number among *extents* and mirror."""
     found: dict[int, dict[int, list[Place]]] = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):  # a byte of a name may be a line's end in Latin-1
         told = _LINE.fullmatch(line)
         if told:
             mirror, logical, physical = map(int, told.groups()[:3])
@@ -98,7 +99,7 @@ def _by_extent(text: str, devid_of: Callable[[str], int | None], extents: Extent
             if number < 0 or logical >= int(extents.logical[number]) + int(extents.length[number]):
                 continue
             of_mirror = found.setdefault(number, {}).setdefault(mirror, [])
-            of_mirror.append(Place(logical, physical, devid_of(told[4])))
+            of_mirror.append(Place(logical, physical, devid_of(os.fsdecode(told[4].encode("latin-1")))))
     return found
 
 

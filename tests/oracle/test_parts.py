@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import suppress
@@ -219,6 +220,15 @@ def test_the_command_shows_a_table_and_its_exit_code(demo_image: str, tmp_path: 
         os.unlink(os.path.join(progs, "btrfs-map-logical"))
     silent = ran(demo_image, "--no-mount", "--progs", write_silent(progs))
     assert (silent.returncode, "dump-super" in silent.stdout) == (2, True)
+
+
+@pytest.mark.progs
+@pytest.mark.parametrize("name", [b"caf\xc3\xa9.img", b"\xc3\x85 b.img", b"caf\xe9.img"])
+def test_devices_may_be_called_by_any_bytes(demo_image: str, tmp_path: Path, name: bytes) -> None:
+    path = os.path.join(os.fsencode(tmp_path), name)
+    shutil.copyfile(demo_image, path)
+    done = ran(os.fsdecode(path), "--no-mount", "--sample", "3")
+    assert (done.returncode, "DIFFERENCE" in done.stdout) == (0, False), done.stdout
 
 
 def write_silent(directory: str) -> str:
