@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING
 
 from btrimg.errors import NotFoundError
 from btrimg.filesystem.inode import Inode
-from btrimg.filesystem.namei import links
+from btrimg.filesystem.namei import links, path_in_subvolume
 from btrimg.mount.wire import ROOT
-from btrimg.ondisk.blocks import Key
-from btrimg.ondisk.constants import ItemType
 
 if TYPE_CHECKING:
     from btrimg.mount.numbers import File
@@ -21,17 +19,14 @@ if TYPE_CHECKING:
 
 
 def found(files: Files, number: int) -> int:
-    """Return *number* if a file has it that has a name; raises NotFoundError else.
+    """Return *number* if a file has it that a path from the top leads to; raises NotFoundError else.
 
     The few numbers that another mount may give to another file are found by no handle.
     """
     file = files.numbers.plain_file(number)
     with files.lock:
-        if file is None or not _hangs_below(files, file.subvolume):
-            raise NotFoundError(f"no handle leads to {number}")
-        tree = files.subvolume(file.subvolume).tree
-        if tree.find(Key(file.ino, ItemType.INODE_ITEM, 0)) is None or _parent(files, file) is None:
-            raise NotFoundError(f"no file has the number {number}")
+        if file is None or not _has_path(files, file):
+            raise NotFoundError(f"no path leads to a file with the number {number}")
     return number
 
 
@@ -59,14 +54,17 @@ def _parent(files: Files, file: File) -> int | None:
     return files.numbers.number(file.subvolume, link.parent) if link else None
 
 
-def _hangs_below(files: Files, subvolume: int) -> bool:
-    """Return whether a subvolume is the one that is mounted, or hangs below it."""
+def _has_path(files: Files, file: File) -> bool:
+    """Return whether a path from the top leads to *file*: also what images say that were made up must end."""
     start = files.numbers.file(ROOT).subvolume
+    subvolume, ino = file.subvolume, file.ino
     seen: set[int] = set()
-    while subvolume != start:
-        parent = files.image.parent_of(subvolume)
-        if parent is None or subvolume in seen:
-            return False
+    while subvolume not in seen and path_in_subvolume(files.image, files.subvolume(subvolume), ino) is not None:
+        if subvolume == start:
+            return True
         seen.add(subvolume)
-        subvolume = parent.subvolume
-    return True
+        parent = files.image.parent_of(subvolume)
+        if parent is None:
+            return False
+        subvolume, ino = parent.subvolume, parent.dirid
+    return False

@@ -89,7 +89,10 @@ def test_a_handle_that_was_made_up_leads_nowhere(kernel_image: Callable[..., Ker
         outside = [number for number, path in paths.items() if path is None or not path.startswith(top_path)]
     with mounted(written.devices, "--subvolume", inside) as top:
         handle = handle_of(top)
-        places = [*_FORGED, *((number, 256) for number in outside), (inside, 256), (0, 256), (1 << 23, 0)]
+        entries = [entry for entry in written.truth.entries.values() if entry.subvolume in outside]
+        files = [(entry.subvolume, entry.stat.ino) for entry in entries if stat.S_ISREG(entry.stat.mode)]
+        assert len(files) > 9
+        places = [*_FORGED, *((number, 256) for number in outside), (inside, 256), (0, 256), (1 << 23, 0), *files[::9]]
         for subvolume, ino in places:
             forged = bytearray(handle)
             struct.pack_into("=II", forged, _NODEID, *divmod(subvolume << 40 | ino, 1 << 32))
