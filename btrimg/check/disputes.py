@@ -73,6 +73,19 @@ def recounted(scanned: Scanned) -> Columns:
     return {"extent": extents["logical"][wrong], "refs": extents["refs"][wrong], "recorded": found[wrong]}
 
 
+def unaligned_backrefs(scanned: Scanned) -> Columns:
+    """Return the columns of ``unaligned_backrefs`` of check/schema.py."""
+    backrefs, size = _columns(scanned.gathered[BACKREFS.name]), scanned.image.superblock.sectorsize
+    wrong = np.flatnonzero((backrefs["parent"] % np.uint64(size) != 0) | (backrefs["offset"] % np.int64(size) != 0))
+    return {
+        "extent": backrefs["extent"][wrong],
+        "kind": np.array(KINDS, object)[backrefs["kind"][wrong]],
+        "parent": backrefs["parent"][wrong],
+        "offset": backrefs["offset"][wrong],
+        "sectorsize": np.full(len(wrong), size, np.uint32),
+    }
+
+
 def _made(scanned: Scanned) -> Made:
     scan, extents = scanned.scan, scanned.once(_records).extents
     trees = [*scan.trees, *scan.deleted.trees]

@@ -83,6 +83,7 @@ FURTHER: dict[str, tuple[set[str], Callable[[Image], LeafTable[Any]]]] = {
 #: Relations of leaves that relations of ``schema`` are made of.
 NEEDS = {
     **dict.fromkeys(("disputed", "unowned", "recounted", "owner_refs", "qgroup_counts"), (EXTENTS, BACKREFS)),
+    "unaligned_backrefs": (BACKREFS,),
     "bad_copies": (EXTENTS, FILE_EXTENTS),
     "log_data": (CSUMS,),
 }
@@ -93,6 +94,7 @@ MAKERS: dict[str, Callable[[Scanned], dict[str, NDArray[Any]]]] = {
     "disputed": disputes.disputed,
     "unowned": disputes.unowned,
     "recounted": disputes.recounted,
+    "unaligned_backrefs": disputes.unaligned_backrefs,
     "owner_refs": disputes.owner_refs,
     "free_space_infos": freespace.free_space_infos,
     "cached_space": freespace.cached_space,

@@ -90,6 +90,17 @@ RECOUNTED = Relation(
         u64("recorded", "sum of the counts of all records"),
     ),
 )
+UNALIGNED_BACKREFS = Relation(
+    "unaligned_backrefs",
+    "A reference recorded in the extent tree of which a number is no multiple of the sector size.",
+    (
+        u64("extent", "start of the extent", LOGICAL),
+        text("kind", "type of the reference", *BACKREF_KINDS.values()),
+        u64("parent", "as in backrefs", LOGICAL),
+        i64("offset", "as in backrefs", FILE),
+        u32("sectorsize", "bytes of a sector", BYTES),
+    ),
+)
 OWNER_REFS = Relation(
     "owner_refs",
     "The record of who is charged for an extent by simple quotas, within the extent's item.",
@@ -186,6 +197,7 @@ RELATIONS = {
         DISPUTED,
         UNOWNED,
         RECOUNTED,
+        UNALIGNED_BACKREFS,
         OWNER_REFS,
         LOG_DATA,
         SUPERBLOCKS,

@@ -4,6 +4,5 @@
 -- explain: The address of a block that refers to an extent, or the place in the file that a reference names, is no
 --   multiple of the sector size. Bad memory changed it. The kernel refuses the whole leaf of the extent tree, and soon
 --   turns read-only. `btrfs check --repair` writes the references anew from what the trees use.
-select extent, kind, if(parent % sectorsize <> 0, parent::hugeint, backrefs.offset::hugeint) as value, sectorsize
-from backrefs, superblock
-where parent % sectorsize <> 0 or backrefs.offset % sectorsize <> 0
+select extent, kind, if(parent % sectorsize <> 0, parent::hugeint, odd.offset::hugeint) as value, sectorsize
+from unaligned_backrefs as odd

@@ -11,7 +11,7 @@ with counted as (
         parent,
         any_value(name) as name,
         count(*) filter (source = 'root_ref') as refs,
-        count(*) filter (source = 'root_backref') as backrefs
+        count(*) filter (source = 'root_backref') as back
     from root_refs
     group by all
 )
@@ -22,4 +22,4 @@ select
     case refs when 0 then 'ROOT_BACKREF' else 'ROOT_REF' end as there,
     case refs when 0 then 'ROOT_REF' else 'ROOT_BACKREF' end as missing
 from counted
-where refs = 0 or backrefs = 0
+where refs = 0 or back = 0
