@@ -22,6 +22,7 @@ class Derived(NamedTuple):
 
     name: str
     comment: str
+    of: frozenset[str]  #: relations, without rows in any of which it has none and is not even made
     query: str
 
 
@@ -39,8 +40,8 @@ def derived() -> dict[str, Derived]:
     return {name: _parsed(name, *split(text)) for name, text in texts_in("derived")}
 
 
-def _parsed(name: str, comments: str, query: str) -> Derived:
-    return Derived(name, " ".join(line.lstrip("- ") for line in comments.splitlines()), query)
+def _parsed(name: str, comments: str, of: frozenset[str], query: str) -> Derived:
+    return Derived(name, " ".join(line.lstrip("- ") for line in comments.splitlines()), of, query)
 
 
 @cache

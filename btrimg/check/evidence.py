@@ -212,7 +212,7 @@ class Evidence:
     def answers(self, rules: Sequence[Rule]) -> Iterator[tuple[Rule, dict[str, Any]]]:
         """Yield the rows that the queries of *rules* return, rule by rule."""
         # Most rules are about what is wrong, and on a sound image there is nothing in what they read.
-        asked = [rule for rule in rules if not self._store.silent(rule.query)]
+        asked = [rule for rule in rules if not self._store.silent(rule.query, rule.of)]
         refused = rule_of("image-unreadable")
         yield from ((refused, {"detail": sentence}) for sentence in self._store.refused)
         for rule, answer in zip(asked, self._store.answers([each.query for each in asked]), strict=True):

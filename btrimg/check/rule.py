@@ -3,7 +3,7 @@
 Keys: ``severity`` (error, or warning for what does no harm), ``sentence`` (with columns of the query in braces),
 ``progs`` (what ``btrfs check`` calls it, "none" if it does not look), ``explain`` (what it means, how it arises and
 what a person can do) and, where the rule needs it, ``needs: data`` (the scrub of ``check --data``). A value goes on in
-lines that are indented by two more spaces.
+lines that are indented by two more spaces. ``of`` is told of in :mod:`btrimg.check.sqlfiles`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class Rule(NamedTuple):
     explain: str
     query: str
     needs_data: bool  #: whether it judges what only the scrub sees
+    of: frozenset[str]  #: relations, without rows in any of which it finds nothing; none where that is all it reads
 
 
 @cache
@@ -51,11 +52,11 @@ def rule(code: str) -> Rule:
 
 def parse_rule(code: str, text: str) -> Rule:
     """Return the rule in the *text* of its file; raises ValueError when a key is missing or unknown."""
-    header, query = split(text)
+    header, of, query = split(text)
     entries = {key: " ".join(re.split(r"\s*\n--\s+", value)) for key, value in _ENTRY.findall(header)}
     needs = entries.pop("needs", "")
     if set(entries) != {"severity", "sentence", "progs", "explain"} or needs not in ("", "data"):
         raise ValueError(f"rule {code}: bad header {sorted(entries)} {needs!a}")
     if entries["severity"] not in (ERROR, WARNING):
         raise ValueError(f"rule {code}: bad severity {entries['severity']!a}")
-    return Rule(code, query=query, needs_data=needs == "data", **entries)
+    return Rule(code, query=query, needs_data=needs == "data", of=of, **entries)

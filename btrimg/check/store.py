@@ -9,7 +9,7 @@ from queue import SimpleQueue
 from threading import Lock, Semaphore, Thread
 from typing import TYPE_CHECKING, Any
 
-from btrimg.check.derived import make, words_of
+from btrimg.check.derived import Made, make, words_of
 from btrimg.errors import BtrimgError
 from btrimg.forked import cores
 from btrimg.tables.database import QueryError, connect, engine
@@ -83,7 +83,9 @@ class Store:
             self._making.extend(self._makers.submit(self._make, each) for each in ready)
 
     def _make(self, relation: Derived) -> None:
-        made = make(self._con.cursor(), relation)
+        # What is not made is not missed: whoever reads it is silent, too.
+        silent = relation.of and self.silent(relation.query, relation.of)
+        made = Made(relation.name, 0) if silent else make(self._con.cursor(), relation)
         if made.refusal:
             self.refused.append(made.refusal)
         self._is_there(made.name, made.rows)
@@ -135,9 +137,9 @@ class Store:
         if not rows:
             self._empty.add(name)
 
-    def silent(self, query: str) -> bool:
-        """Return whether all tables that a *query* reads are without rows."""
-        return words_of(query) & self._tables <= self._empty
+    def silent(self, query: str, of: Collection[str] = ()) -> bool:
+        """Return whether all tables that a *query* is *of*, or else all that it reads, are without rows."""
+        return (set(of) or words_of(query) & self._tables) <= self._empty
 
     def answers(self, queries: Sequence[str]) -> Iterator[tuple[tuple[str, ...], Iterator[Rows]] | QueryError]:
         """Yield for each of *queries*, in order, the names of its columns and its rows, some at once.

@@ -51,7 +51,7 @@ def engine() -> Any:
     return _duckdb
 
 
-def connect(**settings: bool | int) -> Any:
+def connect(**settings: bool | int | str) -> Any:
     """Return a database in memory of ``engine``, with *settings*, that reaches nothing outside it."""
     con = engine().connect(config={**settings})
     _confine(con, ())

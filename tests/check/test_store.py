@@ -11,8 +11,10 @@ from btrimg.check.store import MANY, Store
 from btrimg.errors import BtrimgError
 from btrimg.tables.database import QueryError
 
-_DOUBLED = Derived("doubled", "", "select number * 2 as number from left_ones join right_ones using (number)")
-_LARGE = Derived("large", "", "select number from doubled where number > 4")
+_DOUBLED = Derived(
+    "doubled", "", frozenset(), "select number * 2 as number from left_ones join right_ones using (number)"
+)
+_LARGE = Derived("large", "", frozenset(), "select number from doubled where number > 4")
 
 
 def _numbers(*numbers: int) -> dict[str, np.ndarray]:
@@ -31,7 +33,7 @@ def test_a_derived_relation_is_made_when_all_is_there_that_it_is_made_of() -> No
 
 
 def test_a_derived_relation_without_rows_is_silent_and_one_that_is_refused_is_told_of() -> None:
-    refused = Derived("refused", "", "select sum(number::bigint)::tinyint as number from left_ones")
+    refused = Derived("refused", "", frozenset(), "select sum(number::bigint)::tinyint as number from left_ones")
     store = Store({"left_ones", "right_ones"}, [_DOUBLED, _LARGE, refused])
     store.create_from("left_ones", _numbers(1, 200))
     store.create_from("right_ones", _numbers(1))

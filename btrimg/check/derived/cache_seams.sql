@@ -1,5 +1,6 @@
 -- As seams, with what v1 space caches say in the place of the free space tree (3), and what they leave out (5); in block
 -- groups of which there is a cache.
+-- of: cached_space
 with cached as (
     select distinct groups.*
     from block_groups as groups

@@ -1,5 +1,6 @@
 -- Disputed references, with what the items of their extents say, and whether there are tree blocks, and such
 -- of the extent tree, that cannot be read.
+-- of: disputed
 select
     disputed.*,
     extents.logical is not null as has_item,

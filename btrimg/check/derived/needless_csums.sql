@@ -1,6 +1,7 @@
 -- Uses of extents that should have no checksums, by the flags of the inode (nodatasum) or because nothing was written
 -- there (prealloc), with how many of their bytes have some. Space that another file wrote is written; and a subvolume
 -- whose deletion has begun may have written it, but its rows are gone.
+-- of: csum_runs
 with uses as (
     select
         subvolume,

@@ -1,4 +1,5 @@
 -- Heads of block groups in a valid free space tree that stand for none, or for other free space than there is.
+-- of: free_space_infos
 select
     infos.logical as logical,
     infos.length as length,

@@ -1,4 +1,5 @@
 -- Entries of a valid free space tree that are neither within a block group nor within what the tree has a head for.
+-- of: free_space
 select free.logical as logical, free.length as length
 from (from free_space where source <> 'cache') as free
 cross join superblock

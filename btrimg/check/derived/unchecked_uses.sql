@@ -1,5 +1,6 @@
 -- File extents of which not all that is used has checksums, and how many bytes have some. Compressed extents are used
 -- whole.
+-- of: uncovered_extents
 with uses as (
     select
         subvolume,

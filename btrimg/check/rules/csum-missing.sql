@@ -5,6 +5,7 @@
 -- explain: Data of a file that should have checksums has none, so reading it fails, as if it were damaged. Lost
 --   writes, or a log that was replayed without its checksums, leave that; so does converting or repairing with
 --   --init-csum-tree that ended early. Mount with rescue=ignoredatacsums, copy the file and compare it with a backup.
+-- of: unchecked_uses
 select subvolume, inode, "offset", start, length, found
 from unchecked_uses
 join inodes using (subvolume, inode)

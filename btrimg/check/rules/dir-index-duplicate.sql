@@ -4,4 +4,4 @@
 -- explain: A directory lists one name several times (several DIR_INDEX items, or one with several entries). readdir
 --   shows it twice, and removing the name leaves the other behind. Replay of a log by old kernels did that. `btrfs
 --   check --repair` removes what is too much.
-select subvolume, parent, name, indexes from links where indexes > 1
+select subvolume, parent, name, indexes from odd_links where indexes > 1

@@ -5,4 +5,4 @@
 --   (DIR_INDEX): readdir does not show it, and the directory cannot be removed. An interrupted replay of a log, a lost
 --   write or bad memory leaves that; kernels before 5.x had bugs that did, too. `btrfs check --repair` puts the entry
 --   back.
-select subvolume, parent, name, inode from links where indexes = 0
+select subvolume, parent, name, inode from odd_links where indexes = 0

@@ -5,4 +5,4 @@
 --   looked up (DIR_ITEM): readdir may show it, opening it fails. An interrupted replay of a log, a lost write or bad
 --   memory leaves that; kernels before 5.x had bugs that did, too. The file can be copied out by inode number; `btrfs
 --   check --repair` puts the entry back.
-select subvolume, parent, name, inode from links where items = 0
+select subvolume, parent, name, inode from odd_links where items = 0

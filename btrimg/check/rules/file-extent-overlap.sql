@@ -5,6 +5,7 @@
 -- explain: Two file extents claim the same bytes of a file. Which of them is read is chance. Bugs of old kernels
 --   (inline data that was not removed, races with clones) or bad memory did that. Read the file and compare it with a
 --   backup; a copy of it is sound. btrfs check --repair does not correct it.
+-- of: gapped_files
 with following as (
     select
         subvolume,

@@ -4,6 +4,7 @@
 -- explain: What stat shows as blocks is not what the file extents take, holes left out. Replay of a log or races of
 --   old kernels leave that; a lost extent does, too. The contents are right if every other check of the file is. btrfs
 --   check --repair corrects the number.
+-- of: odd_sizes
 with odd as (
     select subvolume, inode, nbytes
     from inodes

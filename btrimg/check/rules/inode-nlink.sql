@@ -4,6 +4,7 @@
 -- explain: The number of links that an inode counts differs from its names (INODE_REF, INODE_EXTREF). An interrupted
 --   replay of a log, or a lost write, leaves that. A count too low frees the file while it still has a name: unlink
 --   nothing, copy the file, and let `btrfs check --repair` correct the count.
+-- of: odd_ranges
 with odd as (
     select subvolume, inode, nlink
     from inodes

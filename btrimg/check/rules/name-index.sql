@@ -7,5 +7,5 @@
 --   leaves that; kernels before 5.x had bugs that did, too. Move what can be read elsewhere; `btrfs check --repair`
 --   rewrites the entry.
 select subvolume, parent, name, inode, entry_index, ref_index
-from links
+from odd_links
 where indexes = 1 and refs = 1 and entry_index <> ref_index

@@ -6,5 +6,5 @@
 --   devices, 5 fifo, 6 socket, 7 symlink). Bad memory does that. Programs that trust readdir's type may go wrong;
 --   rename the file to have both written anew.
 select subvolume, parent, name, item_type, index_type
-from links
+from odd_links
 where items = 1 and indexes = 1 and item_type <> index_type

@@ -5,6 +5,7 @@
 -- explain: A subvolume's ROOT_REF names an entry of a directory that does not lead to the subvolume. It cannot be
 --   reached by that path, or its name cannot be removed. A lost write or bad memory leave that. Mount it by its id
 --   (subvolid=) to read it; a snapshot of it gets an entry of its own.
+-- of: root_refs
 with found as (
     select
         root_refs.subvolume,

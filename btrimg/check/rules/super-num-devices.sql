@@ -4,6 +4,7 @@
 -- explain: The superblock counts the devices of the filesystem. Here there are other than it says: the machine
 --   stopped while a device was added or removed, or bad memory. Kernels since 5.17 correct the number at the next
 --   commit, older ones do not mount. `btrfs check --repair` corrects it, too.
+-- of: odd_totals
 select num_devices, devices
 from odd_totals
 where num_devices <> devices

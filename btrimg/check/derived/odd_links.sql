@@ -1,5 +1,6 @@
 -- A name and what it leads to, in directories where something does not match: how many items of each kind say so, and
 -- what they say. Location type 132 (ROOT_ITEM) is a subvolume. A directory that is being deleted may have lost some.
+-- of: odd_directories
 select
     subvolume,
     parent,
