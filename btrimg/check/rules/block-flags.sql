@@ -6,5 +6,5 @@
 --   references are looked for in the wrong place. Bad memory, or a program other than the kernel, wrote it.
 select logical, owner as tree, level, flags,
     case when flags & 1 = 0 then 'WRITTEN is missing' else 'its backref revision is ' || (flags >> 56) end as wrong
-from tree_blocks
+from odd_heads
 where flags & 1 = 0 or flags >> 56 <> 1

@@ -5,6 +5,6 @@
 --   that is in use is older than the tree, as when only part of a device was copied or restored; or bad memory changed
 --   the generation in the block and in what leads to it. The kernel refuses such roots and will write blocks that seem
 --   older than these. Only the log tree may be one ahead.
-select logical, owner as tree, level, tree_blocks.generation, superblock.generation as last
-from tree_blocks, superblock
-where tree_blocks.generation > superblock.generation::hugeint + (owner = 18446744073709551610)::ubigint
+select logical, owner as tree, level, generation, last
+from odd_heads
+where generation > last::hugeint + (owner = 18446744073709551610)::ubigint

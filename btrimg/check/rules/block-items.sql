@@ -6,5 +6,5 @@
 --   it before the checksum was made. What hangs below the block cannot be reached, or the whole tree is lost.
 select logical, tree, level, parent, detail from bad_blocks where fault = 'nritems'
 union all
-select logical, owner, level, 0, 'no items, but this tree is never empty' from tree_blocks
+select logical, owner, level, 0, 'no items, but this tree is never empty' from odd_heads
 where items = 0 and owner in (1, 2, 3, 4, 5, 18446744073709551607)

@@ -4,10 +4,6 @@
 -- explain: Two items of the checksum tree cover the same data. Which of them is used is chance; if they differ,
 --   reading may fail. Bugs in replaying a log (before 5.3 and 5.13) left that. If btrfs check --check-data-csum finds
 --   no other error, copy the files that lie there (btrimg locate --logical) and remove the originals.
-with items as (
-    select
-        logical,
-        max(logical + length) over (order by logical rows between unbounded preceding and 1 preceding) as ending
-    from csums
-)
-select logical, ending from items where ending > logical
+select logical, ending
+from odd_csums
+where ending > logical

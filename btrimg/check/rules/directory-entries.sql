@@ -6,6 +6,5 @@
 --   the keys of the entries. The files that the entries lead to can be copied out by inode number; if it is the mode,
 --   `btrfs check --repair` may put it right.
 select subvolume, inode, entries, mode
-from directories
-join inodes using (subvolume, inode)
-where mode >> 12 <> 4
+from odd_inodes
+where mode >> 12 <> 4 and entries is not null

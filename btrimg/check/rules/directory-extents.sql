@@ -4,6 +4,6 @@
 -- explain: Only regular files and symlinks have file extents. Bad memory changed the mode of the inode, or the key of
 --   the extents. What the extents hold can be read once the mode is put right by a tool that edits images.
 select subvolume, inode, count(*) as extents
-from file_extents
-semi join (select subvolume, inode from inodes where mode >> 12 = 4) using (subvolume, inode)
+from odd_file_extents
+where of_directory
 group by all

@@ -5,6 +5,6 @@
 -- explain: A file extent says that it was written in a transaction later than the last one. Bad memory does that, or
 --   an old kernel that wrote uninitialised numbers; send and the incremental copies made by it go wrong. The data is
 --   not affected; a copy of the file is sound.
-select subvolume, inode, "offset", file_extents.generation, superblock.generation as last
-from file_extents, superblock
-where file_extents.generation > superblock.generation
+select subvolume, inode, "offset", generation, last
+from odd_file_extents
+where generation > last

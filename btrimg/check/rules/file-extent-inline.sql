@@ -5,15 +5,6 @@
 -- explain: Data within the metadata says how long it is, and is less than a sector. Here the length is 0, too large,
 --   or of data that is not compressed not what the item holds. Old kernels' clones and bad memory did that. The data
 --   can be read; a copy of the file is sound, and btrfs check --repair corrects the length.
-with most as (
-    select least(sectorsize - 1, nodesize - 147) as most, sectorsize from superblock -- header, slot and head of the item
-)
-select subvolume, inode, inline_stored as stored, inline_ram_bytes as told, compression, most
-from file_extents, most
-where kind = 'inline'
-    and (
-        inline_ram_bytes = 0
-        or inline_stored > most
-        or compression = 'none' and inline_ram_bytes <> inline_stored
-        or inline_ram_bytes > sectorsize
-    )
+select subvolume, inode, inline_stored as stored, inline_ram_bytes as told, compression, most_inline as most
+from odd_file_extents
+where wrong_inline

@@ -5,6 +5,5 @@
 --   wrong byte would spoil all that follow. Old kernels compressed some nevertheless. The data can be read; a copy of
 --   the file is sound.
 select subvolume, inode, "offset"
-from file_extents
-semi join (select subvolume, inode from inodes where flags & 1 = 1) using (subvolume, inode)
-where kind = 'compressed'
+from odd_file_extents
+where without_sums

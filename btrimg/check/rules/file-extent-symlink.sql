@@ -5,6 +5,5 @@
 --   mode of a file, or a tool wrote the link. Such a link cannot be followed. If it was a file, put its mode right with
 --   a tool that edits images; else make the link anew.
 select subvolume, inode, extent
-from file_extents
-semi join (select subvolume, inode from inodes where mode >> 12 = 10) using (subvolume, inode)
-where kind <> 'inline'
+from odd_file_extents
+where of_symlink

@@ -5,5 +5,5 @@
 --   cannot be removed. Make the rest of the directory anew elsewhere, or clear the flags with `btrfs check --repair`,
 --   where the version does.
 select subvolume, inode, flags
-from inodes
+from odd_inodes
 where mode >> 12 = 10 and flags & 192 <> 0

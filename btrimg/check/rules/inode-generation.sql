@@ -5,6 +5,6 @@
 -- explain: An inode says that it was made or changed in a transaction later than the last one. Old kernels wrote
 --   uninitialised numbers there; bad memory does that, too. fsync and send go wrong with it, and newer kernels refuse
 --   the block. `btrfs check --repair` puts the current generation there.
-select subvolume, inode, inodes.generation, transid, superblock.generation as last
-from inodes, superblock
-where inodes.generation > superblock.generation or transid > superblock.generation
+select subvolume, inode, generation, transid, last
+from odd_inodes
+where generation > last or transid > last

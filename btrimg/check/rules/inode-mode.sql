@@ -5,5 +5,5 @@
 --   bits are set that no mode has. Bad memory or old kernels' handling of device inodes did that. `btrfs check
 --   --repair` takes the type from the directory entry; the permissions have to be set anew.
 select subvolume, inode, mode
-from inodes
+from odd_inodes
 where mode >> 12 not in (1, 2, 4, 6, 8, 10, 12)

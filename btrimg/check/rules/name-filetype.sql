@@ -6,6 +6,7 @@
 --   subvolume is a directory) is not that of the inode's mode. Programs that trust readdir's type go wrong, and the
 --   kernel may refuse the file. Bad memory changed one of them; which, the contents tell. `btrfs check --repair`
 --   rewrites the entry.
+-- of: odd_names, wrong_names
 select subvolume, parent, name, inode, type, mode
 from odd_names
 join linked_inodes using (subvolume, inode)
@@ -15,5 +16,5 @@ where source in ('dir_item', 'dir_index')
     end
 union
 select subvolume, parent, name, inode, type, 16384 as mode
-from names
+from wrong_names
 where location_type = 132 and type <> 2

@@ -7,5 +7,5 @@
 --   listed, but looking it up fails. `btrfs check --repair` removes the entry; the file can be copied out by inode
 --   number before.
 select subvolume, parent, name, upper(source) as item, hash, expected_hash
-from names
+from wrong_names
 where hash <> expected_hash
