@@ -9,7 +9,7 @@ from btrimg.tables.database import connect
 
 def test_a_relation_is_made_after_those_that_it_is_made_of() -> None:
     order = [each.name for each in needed({"odd_links", "odd_names", "inodes"})]
-    assert order == ["odd_directories", "odd_links", "odd_ranges", "odd_names"]
+    assert order == ["directories", "odd_directories", "odd_links", "odd_ranges", "odd_names"]
     assert needed({"inodes"}) == []
 
 
@@ -26,9 +26,14 @@ def test_every_derived_relation_says_what_it_is() -> None:
 
 def test_the_query_fills_the_relation() -> None:
     con = connect()
-    con.execute("create table names as select 5 as subvolume, 256 as parent, 'dir_item' as source, 7 as name_length")
-    assert [make(con, each) for each in needed({"directories"})] == [Made("directories", 1)]
-    assert con.execute("select * from directories").fetchall() == [(5, 256, 1, 7)]
+    con.execute(
+        "create table names as select 5 as subvolume, 256 as parent, 257 as inode, 'dir_item' as source, 1 as type,"
+        " 1 as location_type, 2 as index, 3 as name, 7 as name_length"
+    )
+    order = ["directories", "odd_directories"]
+    assert [make(con, each) for each in needed({"odd_directories"})] == [Made(name, 1) for name in order]
+    assert con.execute("from directories").fetchall() == [(5, 256, 1, 7, True)]
+    assert con.execute("from odd_directories").fetchall() == [(5, 256)]
 
 
 def test_a_head_of_free_space_may_be_of_any_length() -> None:

@@ -18,7 +18,7 @@ left join directories using (subvolume, inode)
 where nlink = 0
     or mode >> 12 not in (1, 2, 4, 6, 8, 10, 12)
     or mode >> 12 = 4 and (nlink > 1 or size <> coalesce(names_size, 0))
-    or mode >> 12 <> 4 and entries is not null
+    or mode >> 12 <> 4 and entries > 0
     or mode >> 12 = 10 and inodes.flags & 192 <> 0
     or inode = 18446744073709551604
     or inodes.generation > last

@@ -7,4 +7,4 @@
 --   `btrfs check --repair` may put it right.
 select subvolume, inode, entries, mode
 from odd_inodes
-where mode >> 12 <> 4 and entries is not null
+where mode >> 12 <> 4 and entries > 0

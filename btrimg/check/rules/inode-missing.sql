@@ -8,7 +8,7 @@
 with evidence as (
     select subvolume, inode, 'a name' as what from odd_names
     union all
-    select subvolume, inode, 'directory entries' from directories
+    select subvolume, inode, 'directory entries' from directories where entries > 0
     union all
     select subvolume, inode, 'extended attributes' from xattrs
     union all
