@@ -75,12 +75,14 @@ def fsid(context: Context, uuid: bytes | str | None) -> int:
     As `btrfstune -u` does it, in place. Cut off, the image is no longer mounted; the same command finishes it, and
     `btrimg undo` takes it back. Two images of one fsid must never be mounted at once: give the copy another.
     """
+    from btrimg.cli.progress import counting
     from btrimg.edit.identity import rewrite_fsid
 
     session = context.session
     new = uuid if isinstance(uuid, bytes) else session.uuids()
     chunk_tree_uuid = session.uuids()
-    rewritten = session.in_order(lambda: rewrite_fsid(session.image, session.sink, new, chunk_tree_uuid))
+    with counting("writing tree blocks anew", ""):
+        rewritten = session.in_order(lambda: rewrite_fsid(session.image, session.sink, new, chunk_tree_uuid))
     context.tell(uuid_text(rewritten), fsid=uuid_text(rewritten))
     return 0
 
@@ -165,9 +167,11 @@ def resize(context: Context, size: NewSize) -> int:
     What lies behind the new end is moved first; when there is no room for it, nothing is changed. Image files become
     as long as the filesystem; "max" takes all that the file or block device has.
     """
+    from btrimg.cli.progress import counting
     from btrimg.edit.resize import resize as resize_device
 
-    devid, end = resize_device(context.session, size)
+    with counting("moving what is in the way", ""):
+        devid, end = resize_device(context.session, size)
     context.tell(f"device {devid} has {end} bytes", devid=devid, bytes=end)
     return 0
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from btrimg.cli.command import Option, command
 from btrimg.cli.parameters import JSON, OPENING, TARGET, open_target, parse_number
+from btrimg.cli.progress import counting
 from btrimg.errors import BtrimgError, NotFoundError
 from btrimg.ondisk.constants import TreeId
 from btrimg.ondisk.keynames import tree_id
@@ -52,8 +53,9 @@ def find_root(
     with open_target(target, **opening) as image:
         expected = _expected(image, tree)
         known = None if everything or expected is None else _read(image, expected)
-        kept = (each for each in ([known] if known else _search(image, tree)) if each.generation >= generation)
-        found = [each for each in kept if each.level >= level]
+        with counting("looking for roots", ""):
+            kept = (each for each in ([known] if known else _search(image, tree)) if each.generation >= generation)
+            found = [each for each in kept if each.level >= level]
         faults = image.faults
     if not found:
         raise NotFoundError(f"no block of tree {tree} is left that could be its root")

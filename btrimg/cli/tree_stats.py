@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from btrimg.cli.command import Option, command
 from btrimg.cli.parameters import JSON, OPENING, TARGET, open_target
+from btrimg.cli.progress import counting
 from btrimg.cli.unit_options import UNITS, take_units
 from btrimg.errors import CorruptError, NotFoundError
 from btrimg.ondisk.constants import TreeId
@@ -58,7 +59,7 @@ def tree_stats(target: Target, in_bytes: bool, trees: tuple[int, ...], as_json: 
     if in_bytes:
         units = units._replace(raw=True)
     chosen = {f"tree ({number})": number for number in trees} or _TREES
-    with open_target(target, **options) as image:
+    with open_target(target, **options) as image, counting("reading", "trees", printing=True) as progress:
         for name, number in chosen.items():
             started = perf_counter()
             try:
@@ -66,6 +67,7 @@ def tree_stats(target: Target, in_bytes: bool, trees: tuple[int, ...], as_json: 
             except (CorruptError, NotFoundError) as error:
                 image.report(CorruptError(f"no statistics of {name}: {error}"))
                 continue
+            progress(1, sum(stats.nodes) * stats.nodesize)
             if as_json:
                 print(json_line({"tree": number, **render.stats_object(stats)}))
                 continue

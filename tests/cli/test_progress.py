@@ -44,3 +44,19 @@ def test_a_query_shows_that_it_reads(demo_image: str) -> None:
     assert piped == b" n\n58\n"
     assert b"reading: " in shown
     assert b"tree blocks" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "doing"),
+    [
+        (["inspect", "tree-stats", "IMAGE", "--json"], b"reading: 4 trees"),
+        (["inspect", "find-root", "-a", "IMAGE"], b"looking for roots"),
+        (["edit", "IMAGE", "fsid", "random"], b"writing tree blocks anew"),
+        (["edit", "IMAGE", "resize", "-4M"], b"moving what is in the way"),
+    ],
+)
+def test_what_takes_long_on_large_images_says_what_it_does(words: list[str], doing: bytes, forged: str) -> None:
+    program = [sys.executable, "-m", "btrimg", *(forged if word == "IMAGE" else word for word in words)]
+    shown, piped = seen_on_terminal(program, stdout_too=False)
+    assert doing in shown
+    assert piped
