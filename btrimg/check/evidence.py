@@ -176,6 +176,8 @@ class Evidence:
             if relation.name in shown:
                 self._show(differences, gathered)
             if relation.name in needed:
+                if len(gathered.rows) > MANY:
+                    self._store.make_room()
                 kept[relation.name] = gathered
                 ready = {name for name in left if {each.name for each in NEEDS[name]} <= kept.keys()}
                 if begun and "bad_copies" in ready:

@@ -97,6 +97,11 @@ class Store:
             self._large.acquire()
         self._tasks.put((name, rows, create))
 
+    def make_room(self) -> None:
+        """Wait until no table with many rows is being made, so that what follows has the memory."""
+        with self._large:
+            pass
+
     def create(self, gathered: Gathered, **more: NDArray[Any]) -> None:
         """Create the table of a relation, as ``create_table`` does."""
         create = partial(create_table, gathered=gathered, **more)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import sleep
+
 import duckdb
 import numpy as np
 import pytest
@@ -57,8 +59,24 @@ def test_after_a_failure_nobody_waits_for_large_tables() -> None:
     store.create_view("nothing", "from nowhere")
     for name in ("first", "second", "third"):
         store.create_from(name, {"number": np.arange(MANY + 1)})
+    store.make_room()
     with pytest.raises(duckdb.Error, match="nowhere"):
         store.settle()
+
+
+def test_there_is_room_when_the_large_table_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    def fill_slowly(_con: object, name: str, _columns: object) -> None:
+        sleep(0.05)
+        made.append(name)
+
+    monkeypatch.setattr("btrimg.check.store.fill", fill_slowly)
+    store = Store({"large"}, [])
+    store.create_from("large", {"number": np.arange(MANY + 1)})
+    store.make_room()
+    assert made == ["large"]
+    store.settle()
 
 
 def test_a_derived_relation_is_not_waited_for_silently_when_its_input_does_not_come() -> None:
