@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from string import Formatter
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from btrimg.check.rule import parse_rule, rule, rules
 from btrimg.check.run import Finding
 from btrimg.errors import BtrimgError
-from btrimg.render.findings import finding_line
+from btrimg.render.findings import finding_line, rule_json
 
 HEADER = """\
 -- severity: error
@@ -58,3 +59,8 @@ def test_no_name_breaks_the_line_of_a_finding(name: object) -> None:
 def test_both_names_of_a_subvolume_are_told_as_names() -> None:
     told = rule("root-ref-mismatch")
     assert {"name", "other_name"} <= {field for _, field, *_ in Formatter().parse(told.sentence)}
+
+
+def test_programs_are_told_of_a_rule_what_people_are() -> None:
+    fields = ["code", "severity", "sentence", "progs", "explain", "query", "needs_data"]
+    assert all(list(json.loads(rule_json(each))) == fields for each in rules().values())
