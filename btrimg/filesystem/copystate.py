@@ -37,7 +37,8 @@ def of_copy(
 ) -> CopyState:
     """Return where copy *number* (from 0) of a part of *extent*, or of unused space, lies, and its state.
 
-    Of a tree block the whole block is judged, of data all sectors that the part touches; nothing without *verify*.
+    Of a tree block the whole block is judged, which is of the generation of *extent* if that has one, of data all
+    sectors that the part touches; nothing without *verify*.
     """
     places = image.volume.chunk_map.locate(logical).copies
     role = f"mirror {number + 1}" if len(places) > 1 else "data"
@@ -45,7 +46,7 @@ def of_copy(
     if extent is not None and not verify:
         state = UNCHECKED
     elif extent is not None and extent.level is not None:
-        state = _block_state(image, Pointer(extent.logical, extent.level), number)
+        state = _block_state(image, Pointer(extent.logical, extent.level, extent.generation), number)
     elif extent is not None:
         size = image.volume.sectorsize
         start, end = round_down(logical, size), round_up(logical + length, size)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from btrimg.filesystem.image import Image
     from btrimg.filesystem.logextents import LogTrees
     from btrimg.ondisk.blocks import Key
+    from btrimg.trees.block import Block
     from btrimg.volume.chunkmap import MappedChunk
 
     Owners: TypeAlias = Backrefs | BackScan | LogTrees
@@ -227,8 +228,10 @@ class Locator:
 
     def _piece(self, part: _Part, chunk: MappedChunk, numbers: Iterable[int]) -> Piece:
         extent, owners, image = part.extent, part.owners, self._image
+        block = self._tree_block(owners, extent) if extent and extent.level is not None else None
+        judged = extent._replace(generation=block.generation) if extent and block else extent
         copies = tuple(
-            copystate.of_copy(image, part.logical, part.length, extent, number, verify=self._verify)
+            copystate.of_copy(image, part.logical, part.length, judged, number, verify=self._verify)
             for number in numbers
         )
         found = Piece("free", part.length, logical=part.logical, chunk=chunk, copies=copies, way=self._owners.way)
@@ -236,26 +239,38 @@ class Locator:
             return found
         found = found._replace(extent=extent, way=owners.way)
         if extent.level is not None:
-            return found._replace(kind="tree block", block=self._tree_block(owners, extent.logical, extent.level))
+            return found._replace(kind="tree block", block=block)
         bookend = not part.sharers
         uses = self._uses_of(owners, extent) if bookend else ()
         holders = tuple(_sharer(use, 0, use.row.length) for use in uses)
         return found._replace(kind="data", sharers=part.sharers, bookend=bookend, holders=holders)
 
-    def _tree_block(self, owners: Owners, logical: int, level: int) -> TreeBlock | None:
+    def _tree_block(self, owners: Owners, extent: Extent) -> TreeBlock | None:
         """Return what stands in a tree block; None, which the image hears of, when no copy is good."""
-        if self._block[0] != logical:
-            self._block = (logical, None)
+        if self._block[0] != extent.logical:
+            self._block = (extent.logical, None)
             try:
-                block = self._image.blocks.read(Pointer(logical, level))
+                block = self._read_block(extent)
             except CorruptError as error:
                 self._image.report(error)
             else:
                 header = block.header
                 first, last = (block.key(0), block.key(-1)) if block.slots else (None, None)
                 trees = tuple(sorted(owners.trees(block)))
-                self._block = (logical, TreeBlock(level, header.generation, header.owner, trees, first, last))
+                found = TreeBlock(header.level, header.generation, header.owner, trees, first, last)
+                self._block = (extent.logical, found)
         return self._block[1]
+
+    def _read_block(self, extent: Extent) -> Block:
+        """Return the block that was written last: a copy that missed that write is sound in itself, but older.
+
+        Where no copy is of the generation that the extent item says, that may be what is wrong.
+        """
+        promise = Pointer(extent.logical, extent.level or 0, extent.generation)
+        try:
+            return self._image.blocks.read(promise)
+        except CorruptError:
+            return self._image.blocks.read(promise._replace(generation=None))
 
 
 def _reach(use: Use, extent: Extent) -> tuple[int, int]:

@@ -59,7 +59,8 @@ def _codes(image: Image, blocks: Mapping[str, NDArray[Any]], repaired: NDArray[n
         here = here[np.lexsort((places.physical[copy, here], places.devid[copy, here]))]
         column[here] = _copy(image, {name: values[here] for name, values in blocks.items()}, copy)
     for row in np.flatnonzero(~whole).tolist():  # what a conversion from ext4 may leave: blocks across elements
-        extent = Extent(int(blocks["logical"][row]), nodesize, int(blocks["level"][row]))
+        logical, level, generation = (int(blocks[name][row]) for name in ("logical", "level", "generation"))
+        extent = Extent(logical, nodesize, level, generation)
         for copy in range(int(places.copies[row])):
             state = copystate.of_copy(image, extent.logical, nodesize, extent, copy)
             codes[copy, row] = _WORDS.index(state.csum)

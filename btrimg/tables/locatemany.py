@@ -198,7 +198,7 @@ class ManyLocator:
         _, first, inverse = np.unique(extent * most + copies.number[rows], return_index=True, return_inverse=True)
         own = extent[first]
         places = Places(copies.devid[rows][first], (copies.physical[rows] - within)[first])
-        states, found = locatestate.block_states(self._image, places, extents.logical[own], extents.level[own])
+        states, found = locatestate.block_states(self._image, places, extents, own)
         self._states[rows] = states[inverse] if self._verify else locatestate.UNCHECKED
         number = np.full(len(extents.logical), NOWHERE)
         for row, each in zip(own.tolist(), found, strict=True):

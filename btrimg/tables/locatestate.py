@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from btrimg.filesystem.image import Image
+    from btrimg.tables.locatescan import Extents
     from btrimg.trees.batches import BlockBatch
 
     Ints = NDArray[np.int64]
@@ -61,9 +62,13 @@ def sector_states(
 
 
 def block_states(
-    image: Image, places: Places, logical: Ints, level: Ints
+    image: Image, places: Places, extents: Extents, own: Ints
 ) -> tuple[NDArray[np.uint8], list[TreeBlock | None]]:
-    """Return the state of the tree block at each of *places*, and what a good one says of itself, without its trees."""
+    """Return the state of the tree block at each of *places*, and what a good one says of itself, without its trees.
+
+    *own* are the rows of *extents* that the places belong to.
+    """
+    logical, level, generation = extents.logical[own], extents.level[own], extents.generation[own]
     states, reader, nodesize = np.zeros(len(level), np.uint8), BatchReader(image.blocks), image.volume.nodesize
     blocks: list[TreeBlock | None] = [None] * len(level)
     for each in different(level).tolist():
@@ -74,7 +79,7 @@ def block_states(
             batch = np.frombuffer(whole, np.uint8).reshape(len(data), nodesize)
             readable = np.array([block is not None for block in data])
             states[here[rows]] = np.where(readable, BAD, MISSING)
-            return reader.judge(batch, logical[here[rows]], level, readable)
+            return reader.judge(batch, logical[here[rows]], generation[here[rows]], level, readable)
 
         for rows, batch in _judged(image, places.take(here), nodesize, judge):
             good = np.flatnonzero(batch.good)

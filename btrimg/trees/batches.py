@@ -170,10 +170,12 @@ class BatchReader:
         readable = fill(self._volume, rows, places.devid[0], places.physical[0], wanted)
         return self._judge(first, rows, promises, level, readable)
 
-    def judge(self, rows: NDArray[np.uint8], logical: Ints, level: int, readable: Truths) -> BlockBatch:
-        """Judge *rows* that were read somewhere as the blocks at *logical* of one *level*; nothing else is promised."""
+    def judge(
+        self, rows: NDArray[np.uint8], logical: Ints, generation: NDArray[np.uint64], level: int, readable: Truths
+    ) -> BlockBatch:
+        """Judge *rows* that were read somewhere as the blocks at *logical* of one *level*; no more is promised."""
         promises = np.zeros(len(rows), PROMISE)
-        promises["logical"] = logical
+        promises["logical"], promises["generation"], promises["known"] = logical, generation, _GENERATION
         return self._judge(0, rows, promises, level, readable)
 
     def _judge(

@@ -10,7 +10,7 @@ import pytest
 from filesystem.test_locate import IMAGES
 from hypothesis import given
 from hypothesis import strategies as some
-from support.forge import write_block
+from support.forge import corrupt, write_block
 from support.images import copy_sparse
 from support.locatepieces import pieces_of
 
@@ -223,6 +223,38 @@ def test_damage_is_told_as_of_each_one(kernel_image: Callable[..., KernelImage],
         for address, piece in zip(addresses, pieces, strict=True):
             if piece.kind == "tree block":
                 assert without_way(piece) == without_way(one_by_one(image, locator, address))
+
+
+@pytest.mark.parametrize("mirror", [0, 1])
+def test_a_copy_that_a_lost_write_left_is_not_the_block(mirror: int, demo_image: str, tmp_path: Path) -> None:
+    """The old copy has a good checksum: only its generation tells it from what stands in the tree."""
+    stale = copy_sparse([demo_image], str(tmp_path))[0]
+    with open_image(stale) as image:
+        logical = image.subvolume(TreeId.FS_TREE).tree.root.logical
+        generation = image.blocks.read(image.subvolume(TreeId.FS_TREE).tree.root).header.generation
+        copies = image.volume.chunk_map.locate(logical).copies
+    corrupt(stale, f"block@{logical}/header.generation-=1@mirror:{mirror}")
+    addresses: list[Address] = [(LOGICAL, logical), *((copy.devid, copy.physical + 99) for copy in copies)]
+    states = ["ok", "bad"] if mirror else ["bad", "ok"]
+    with open_image(stale, warn=lambda _: None) as image:
+        locator = Locator(image)
+        for pieces in (at_once(image, locator, addresses), [one_by_one(image, locator, each) for each in addresses]):
+            told = [[state.csum for state in piece.copies] for piece in pieces]
+            assert told == [states, *([each] for each in states)]
+            assert {piece.block.generation for piece in pieces if piece.block} == {generation}
+            assert all(piece.block for piece in pieces)
+
+
+def test_a_block_is_told_when_its_extent_item_is_what_is_wrong(demo_image: str, tmp_path: Path) -> None:
+    lying = copy_sparse([demo_image], str(tmp_path))[0]
+    with open_image(lying) as image:
+        logical = image.subvolume(TreeId.FS_TREE).tree.root.logical
+    corrupt(lying, f"extent/{logical}.METADATA_ITEM/generation+=7")
+    with open_image(lying, warn=_fail) as image:
+        locator, address = Locator(image), (LOGICAL, logical)
+        for piece in (at_once(image, locator, [address])[0], one_by_one(image, locator, address)):
+            assert [state.csum for state in piece.copies] == ["ok", "ok"]
+            assert piece.block
 
 
 def test_without_a_sound_extent_tree_nothing_is_told_at_once(demo_image: str, tmp_path: Path) -> None:
