@@ -148,7 +148,7 @@ class Corruptor:
 
         def change(data: bytes) -> bytes:
             if assignment.is_none and edit.target.names == ("slots",) and isinstance(steps[-1].at, int):
-                return leaf.without_slot(data, steps[-1].at % max(leaf.count_of(data), 1))
+                return leaf.without_slot(data, _slot_number(data, steps[-1].at))
             return assignment.into(data, in_block(data, steps))
 
         self.change_block(way.logical, change, marks)
@@ -266,6 +266,14 @@ class Corruptor:
             devid, physical = parity_place(self._storage, address, target.kind == "parity-q")
         draft = self._storage.draft
         draft.write(devid, physical, assignment.as_bytes(draft.read(devid, physical, length), length))
+
+
+def _slot_number(data: bytes, at: int) -> int:
+    """Return the slot that is meant by *at*, which counts from the end if negative; raise NotFoundError for none."""
+    count = leaf.count_of(data)
+    if not -count <= at < count:
+        raise NotFoundError(f"there is no slot {at}, the block has {count}")
+    return at % count
 
 
 def _changed_item(data: bytes, found: FoundItem, edit: Edit, assignment: Assignment) -> bytes:

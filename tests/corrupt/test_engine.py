@@ -397,6 +397,18 @@ def test_any_words_are_edits_or_end_in_a_sentence(words: list[str], demo_image: 
 # Tree blocks
 
 
+def test_only_a_slot_that_is_there_can_be_dropped(demo_image: str) -> None:
+    count = read(demo_image, "fs@0/header.nritems")
+    with open_image(demo_image) as image:
+        corruptor = Corruptor(image)
+        for slot in (count, count + 1, -count - 1):
+            with pytest.raises(NotFoundError, match=f"no slot {slot}, the block has {count}"):
+                corruptor.apply([f"fs@0/slots[{slot}]=none"])
+        assert not list(corruptor.pieces())
+        corruptor.apply(["fs@0/slots[-1]=none"])
+        assert list(corruptor.pieces())
+
+
 @pytest.mark.parametrize(
     "field", ["generation", "owner", "level", "nritems", "flags", "bytenr", "fsid", "chunk_tree_uuid"]
 )
