@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from btrimg.tables.hashes import fingerprints
-from btrimg.tables.leafscan import LeafScan, every_tree
+from btrimg.tables.leafscan import LeafScan, every_tree, holds_files
 from btrimg.tables.schema import NAMES, XATTRS
-from btrimg.trees.block import is_subvolume
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,7 +29,7 @@ class NameBook:
         if not len(unknown):
             return
         relations = [relation.only(["name"]) for relation in (NAMES, XATTRS)]
-        files = [(tree, at) for tree, at in every_tree(self._image) if is_subvolume(tree)]
+        files = [(tree, at) for tree, at in every_tree(self._image) if holds_files(tree)]
         scan = LeafScan(self._image, relations, files)
         for relation in relations:
             names: Any = scan.take(relation).rows.name

@@ -164,7 +164,7 @@ class LeafScan:
     def trees_of(self, relation: Relation) -> list[tuple[int, int]]:
         """Return numbers and ids of the trees that hold a relation; of several with one id the last, as the kernel."""
         numbers = {tree: number for number, (tree, _) in enumerate(self.trees)}
-        held = ((TreeId.FS_TREE if is_subvolume(tree) else tree) in relation.trees for tree in numbers)
+        held = ((TreeId.FS_TREE if holds_files(tree) else tree) in relation.trees for tree in numbers)
         return sorted((number, tree) for (tree, number), is_held in zip(numbers.items(), held, strict=True) if is_held)
 
     def tree_blocks(self) -> dict[str, NDArray[Any]]:
@@ -178,6 +178,11 @@ class LeafScan:
         rows = rows[logical > 0]  # 0 stands for a block that could not be read
         columns = {"items": head["nritems"][rows], "logical": head["bytenr"][rows], "fill": filled[rows]}
         return columns | {name: head[name][rows] for name in ("owner", "level", "generation", "flags")}
+
+
+def holds_files(tree: int) -> bool:
+    """Return whether a tree has inodes: a subvolume, or the tree of the inodes by which a balance moves data."""
+    return is_subvolume(tree) or tree == TreeId.DATA_RELOC_TREE
 
 
 def every_tree(image: Image) -> Trees:

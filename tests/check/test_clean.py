@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support import odd
-from support.broken import progs_verdict, progs_version
+from support.broken import broken, progs_verdict, progs_version
 from support.images import mkfs_features
 from support.matrix import name_of, options_of, variants
 
@@ -72,3 +72,13 @@ def test_an_odd_image_is_clean(make: Callable[[str], Sequence[str]], tmp_path: P
     assert findings(devices) == []
     verdict, said = progs_verdict(devices)
     assert verdict == "clean", said
+
+
+@pytest.mark.kernel
+def test_what_a_balance_moves_may_have_no_checksums(base_image: Callable[[str], Sequence[str]]) -> None:
+    """The inode that it moves a block group by holds data of files with checksums and without; it has no such flag."""
+    devices = base_image("rich")
+    moved = ["data_reloc/300.INODE_ITEM.0={/nocow/file-0:INODE_ITEM.0}", "data_reloc/300.INODE_ITEM.0/flags=0"]
+    with broken(devices, [*moved, "data_reloc/300.EXTENT_DATA.0={/nocow/file-0:EXTENT_DATA.0}"]):
+        codes = {sentence.partition(":")[0] for sentence in findings(devices)}
+    assert codes == {"inode-nlink", "backref-missing"}
