@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 #: Words for what may be wrong with an item; "malformed" is for what making rows of it met.
 ITEM_FAULTS = (
     *("malformed", "layout", "tree", "size", "key", "alignment"),
-    *("reference-order", "xattr-type", "entry-data", "location"),
+    *("reference-order", "xattr-type", "entry-data", "location", "hole"),
 )
 _LAST_OF_INODE = ItemType.EXTENT_DATA  # types of what belongs to an inode do not go beyond
 # Directories and caches whose number is none of an inode; the last has a name in the first.
@@ -102,6 +102,7 @@ class ItemJudge:
         yield from self._entries(batch)
         yield self._reference_hashes(batch)
         yield self._reference_order(batch)
+        yield from self._holes(batch)
 
     def _layout(self, batch: LeafBatch) -> Found:
         """Find payloads that do not end where the one before begins, the first at the end of the leaf."""
@@ -205,13 +206,42 @@ class ItemJudge:
         at = at[np.unique(item[at], return_index=True)[1]]  # one row for each item
         return "reference-order", number[item[at]], kind[at + 1], kind[at]
 
+    def _holes(self, batch: LeafBatch) -> Iterator[Found]:
+        """Find holes with numbers that cannot be; the tables have none of a hole, since there is no extent.
+
+        One that was cut, like any file extent, skips what is in front of it and keeps the length that it was made with.
+        """
+        number = np.flatnonzero((batch.key_type == ItemType.EXTENT_DATA) & (batch.size == FileExtent.SIZE))
+        number = number[_words_at(batch.data, batch.position[number] + _EXTENT_AT) == 0]  # few, where there are any
+        record = records_at(batch.data, FileExtent, batch.position[number])
+        hole = np.flatnonzero(record["type"] != FileExtentType.INLINE)
+        number, record, part = number[hole], record[hole], np.uint64(self._sectorsize - 1)
+        length, ram, skipped = record["num_bytes"], record["ram_bytes"], record["offset"]
+        room = np.where(ram >= length, ram - length, np.uint64(0))
+        for value, most in (
+            (record["disk_num_bytes"], np.zeros(len(number), np.uint64)),
+            (skipped, np.minimum(skipped, room) & ~part),
+            (ram, np.maximum(ram, length) & ~part),
+        ):
+            wrong = np.flatnonzero(value != most)
+            yield "hole", number[wrong], value[wrong], most[wrong]
+
 
 _SIZE_OF_ENTRY = size_by_fields(DirItem, "name_len", "data_len")
 _ENTRIES = np.zeros(256, np.bool_)  # by type of item
 _ENTRIES[[ItemType.DIR_ITEM, ItemType.DIR_INDEX, ItemType.XATTR_ITEM]] = True
 _DATA_REF_SEED = 0xFFFF_FFFF  # of ``extent_data_ref_hash``
 _MOST_OF_ONE_HASH = np.uint64(64)  # keyed references whose hashes are equal
+_EXTENT_AT = FileExtentInline.SIZE  # of the address, in the item: both begin alike
 _TWO_REFS = ExtentItem.SIZE + 2 * InlineRef.SIZE
+
+
+def _words_at(data: NDArray[np.uint8], position: Ints) -> NDArray[np.uint64]:
+    """Return the 64 bits at every *position*, all of them inside *data*."""
+    if not len(position):
+        return np.empty(0, np.uint64)
+    words: NDArray[np.void] = np.ndarray((len(data) - 7,), "V8", data, strides=(1,))[position]
+    return words.view("<u8")
 
 
 def _special(items: LeafBatch) -> Truths:
