@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import mmap
 import threading
 from collections import OrderedDict, deque
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +18,7 @@ from btrimg.ondisk.crcjoin import PIECES, join, joined
 from btrimg.ondisk.csum import crc32c
 from btrimg.trees.near import near
 from btrimg.units import KIB, MIB, round_down, round_up
-from btrimg.volume.around import AroundCache
+from btrimg.volume.around import AroundCache, direct_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -45,10 +43,7 @@ class Memory:
     """Memory of one thread, from the start of a page on, and its sectors."""
 
     def __init__(self, size: int, sectorsize: int) -> None:
-        memory = mmap.mmap(-1, round_up(size, mmap.PAGESIZE), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        with suppress(OSError):  # a kernel without such pages
-            memory.madvise(mmap.MADV_HUGEPAGE)  # one is pinned for a direct read, instead of hundreds
-        self.bytes = memoryview(memory)
+        self.bytes = direct_memory(size)
         self.sectors = [self.bytes[at : at + sectorsize] for at in range(0, len(self.bytes), sectorsize)]
 
 

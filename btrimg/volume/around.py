@@ -1,4 +1,4 @@
-"""Reading devices around the page cache, for who keeps what was read in a cache of its own."""
+"""Reading devices around the page cache, for who keeps what was read in a cache of its own, or reads it only once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from btrimg.errors import DeviceError
-from btrimg.units import KIB, round_down
+from btrimg.units import KIB, round_down, round_up
 from btrimg.volume.device import Device
 
 if TYPE_CHECKING:
@@ -24,8 +24,41 @@ _SMALL = 32 * KIB
 _WINDOWS, _ASKED = 64, 1024
 
 
+def direct_memory(size: int) -> memoryview:
+    """Return memory to read into directly, from the start of a page on; whole pages."""
+    memory = mmap.mmap(-1, round_up(size, mmap.PAGESIZE), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # a kernel without such pages
+        memory.madvise(mmap.MADV_HUGEPAGE)  # one is pinned for a direct read, instead of hundreds
+    return memoryview(memory)
+
+
+class DirectDevices:
+    """Those devices of a volume that can be opened a second time with O_DIRECT; closed by ``close``."""
+
+    def __init__(self, volume: Volume) -> None:
+        self._opened: dict[int, Device] = {}
+        for devid, device in volume.devices.items():
+            if not device.shows_all:
+                continue
+            with suppress(DeviceError):  # its filesystem has no such thing
+                direct = Device(device.path, direct=True)
+                if direct.identity == device.identity:
+                    self._opened[devid] = direct
+                else:  # it has another name by now
+                    direct.close()
+
+    def close(self) -> None:
+        """Close what was opened; a second call does nothing."""
+        while self._opened:
+            self._opened.popitem()[1].close()
+
+    def get(self, devid: int) -> Device | None:
+        """Return a device, None for one that cannot be read so."""
+        return self._opened.get(devid)
+
+
 class AroundCache:
-    """The devices of a volume, open a second time with O_DIRECT; reading is safe from several threads.
+    """The devices of a volume, read directly; reading is safe from several threads.
 
     Where a device cannot be read so, what was read is dropped from the page cache afterwards. Small files that are read
     one after the other lie side by side: who reads little, in a place where somebody has read before, gets it from a
@@ -37,15 +70,11 @@ class AroundCache:
         self._lock = threading.Lock()
         self._windows: OrderedDict[tuple[int, int], bytes] = OrderedDict()
         self._asked: OrderedDict[tuple[int, int], None] = OrderedDict()  # windows in which something was read
-        self._direct: dict[int, Device] = {}
-        for devid, device in volume.devices.items():
-            with suppress(DeviceError):  # its filesystem has no such thing
-                self._direct[devid] = Device(device.path, direct=True)
+        self._direct = DirectDevices(volume)
 
     def close(self) -> None:
         """Close what was opened; a second call does nothing."""
-        while self._direct:
-            self._direct.popitem()[1].close()
+        self._direct.close()
 
     def read_into(self, devid: int, buffer: memoryview, physical: int) -> None:
         """Fill *buffer* from byte *physical* of device *devid*.

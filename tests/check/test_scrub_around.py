@@ -96,8 +96,12 @@ def test_what_is_cached_is_left_to_the_cache(path: str, reader: AroundReader) ->
     assert reader.read(pieces_of([(12 * MIB, MIB)]), range(1), 0) is not None
 
 
-def test_a_file_that_has_taken_the_place_of_a_device_is_not_read(path: str, reader: AroundReader) -> None:
-    os.rename(path, path + ".old")
-    with open(path, "wb") as file:
-        file.truncate(16 * MIB)
-    assert reader.read(pieces_of([(MIB, MIB)]), range(1), 0) is None
+def test_a_file_that_has_taken_the_place_of_a_device_is_not_read(path: str) -> None:
+    with Device(path) as device:
+        os.rename(path, path + ".old")
+        with open(path, "wb") as file:
+            file.truncate(16 * MIB)
+        volume: Any = OneDevice(device)
+        reader = AroundReader(volume)
+        assert reader.read(pieces_of([(MIB, MIB)]), range(1), 0) is None
+        reader.close()

@@ -6,20 +6,19 @@ takes most of the time: 3 GB from a disk that gives 1.5 GB/s take 1.3 s of a pro
 
 from __future__ import annotations
 
-import mmap
 import threading
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from btrimg.check.scrub.copies import neighbours, parts_of
 from btrimg.errors import DeviceError
 from btrimg.units import KIB, MIB
+from btrimg.volume.around import DirectDevices, direct_memory
 from btrimg.volume.cachestat import cached_bytes
-from btrimg.volume.device import Device
 from btrimg.volume.mapping import GRAIN
 
 if TYPE_CHECKING:
     from btrimg.check.scrub.copies import Pieces
+    from btrimg.volume.device import Device
     from btrimg.volume.volume import Volume
 
 _GAP = 128 * KIB  #: between parts that are read at once, with what lies between them
@@ -31,27 +30,18 @@ class _Memory(threading.local):
     """Memory of each thread."""
 
     def __init__(self) -> None:
-        memory = mmap.mmap(-1, _ROOM, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        with suppress(OSError):  # a kernel without such pages
-            memory.madvise(mmap.MADV_HUGEPAGE)  # one is pinned for a read, instead of hundreds
-        self.bytes = memoryview(memory)
+        self.bytes = direct_memory(_ROOM)
 
 
 class AroundReader:
     """Reads copies around the page cache, in any thread; the devices of a volume are open once more until ``close``."""
 
     def __init__(self, volume: Volume) -> None:
-        self._volume = volume
-        self._memory = _Memory()
-        self._lock = threading.Lock()
-        self._direct: dict[int, Device | None] = {}  # by devid, None for one that cannot be read so
+        self._memory, self._direct = _Memory(), DirectDevices(volume)
 
     def close(self) -> None:
         """Close what was opened; a second call does nothing."""
-        while self._direct:
-            direct = self._direct.popitem()[1]
-            if direct:
-                direct.close()
+        self._direct.close()
 
     def read(self, pieces: Pieces, groups: range, copy: int) -> list[memoryview] | None:
         """Return the parts of one copy of neighbouring *groups*, valid until the next call of the same thread.
@@ -66,7 +56,7 @@ class AroundReader:
         used, parts = 0, list[memoryview]()
         for some in runs:
             first, length = int(starts[some[0]]), int(ends[some[-1]] - starts[some[0]])
-            direct, room = self._device(int(devids[some[0]])), self._memory.bytes[used : used + length]
+            direct, room = self._direct.get(int(devids[some[0]])), self._memory.bytes[used : used + length]
             if direct is None or len(room) < length or _is_cached(direct, first, length):
                 return None
             try:
@@ -77,25 +67,6 @@ class AroundReader:
                 parts.append(room[at : at + size])
             used += length
         return parts
-
-    def _device(self, devid: int) -> Device | None:
-        with self._lock:
-            if devid not in self._direct:
-                self._direct[devid] = self._open(devid)
-            return self._direct[devid]
-
-    def _open(self, devid: int) -> Device | None:
-        device = self._volume.devices.get(devid)
-        if device is None or not device.shows_all:
-            return None
-        try:
-            direct = Device(device.path, direct=True)
-        except DeviceError:  # its filesystem has no such thing
-            return None
-        if direct.identity != device.identity:  # it has another name by now
-            direct.close()
-            return None
-        return direct
 
 
 def _is_cached(device: Device, start: int, length: int) -> bool:
