@@ -23,7 +23,7 @@ from btrimg.ondisk.roots import RootRef
 from btrimg.tables.entries import pieces, size_by_fields
 from btrimg.tables.hashes import crcs
 from btrimg.tables.spacerows import inline_sizes
-from btrimg.trees.batches import records_at
+from btrimg.trees.batches import records_at, structs_at
 from btrimg.trees.distinct import among
 
 if TYPE_CHECKING:
@@ -212,7 +212,8 @@ class ItemJudge:
         One that was cut, like any file extent, skips what is in front of it and keeps the length that it was made with.
         """
         number = np.flatnonzero((batch.key_type == ItemType.EXTENT_DATA) & (batch.size == FileExtent.SIZE))
-        number = number[_words_at(batch.data, batch.position[number] + _EXTENT_AT) == 0]  # few, where there are any
+        extent = structs_at(batch.data, 8, batch.position[number] + _EXTENT_AT).view("<u8")
+        number = number[extent == 0]  # few, where there are any
         record = records_at(batch.data, FileExtent, batch.position[number])
         hole = np.flatnonzero(record["type"] != FileExtentType.INLINE)
         number, record, part = number[hole], record[hole], np.uint64(self._sectorsize - 1)
@@ -234,14 +235,6 @@ _DATA_REF_SEED = 0xFFFF_FFFF  # of ``extent_data_ref_hash``
 _MOST_OF_ONE_HASH = np.uint64(64)  # keyed references whose hashes are equal
 _EXTENT_AT = FileExtentInline.SIZE  # of the address, in the item: both begin alike
 _TWO_REFS = ExtentItem.SIZE + 2 * InlineRef.SIZE
-
-
-def _words_at(data: NDArray[np.uint8], position: Ints) -> NDArray[np.uint64]:
-    """Return the 64 bits at every *position*, all of them inside *data*."""
-    if not len(position):
-        return np.empty(0, np.uint64)
-    words: NDArray[np.void] = np.ndarray((len(data) - 7,), "V8", data, strides=(1,))[position]
-    return words.view("<u8")
 
 
 def _special(items: LeafBatch) -> Truths:

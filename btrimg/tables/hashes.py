@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from btrimg.ondisk.csum import crc32c_raw, name_hash
+from btrimg.trees.batches import structs_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,5 +105,5 @@ def _by_length(values: Slices) -> Iterator[tuple[NDArray[Any], NDArray[np.uint8]
             if not size:
                 yield some, np.empty((len(some), 0), np.uint8)
                 continue
-            everywhere = np.ndarray((len(values.data) - size + 1,), f"V{size}", values.data, strides=(1,))
-            yield some, everywhere[values.start[some]].view(np.uint8).reshape(len(some), size)
+            letters = structs_at(values.data, size, values.start[some])
+            yield some, letters.view(np.uint8).reshape(len(some), size)

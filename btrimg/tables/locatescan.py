@@ -20,7 +20,7 @@ from btrimg.ondisk.constants import ExtentFlag, FileExtentType, ItemType, TreeId
 from btrimg.ondisk.extents import ExtentItem, FileExtent, TreeBlockInfo
 from btrimg.ondisk.inodes import InodeExtref, InodeRef
 from btrimg.tables.entries import merged, size_by_fields, split
-from btrimg.trees.batches import ranges, records_at
+from btrimg.trees.batches import ranges, records_at, structs_at
 from btrimg.trees.distinct import different
 
 if TYPE_CHECKING:
@@ -177,8 +177,7 @@ class Scan:
         count = np.searchsorted(self.sectors, start + items.size // size * sectorsize) - first
         sector, item = ranges(first, count), np.repeat(np.arange(len(start)), count)
         position = items.position[item] + (self.sectors[sector] - start[item]) // sectorsize * size
-        everywhere = np.ndarray((max(len(items.data) - size + 1, 0),), f"V{size}", items.data, strides=(1,))
-        return items.take(item), Sums(sector, everywhere[position])
+        return items.take(item), Sums(sector, structs_at(items.data, size, position))
 
     def paths_of(self, root: Ints, inode: Unsigned) -> tuple[Ints, Strings]:
         """Return how many paths each inode of the tree of a *root*, by number, has, and all of them.

@@ -53,14 +53,18 @@ def ranges(starts: Ints, counts: Ints) -> Ints:
     return numbers
 
 
+def structs_at(data: NDArray[np.uint8], size: int, position: Ints) -> Structs:
+    """Return the *size* bytes at every *position* of *data*, all of them inside."""
+    if not len(position):
+        return np.empty(0, f"V{size}")
+    everywhere: Structs = np.ndarray((len(data) - size + 1,), f"V{size}", data, strides=(1,))
+    return everywhere[position]
+
+
 def records_at(data: NDArray[np.uint8], record: type[Record], position: Ints) -> Structs:
     """Return the fixed parts of the *record* at every byte *position* of *data*, all of them inside."""
-    dtype = record.dtype()
-    if not len(position):
-        return np.empty(0, dtype)
-    # As void, a record is copied whole; as a structure it would be copied field by field.
-    everywhere = np.ndarray((len(data) - dtype.itemsize + 1,), f"V{dtype.itemsize}", data, strides=(1,))
-    return everywhere[position].view(dtype)
+    dtype = record.dtype()  # as void, a record is copied whole; as a structure it would be copied field by field
+    return structs_at(data, dtype.itemsize, position).view(dtype)
 
 
 class BlockBatch(NamedTuple):

@@ -27,7 +27,7 @@ from btrimg.errors import CorruptError, NotFoundError
 from btrimg.filesystem.columns import COMPRESSED, REGULAR
 from btrimg.ondisk.constants import STRIPE_LEN, ItemType, SuperFlag, TreeId
 from btrimg.tables.schema import EXTENT_KINDS
-from btrimg.trees.batches import ranges
+from btrimg.trees.batches import ranges, structs_at
 from btrimg.trees.block import BlockReader
 from btrimg.trees.scan import Forest
 from btrimg.units import round_down
@@ -206,7 +206,7 @@ class Scrub:
             spans = union(items.offset, (count * sector).view(np.uint64))
             start.append(spans.start.view(np.uint64))
             length.append((spans.end - spans.start).view(np.uint64))
-            sums = _structs_at(items.data, csum_size, _each(items.position, count, csum_size))
+            sums = structs_at(items.data, csum_size, _each(items.position, count, csum_size))
             pieces, _ = cut(self._places, items.offset.view(np.int64), count * sector, sector)
             for some in pieces:
                 self._copies.judge(_DATA, some, Sectors(self._volume, some, sums))
@@ -268,14 +268,6 @@ class Scrub:
 def _each(first: Ints, count: Ints, size: int) -> Ints:
     """Return the positions of the *count* structures of *size* bytes that stand side by side from each *first* on."""
     return np.repeat(first, count) + ranges(np.zeros(len(count), np.int64), count) * size
-
-
-def _structs_at(data: NDArray[np.uint8], size: int, position: Ints) -> NDArray[np.void]:
-    """Return the *size* bytes at every *position* of *data*, all of them inside."""
-    if not len(position):
-        return np.empty(0, f"V{size}")
-    everywhere: NDArray[np.void] = np.ndarray((len(data) - size + 1,), f"V{size}", data, strides=(1,))
-    return everywhere[position]
 
 
 def _written(file_extents: Columns) -> Spans:
