@@ -5,7 +5,7 @@ from __future__ import annotations
 from btrimg.errors import NotFoundError
 from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.constants import U64_MAX, ItemType
-from btrimg.ondisk.inodes import InodeExtref, InodeRef
+from btrimg.ondisk.inodes import InodeExtref, InodeItem, InodeRef
 from btrimg.trees.block import is_subvolume
 from btrimg.trees.tree import Tree
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from btrimg.filesystem.image import Image
 
 _INODE_ITEM = int(ItemType.INODE_ITEM)  # a number: many keys have it
-_LINKS = slice(40, 44)  # of an inode item: its nlink
+_NLINK = InodeItem.places()["nlink"].start
 _HEADS = {int(ItemType.INODE_REF): InodeRef.SIZE, int(ItemType.INODE_EXTREF): InodeExtref.SIZE}  # before each name
 
 
@@ -28,8 +28,7 @@ def wrong_links(changes: Changes, items: Mapping[int, Sequence[ItemChange]]) -> 
     """
     odd: dict[tuple[int, int], int] = {}  # links that came, less the names that did, by tree and inode
     for tree, key, before, after in items.get(_INODE_ITEM, ()):
-        if before is None or after is None or before[_LINKS] != after[_LINKS]:
-            odd[tree, key[0]] = _links_in(after) - _links_in(before)
+        odd[tree, key[0]] = _links_in(after) - _links_in(before)
     for key_type, head in _HEADS.items():
         for tree, key, before, after in items.get(key_type, ()):
             inode = tree, key[0]
@@ -67,7 +66,11 @@ def _counts(tree: Tree, ino: int) -> tuple[int, int]:
 
 
 def _links_in(inode: bytes | None) -> int:
-    return int.from_bytes(inode[_LINKS], "little") if inode else 0
+    """Return what an inode item counts, 0 where there is none or it is too short to say."""
+    if inode is None or len(inode) < InodeItem.SIZE:
+        return 0
+    links: int = InodeItem.STRUCT.unpack_from(inode)[_NLINK]
+    return links
 
 
 def _names_in(references: bytes | None, head: int) -> int:
