@@ -24,10 +24,21 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
 
 class BtrimgError(Exception):
     """Base of all errors; the text is one sentence for a person."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let another process have the error as it is: most are made of other things than their text."""
+        return _copy, (type(self), self.args, self.__dict__)
+
+
+def _copy(kind: type[BtrimgError], args: tuple[Any, ...], fields: dict[str, Any]) -> BtrimgError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(fields)
+    return error
 
 
 class NotFoundError(BtrimgError):

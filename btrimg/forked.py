@@ -9,6 +9,7 @@ import marshal
 import os
 import struct
 from contextlib import contextmanager, suppress
+from threading import Thread, active_count
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -53,17 +54,21 @@ class Line:
             self._telling.close()
 
 
+def alone() -> bool:
+    """Return whether this process can be forked: of several threads of Python, another may hold a lock just now."""
+    return active_count() == 1
+
+
 @contextmanager
 def beside(serve: Callable[[Line], None]) -> Iterator[Line]:
     """Let *serve* run in a process beside this one, and give the line to it; at the end the process is gone.
 
-    It is for processes with one thread of Python: another's locks would stay locked in the forked one, which has no
-    input and no output. Raises OSError where the system has no room for another process.
+    It is for processes that are ``alone``; the forked one has no input and no output. Raises OSError where the system
+    has no room for another process.
     """
     from multiprocessing import get_context  # takes 10 ms
 
-    (hearing, their_telling), (their_hearing, telling) = os.pipe(), os.pipe()
-    line, theirs = Line(hearing, telling), Line(their_hearing, their_telling)
+    line, theirs = _lines()
     child = get_context("fork").Process(target=_serve, args=(serve, theirs, line))
     try:
         child.start()
@@ -78,6 +83,33 @@ def beside(serve: Callable[[Line], None]) -> Iterator[Line]:
         child.kill()  # it may be waiting for something, and has nothing to clean up
         child.join()
         line.close()
+
+
+@contextmanager
+def within(serve: Callable[[Line], None]) -> Iterator[Line]:
+    """Do as ``beside``, with a thread of this process, which is not killed: it ends by what it tells or hears next."""
+    line, theirs = _lines()
+
+    def run() -> None:
+        try:
+            with suppress(BrokenPipeError, EOFError):
+                serve(theirs)
+        finally:
+            theirs.close()
+
+    thread = Thread(target=run, name="within", daemon=True)
+    thread.start()
+    try:
+        yield line
+    finally:
+        line.close()
+        thread.join()
+
+
+def _lines() -> tuple[Line, Line]:
+    """Return both ends of a line."""
+    (hearing, their_telling), (their_hearing, telling) = os.pipe(), os.pipe()
+    return Line(hearing, telling), Line(their_hearing, their_telling)
 
 
 def _serve(serve: Callable[[Line], None], line: Line, others: Line) -> None:

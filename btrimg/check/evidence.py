@@ -14,7 +14,8 @@ from btrimg.check.itemfaults import ItemJudge
 from btrimg.check.namebook import NameBook
 from btrimg.check.references import data_uses
 from btrimg.check.rule import rule as rule_of
-from btrimg.check.scrub.whole import Scrub
+from btrimg.check.scrub.begun import BegunScrub
+from btrimg.check.scrub.whole import TELLING
 from btrimg.check.store import MANY, Store
 from btrimg.filesystem.leafrows import LeafTable
 from btrimg.tables.build import FEW, few, of_columns
@@ -49,7 +50,7 @@ class Scanned(NamedTuple):
     gathered: dict[str, Gathered]  #: the relations that NEEDS names, by name
     faults: list[CorruptError]  #: what scanning met
     progress: Progress
-    scrub: Scrub | None  #: begun before the scan, where its findings are asked for
+    scrub: BegunScrub | None  #: begun before the scan, where its findings are asked for
     made: dict[Any, Any]  #: what ``once`` has made
 
     def once(self, make: Callable[[Scanned], T]) -> T:
@@ -84,9 +85,9 @@ FURTHER: dict[str, tuple[set[str], Callable[[Image], LeafTable[Any]]]] = {
 NEEDS = {
     **dict.fromkeys(("disputed", "unowned", "recounted", "owner_refs", "qgroup_counts"), (EXTENTS, BACKREFS)),
     "unaligned_backrefs": (BACKREFS,),
-    "bad_copies": (EXTENTS, FILE_EXTENTS),
     "log_data": (CSUMS,),
 }
+_SCRUBBED = (EXTENTS, FILE_EXTENTS)  # relations of leaves that tell the scrub what there is
 #: What makes the columns of each relation of ``schema`` once all leaves were scanned.
 MAKERS: dict[str, Callable[[Scanned], dict[str, NDArray[Any]]]] = {
     "bad_blocks": _bad_blocks,
@@ -107,8 +108,8 @@ MAKERS: dict[str, Callable[[Scanned], dict[str, NDArray[Any]]]] = {
     **quotas.MAKERS,
 }
 #: The relations of leaves that come first: the largest one, which makes room; those that references are judged by,
-#: which takes memory, while the database has little; and what the scrub waits for.
-_SOON = [relation.name for relation in (NAMES, EXTENTS, BACKREFS, FILE_EXTENTS)]
+#: which takes memory, while the database has little.
+_SOON = [relation.name for relation in (NAMES, EXTENTS, BACKREFS)]
 CREATED = {*FEW, *TAKES, TREE_BLOCKS.name, "linked_inodes", "present", *MAKERS}  #: names of all that is not derived
 
 
@@ -119,19 +120,25 @@ class Evidence:
         words = {word for rule in rules for word in derived.words_of(rule.query)}
         further = derived.needed(words)
         words |= {word for each in further for word in derived.words_of(each.query)}
-        self._store, self._names, self._progress = Store(words & CREATED, further), NameBook(image), progress
+        self._names, self._progress = NameBook(image), progress
         self._faults: list[CorruptError] = []
         image.listen(self._faults.append)
-        begun = Scrub(image, lambda count: progress(0, count)) if "bad_copies" in words else None
+        # Before the store: its threads would hinder a process of its own.
+        begun = BegunScrub(image, lambda count: progress(0, count)) if "bad_copies" in words else None
         try:
-            self._make(image, words, begun)
+            self._store = Store(words & CREATED, further)
+            try:
+                self._make(image, words, begun)
+            except BaseException:
+                self._store.give_up()
+                raise
         finally:
             if begun:
                 begun.stop()
         self._store.settle()
         give_back()
 
-    def _make(self, image: Image, words: set[str], begun: Scrub | None) -> None:
+    def _make(self, image: Image, words: set[str], begun: BegunScrub | None) -> None:
         """Make the relations that are among *words*, with the columns that are; those of *begun*, the scrub, last."""
         shown = words & RELATIONS.keys()
         if {INODES.name, "linked_inodes", "present"} & words:  # which inodes are linked is to be seen from names
@@ -140,11 +147,12 @@ class Evidence:
         scanned = set(RELATIONS) if {"bad_blocks", "bad_items"} & words else shown
         small = [few(image, RELATIONS[name]) for name in shown & FEW.keys()]
         needed = {relation.name: relation for name in words & NEEDS.keys() for relation in NEEDS[name]}
-        columns = words.union(*ENDS.values(), *([c.name for c in relation.columns] for relation in needed.values()))
+        scrubbed, telling = (_SCRUBBED, TELLING) if begun else ((), ())
+        columns = words.union(*ENDS.values(), *telling, *([c.name for c in each.columns] for each in needed.values()))
         leaves = [
             relation.only(columns)
             for name, relation in RELATIONS.items()
-            if name in (scanned | needed.keys()) & TAKES.keys()
+            if name in {*scanned, *needed, *(each.name for each in scrubbed)} & TAKES.keys()
         ]
         tables = {name: make(image) for name, (users, make) in FURTHER.items() if users & words}
         inodes: list[LeafTable[Versions]] = []
@@ -155,6 +163,8 @@ class Evidence:
 
         freed = deleted_trees(image)
         scan = LeafScan(image, leaves, every_tree(image), further, freed, numbered=True, progress=self._progress)
+        if begun:
+            begun.go_on(*map(scan.columns, scrubbed))
         give_back()
         differences = Differences(scan, inodes.pop())
         kept: dict[str, Gathered] = {}
@@ -163,7 +173,7 @@ class Evidence:
             self._store.create(gathered)
         if TREE_BLOCKS.name in shown:
             self._store.create(of_columns(TREE_BLOCKS, scan.tree_blocks()))
-        self._create(everything, words & MAKERS.keys() - NEEDS.keys())
+        self._create(everything, words & MAKERS.keys() - NEEDS.keys() - {"bad_copies"})
         left = words & NEEDS.keys()
         for relation in sorted(leaves, key=lambda each: _SOON.index(each.name) if each.name in _SOON else len(_SOON)):
             if relation.name not in shown | needed.keys():
@@ -180,9 +190,7 @@ class Evidence:
                     self._store.make_room()
                 kept[relation.name] = gathered
                 ready = {name for name in left if {each.name for each in NEEDS[name]} <= kept.keys()}
-                if begun and "bad_copies" in ready:
-                    begun.go_on(*(kept[each.name].different for each in NEEDS["bad_copies"]))
-                self._create(everything, ready - {"bad_copies"})
+                self._create(everything, ready)
                 left -= ready
                 # What nobody needs any more makes room for the next one.
                 for name in tables.keys() - {name for name, (users, _) in FURTHER.items() if users & left}:

@@ -123,6 +123,11 @@ class Store:
         """Create a view; a rule that reads it reads tables without rows when those of the *query* have none."""
         self._later(name, 0 if self.silent(query) else 1, lambda con: con.execute(f"create view {name} as {query}"))
 
+    def give_up(self) -> None:
+        """Let the threads end: nothing more comes."""
+        self._tasks.put(None)
+        self._makers.shutdown(wait=False, cancel_futures=True)
+
     def settle(self) -> None:
         """Wait until all is there; raises what making it has raised, and BtrimgError for what nobody has made."""
         self._tasks.put(None)

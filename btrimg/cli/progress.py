@@ -11,11 +11,14 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def counting(what: str, things: str, *, printing: bool = False) -> Iterator[Callable[[int, int], None]]:
+def counting(
+    what: str, things: str, *, printing: bool = False, forking: bool = False
+) -> Iterator[Callable[[int, int], None]]:
     """Show how many *things* and bytes are done; call the result with what to add to each.
 
     With *printing* the caller writes to stdout meanwhile: on a terminal that shows progress by itself, and the two
-    would write over each other.
+    would write over each other. With *forking* the caller forks before the first is done; to show needs a thread, so
+    nothing is shown until then.
     """
     if not sys.stderr.isatty() or (printing and sys.stdout.isatty()):
         yield lambda _things, _bytes: None
@@ -26,12 +29,18 @@ def counting(what: str, things: str, *, printing: bool = False) -> Iterator[Call
 
     count = size = 0
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as progress:
-        task = progress.add_task(what)
+    progress = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False)
+    task = progress.add_task(what)
 
-        def add(more_things: int, more_bytes: int) -> None:
-            nonlocal count, size
-            count, size = count + more_things, size + more_bytes
-            progress.update(task, description=f"{what}: {count} {things}, {decimal(size)}")
+    def add(more_things: int, more_bytes: int) -> None:
+        nonlocal count, size
+        count, size = count + more_things, size + more_bytes
+        progress.update(task, description=f"{what}: {count} {things}, {decimal(size)}")
+        progress.start()
 
+    if not forking:
+        progress.start()
+    try:
         yield add
+    finally:
+        progress.stop()

@@ -117,9 +117,11 @@ class LeafTable(Generic[Rows]):
         self._counts.append(np.bincount(items.leaf - batch.first_leaf, minlength=batch.leaves))
 
     def finish(self) -> None:
-        """Join the rows of all batches; before, there are none."""
-        self._bounds = np.cumsum(np.concatenate(self._counts))
-        self.rows = self._parts.join()
+        """Join the rows of all batches; before, there are none. A second call does nothing."""
+        if self._counts:
+            self._bounds = np.cumsum(np.concatenate(self._counts))
+            self.rows = self._parts.join()
+            self._counts = []
 
     def counts_of(self, leaves: Ints) -> Ints:
         """Return how many rows each of *leaves* has."""

@@ -146,6 +146,13 @@ class LeafScan:
             self._leaves[number] = self.forest.leaves_of(number)
         return self._leaves[number]
 
+    def columns(self, relation: Relation) -> Columns:
+        """Return the columns of a relation as ``Gathered.different`` has them; it may still be asked for."""
+        table = self._tables[relation.name]
+        table.finish()
+        columns: Columns = table.rows._asdict()
+        return columns
+
     def take(self, relation: Relation) -> LeafTable[Any]:
         """Return the table of a relation, which is the caller's from now on."""
         table = self._tables.pop(relation.name)

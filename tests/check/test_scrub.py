@@ -16,7 +16,7 @@ from support.populate import populate
 from support.uncached import written_back
 
 from btrimg.check.scrub import around
-from btrimg.check.scrub.whole import scrub
+from btrimg.check.scrub.begun import scrub
 from btrimg.filesystem.extents import file_extents
 from btrimg.filesystem.image import open_image
 from btrimg.ondisk.constants import STRIPE_LEN, SUPERBLOCK_OFFSETS, SUPERBLOCK_SIZE

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from support.uncached import written_back
 
-from btrimg.check.scrub.around import AroundReader
+from btrimg.check.scrub.around import AroundReader, new_room
 from btrimg.check.scrub.copies import GROUP_BYTES, Pieces
 from btrimg.errors import DeviceError
 from btrimg.pagecache import residency
@@ -68,12 +68,12 @@ def pieces_of(parts: Sequence[tuple[int, int]]) -> Pieces:
 
 def test_parts_are_read_with_what_lies_between_them_and_nothing_stays(path: str, reader: AroundReader) -> None:
     parts = [(MIB, 768 * KIB), (MIB + 800 * KIB, 256 * KIB), (8 * MIB, 256 * KIB), (8 * MIB + 300 * KIB, 768 * KIB)]
-    read = reader.read(pieces_of(parts), range(2), 0)
+    read = reader.read(pieces_of(parts), range(2), 0, new_room())
     assert read is not None
     with open(path, "rb") as file:
         assert [bytes(part) for part in read] == [os.pread(file.fileno(), size, at) for at, size in parts]
     written_back(path)
-    reader.read(pieces_of(parts), range(2), 0)
+    reader.read(pieces_of(parts), range(2), 0, new_room())
     assert residency.resident(path) == 0
 
 
@@ -86,14 +86,14 @@ def test_parts_are_read_with_what_lies_between_them_and_nothing_stays(path: str,
     ],
 )
 def test_what_is_not_read_so(reader: AroundReader, parts: list[tuple[int, int]]) -> None:
-    assert reader.read(pieces_of(parts), range(1), 0) is None
+    assert reader.read(pieces_of(parts), range(1), 0, new_room()) is None
 
 
 def test_what_is_cached_is_left_to_the_cache(path: str, reader: AroundReader) -> None:
     with open(path, "rb") as file:
         file.read(3 * MIB)
-    assert reader.read(pieces_of([(MIB, MIB)]), range(1), 0) is None
-    assert reader.read(pieces_of([(12 * MIB, MIB)]), range(1), 0) is not None
+    assert reader.read(pieces_of([(MIB, MIB)]), range(1), 0, new_room()) is None
+    assert reader.read(pieces_of([(12 * MIB, MIB)]), range(1), 0, new_room()) is not None
 
 
 def test_a_file_that_has_taken_the_place_of_a_device_is_not_read(path: str) -> None:
@@ -103,5 +103,5 @@ def test_a_file_that_has_taken_the_place_of_a_device_is_not_read(path: str) -> N
             file.truncate(16 * MIB)
         volume: Any = OneDevice(device)
         reader = AroundReader(volume)
-        assert reader.read(pieces_of([(MIB, MIB)]), range(1), 0) is None
+        assert reader.read(pieces_of([(MIB, MIB)]), range(1), 0, new_room()) is None
         reader.close()

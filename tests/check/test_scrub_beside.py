@@ -1,18 +1,22 @@
-"""The scrub's thread: what it finds is told by the one who waits for it, and it ends where nobody does."""
+"""The scrub beside other work: what it finds is told by the one who waits for it, and it ends where nobody does."""
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from support.forks import forks
 
 from btrimg.check import evidence
-from btrimg.check.rule import rule
+from btrimg.check.rule import rule, rules
 from btrimg.check.run import check
-from btrimg.check.scrub import copies
+from btrimg.check.scrub import begun, copies
+from btrimg.check.scrub.begun import BegunScrub
 from btrimg.check.scrub.whole import Scrub
-from btrimg.errors import BtrimgError
+from btrimg.errors import BlockError, BtrimgError
 from btrimg.filesystem.image import open_image
 from btrimg.ondisk.constants import TreeId
 from btrimg.tables.leafscan import LeafScan, every_tree
@@ -21,36 +25,52 @@ from btrimg.volume.device import Device
 from btrimg.volume.mapping import Window
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from btrimg.check.rule import Rule
     from btrimg.errors import CorruptError
 
 RULES = [rule("data-csum")]
 
 
-def scrubbing() -> list[str]:
-    """Return the names of the scrub's threads that are alive."""
-    return [thread.name for thread in threading.enumerate() if "_judge_copies" in thread.name]
+@pytest.fixture(params=["process", "thread"], autouse=True)
+def carried(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Have the scrub in a process and in a thread; nothing of it is left afterwards."""
+    pids = forks(monkeypatch)
+    monkeypatch.setattr(begun, "alone", lambda: request.param == "process")
+    yield request.param
+    assert bool(pids) == (request.param == "process")
+    assert not [pid for pid in pids if os.path.exists(f"/proc/{pid}")]
+    assert "within" not in [thread.name for thread in threading.enumerate()]
 
 
-def test_where_scanning_fails_no_thread_is_left(demo_image: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_scanning_fails_nothing_goes_on(demo_image: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise BtrimgError("no scan today")
 
     monkeypatch.setattr(evidence, "LeafScan", fail)
     with open_image([demo_image]) as image, pytest.raises(BtrimgError, match="no scan today"):
         check(image, RULES)
-    assert not scrubbing()
 
 
-def test_who_stops_waits_for_the_thread_and_is_told_nothing(demo_image: str) -> None:
+def test_who_stops_is_told_nothing(demo_image: str) -> None:
     judged: list[int] = []
     with open_image([demo_image]) as image:
-        begun = Scrub(image, judged.append)
-        begun.stop()
-        assert not scrubbing()
+        BegunScrub(image, judged.append).stop()
     assert judged == []
 
 
-def test_what_the_thread_meets_is_reported_by_the_thread_that_asks(forged: str) -> None:
+def test_who_stops_does_not_wait_for_all_to_be_judged(demo_image: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def endless(self: Scrub, _relations: object) -> None:
+        while True:
+            self._judged(4096)
+
+    monkeypatch.setattr(Scrub, "judge", endless)
+    with open_image([demo_image]) as image:
+        BegunScrub(image, lambda _: None).stop()
+
+
+def test_what_it_meets_is_reported_by_the_thread_that_asks(forged: str) -> None:
     with open_image([forged]) as image:
         root = image.tree(TreeId.CSUM_TREE).root.logical
         places = image.volume.chunk_map.find(root).locate(root).copies
@@ -61,12 +81,13 @@ def test_what_the_thread_meets_is_reported_by_the_thread_that_asks(forged: str) 
     heard: list[tuple[CorruptError, threading.Thread]] = []
     with open_image([forged]) as image:
         image.listen(lambda error: heard.append((error, threading.current_thread())))
-        begun = Scrub(image, lambda _: None)
+        scrubbing = BegunScrub(image, lambda _: None)
         scan = LeafScan(image, [EXTENTS, FILE_EXTENTS], every_tree(image))
         relations = [scan.gathered(relation).different for relation in (EXTENTS, FILE_EXTENTS)]
         heard.clear()
-        begun.go_on(*relations)
-        table = begun.table()
+        scrubbing.go_on(*relations)
+        table = scrubbing.table()
+        scrubbing.stop()
     assert table["kind"].tolist() == ["tree block"] * len(places)
     assert sorted(table["physical"].tolist()) == sorted(place.physical for place in places)
     assert [(getattr(error, "logical", None), thread) for error, thread in heard] == [
@@ -74,15 +95,43 @@ def test_what_the_thread_meets_is_reported_by_the_thread_that_asks(forged: str) 
     ]
 
 
-def test_what_ends_the_thread_is_raised_by_the_thread_that_asks(
-    demo_image: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [MemoryError("no room"), BlockError(16384, "csum", "no room", level=1, tree=7)])
+def test_what_ends_it_is_raised_by_the_thread_that_asks(
+    error: Exception, demo_image: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
-        raise MemoryError("no room")
+        raise error
 
     monkeypatch.setattr(Scrub, "_scrub_checksummed", fail)
-    with open_image([demo_image]) as image, pytest.raises(MemoryError, match="no room"):
+    with open_image([demo_image]) as image, pytest.raises(type(error), match="no room") as raised:
         list(check(image, RULES))
+    assert (raised.value.args, vars(raised.value)) == (error.args, vars(error))
+
+
+def test_a_killed_process_is_an_error(demo_image: str, carried: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if carried == "thread":
+        pytest.skip("no process")
+    monkeypatch.setattr(Scrub, "judge", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    with open_image([demo_image]) as image, pytest.raises(BtrimgError, match="has ended"):
+        list(check(image, RULES))
+
+
+@pytest.mark.parametrize("rules", [RULES, [*rules().values()]], ids=["one rule", "all"])
+def test_where_no_process_can_be_had_a_thread_does_it(
+    rules: list[Rule], forged: str, carried: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def findings() -> list[str]:
+        with open_image([forged], warn=lambda _: None) as image:
+            return [finding.sentence() for finding in check(image, rules)]
+
+    found = findings()
+    if carried == "process":
+
+        def fail() -> int:
+            raise BlockingIOError("Resource temporarily unavailable")
+
+        monkeypatch.setattr(os, "fork", fail)
+    assert findings() == found
 
 
 @pytest.mark.parametrize("way", ["cannot be loaded", "is staged", "is cut up"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from time import sleep
 
 import duckdb
@@ -84,3 +86,14 @@ def test_a_derived_relation_is_not_waited_for_silently_when_its_input_does_not_c
     store.create_from("left_ones", _numbers(1))
     with pytest.raises(BtrimgError, match="doubled, large wait for some of doubled, large, right_ones"):
         store.settle()
+
+
+def test_who_gives_up_leaves_no_thread() -> None:
+    before = threading.active_count()
+    store = Store({"left_ones", "right_ones"}, [_DOUBLED, _LARGE])
+    store.create_from("left_ones", _numbers(1, 200))
+    store.give_up()
+    end = time.monotonic() + 60
+    while threading.active_count() > before and time.monotonic() < end:
+        time.sleep(0.01)
+    assert threading.active_count() == before

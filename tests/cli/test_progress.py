@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
+
+from btrimg.cli.progress import counting
 
 WORDS = [sys.executable, "-m", "btrimg", "extents"]
 
@@ -60,3 +63,12 @@ def test_what_takes_long_on_large_images_says_what_it_does(words: list[str], doi
     shown, piped = seen_on_terminal(program, stdout_too=False)
     assert doing in shown
     assert piped
+
+
+def test_who_forks_has_no_thread_before_something_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    before = threading.active_count()
+    with counting("testing", "things", forking=True) as add:
+        assert threading.active_count() == before
+        add(1, 4096)
+        assert threading.active_count() == before + 1

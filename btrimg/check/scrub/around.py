@@ -6,7 +6,6 @@ takes most of the time: 3 GB from a disk that gives 1.5 GB/s take 1.3 s of a pro
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
 from btrimg.check.scrub.copies import neighbours, parts_of
@@ -23,28 +22,26 @@ if TYPE_CHECKING:
 
 _GAP = 128 * KIB  #: between parts that are read at once, with what lies between them
 _SHORT = 512 * KIB  #: reads that are no longer on average are better left to the kernel, which begins several at once
-_ROOM = 8 * MIB  #: of each thread
+_ROOM = 8 * MIB  #: for what is read at once
 
 
-class _Memory(threading.local):
-    """Memory of each thread."""
-
-    def __init__(self) -> None:
-        self.bytes = direct_memory(_ROOM)
+def new_room() -> memoryview:
+    """Return memory for one caller of ``AroundReader.read``."""
+    return direct_memory(_ROOM)
 
 
 class AroundReader:
     """Reads copies around the page cache, in any thread; the devices of a volume are open once more until ``close``."""
 
     def __init__(self, volume: Volume) -> None:
-        self._memory, self._direct = _Memory(), DirectDevices(volume)
+        self._direct = DirectDevices(volume)
 
     def close(self) -> None:
         """Close what was opened; a second call does nothing."""
         self._direct.close()
 
-    def read(self, pieces: Pieces, groups: range, copy: int) -> list[memoryview] | None:
-        """Return the parts of one copy of neighbouring *groups*, valid until the next call of the same thread.
+    def read(self, pieces: Pieces, groups: range, copy: int, room: memoryview) -> list[memoryview] | None:
+        """Return the parts of one copy of neighbouring *groups*, valid until *room* is given again.
 
         None where most of it is in the page cache, where reading it so would be slower, or where it cannot be.
         """
@@ -56,15 +53,15 @@ class AroundReader:
         used, parts = 0, list[memoryview]()
         for some in runs:
             first, length = int(starts[some[0]]), int(ends[some[-1]] - starts[some[0]])
-            direct, room = self._direct.get(int(devids[some[0]])), self._memory.bytes[used : used + length]
-            if direct is None or len(room) < length or _is_cached(direct, first, length):
+            direct, part = self._direct.get(int(devids[some[0]])), room[used : used + length]
+            if direct is None or len(part) < length or _is_cached(direct, first, length):
                 return None
             try:
-                direct.pread_into(room, first)
+                direct.pread_into(part, first)
             except DeviceError:
                 return None
             for at, size in zip((starts[some] - first).tolist(), lengths[some].tolist(), strict=True):
-                parts.append(room[at : at + size])
+                parts.append(part[at : at + size])
             used += length
         return parts
 

@@ -70,13 +70,15 @@ class BadCopies:
             self._warn(f"more than {MOST_ROWS} places on the devices are bad; not all of them are told")
         self._joined = joined[:MOST_ROWS]
 
-    def table(self) -> Table:
-        """Return the columns of ``bad_copies``, by device and place."""
+    def rows(self) -> NDArray[np.void]:
+        """Return the rows, by device and place."""
         self._join()
-        rows = self._joined[np.lexsort((self._joined["physical"], self._joined["devid"]))]
-        words = {"kind": np.array(COPY_KINDS, object), "state": np.array(STATES, object)}
-        plain = {
-            column.name: rows[column.name].astype(column.type) for column in BAD_COPIES.columns if not column.words
-        }
-        made = plain | {name: values[rows[name]] for name, values in words.items()}
-        return {column.name: made[column.name] for column in BAD_COPIES.columns}
+        return self._joined[np.lexsort((self._joined["physical"], self._joined["devid"]))]
+
+
+def table_of(rows: NDArray[np.void]) -> Table:
+    """Return *rows* as the columns of ``bad_copies``."""
+    words = {"kind": np.array(COPY_KINDS, object), "state": np.array(STATES, object)}
+    plain = {column.name: rows[column.name].astype(column.type) for column in BAD_COPIES.columns if not column.words}
+    made = plain | {name: values[rows[name]] for name, values in words.items()}
+    return {column.name: made[column.name] for column in BAD_COPIES.columns}

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
-from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from btrimg.check.scrub.around import AroundReader
+from btrimg.check.scrub.around import AroundReader, new_room
 from btrimg.check.scrub.copies import BAD, DIFFERS, GOOD, GROUP_BYTES, expect_copy, read_copy, show_copy
 from btrimg.errors import BtrimgError
+from btrimg.trees.ahead import ahead
 from btrimg.trees.batches import ranges
 
 if TYPE_CHECKING:
@@ -33,16 +32,11 @@ _GROUPS_AROUND = 4  # the page cache: what caches of the processor hold
 
 
 class CopyScrub:
-    """Judges the copies of pieces; what is not good goes to *found*, and *progress* hears of bytes that were judged.
-
-    One thread asks for that; others may ``help``.
-    """
+    """Judges the copies of pieces; what is not good goes to *found*, and *progress* hears of bytes that were judged."""
 
     def __init__(self, volume: Volume, found: BadCopies, progress: Progress) -> None:
         self._volume, self._found, self._progress = volume, found, progress
-        self._left: list[partial[None]] = []  # judges of the parts that nobody judges yet, the first one last
         self._around = AroundReader(volume)
-        self.telling = Lock()  #: held by who adds to *found*
 
     def close(self) -> None:
         """Close what was opened; nothing is judged any more."""
@@ -92,43 +86,33 @@ class CopyScrub:
         of others that is read what must be told apart.
         """
 
-        def several(groups: range) -> None:
-            found: list[tuple[int, list[States | None]]] = []
-            if promise is None or not self._are_good(pieces, groups, promise):
-                buffer = np.empty((rows, GROUP_BYTES), np.uint8)
-                found = [(group, work(group, buffer)) for group in groups]
+        def several(groups: range, room: memoryview) -> list[tuple[int, list[States | None]]]:
+            if promise and self._are_good(pieces, groups, promise, room):
+                return []
+            buffer = np.empty((rows, GROUP_BYTES), np.uint8)
+            return [(group, work(group, buffer)) for group in groups]
+
+        first = range(0, pieces.groups, _GROUPS_AT_ONCE)
+        tasks = [range(each, min(each + _GROUPS_AT_ONCE, pieces.groups)) for each in first]
+        for groups, found in ahead(several, tasks, new_room):
             self._progress(pieces.copies * pieces.bytes_of(groups.start, groups.stop))
             for group, states in found:
                 if any(state is not None for state in states):
-                    with self.telling:
-                        self._tell(kind, pieces, group, states, promise)
+                    self._tell(kind, pieces, group, states, promise)
 
-        first = range(0, pieces.groups, _GROUPS_AT_ONCE)
-        self._left = [partial(several, range(each, min(each + _GROUPS_AT_ONCE, pieces.groups))) for each in first][::-1]
-        while self.help():
-            pass
-
-    def help(self) -> bool:
-        """Judge a part of what is being judged, in any thread; return False where nothing is left of it."""
-        try:
-            judge = self._left.pop()
-        except IndexError:
-            return False
-        judge()
-        return True
-
-    def _are_good(self, pieces: Pieces, groups: range, promise: Promise) -> bool:
+    def _are_good(self, pieces: Pieces, groups: range, promise: Promise, room: memoryview) -> bool:
         """Return whether every copy of some *groups* is what is promised, False also where that takes a closer look."""
         return all(
-            self._around_is_good(pieces, groups, copy, promise) or self._shown_is_good(pieces, groups, copy, promise)
+            self._around_is_good(pieces, groups, copy, promise, room)
+            or self._shown_is_good(pieces, groups, copy, promise)
             for copy in range(pieces.copies)
         )
 
-    def _around_is_good(self, pieces: Pieces, groups: range, copy: int, promise: Promise) -> bool:
+    def _around_is_good(self, pieces: Pieces, groups: range, copy: int, promise: Promise, room: memoryview) -> bool:
         """Return whether one copy is what is promised, and the page cache does not hold it."""
         for first in groups[::_GROUPS_AROUND]:
             some = range(first, min(first + _GROUPS_AROUND, groups.stop))
-            read = self._around.read(pieces, some, copy)
+            read = self._around.read(pieces, some, copy, room)
             if read is None or not promise.all_good(read, pieces.first(first)):
                 return False
         return True

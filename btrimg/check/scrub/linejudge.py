@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     from btrimg.check.scrub.badcopies import BadCopies
     from btrimg.check.scrub.contents import Contents
-    from btrimg.filesystem.image import Image
+    from btrimg.filesystem.csums import Csums
     from btrimg.volume.chunkmap import Location, MappedChunk
+    from btrimg.volume.volume import Volume
 
     Ints = NDArray[np.int64]
     States = NDArray[np.uint8]
@@ -44,9 +45,10 @@ class _Row(NamedTuple):
 class LineJudge:
     """Tells of each line whose parity does not add up which part of it is wrong, as far as that can be known."""
 
-    def __init__(self, image: Image, found: BadCopies, contents: Contents) -> None:
-        self._image, self._volume, self._found, self._contents = image, image.volume, found, contents
-        self._blocks = Blocks(image.volume, contents.blocks, contents.generations)
+    def __init__(self, volume: Volume, found: BadCopies, contents: Contents, csums: Csums | None) -> None:
+        self._volume, self._found, self._contents = volume, found, contents
+        self._csums = csums
+        self._blocks = Blocks(volume, contents.blocks, contents.generations)
 
     def judge(self, chunk: MappedChunk, number: int, lines: Ints) -> None:
         """Judge *lines* of row *number* of a chunk.
@@ -98,17 +100,22 @@ class LineJudge:
         if data is None:
             return states
         units = np.frombuffer(data, np.uint8).reshape(-1, sector)
+        if self._csums:
+            self._judge_summed(self._csums, at, units, states)
+        for start, end, good in self._blocks_in(logical, data):
+            states[start // sector : end // sector] = GOOD if good else BAD
+        return states
+
+    def _judge_summed(self, csums: Csums, at: Ints, units: NDArray[np.uint8], states: States) -> None:
+        """Set the states of those of the sectors *at* logical addresses that have checksums."""
         summed = np.flatnonzero(self._contents.checksummed.holds(at))
         for run in np.split(summed, np.flatnonzero(np.diff(summed) > 1) + 1) if len(summed) else []:
             try:
-                expected = self._image.csums.lookup(int(at[run[0]]), len(run) * sector)
+                expected = csums.lookup(int(at[run[0]]), len(run) * self._volume.sectorsize)
             except BtrimgError:
                 continue
             found = digests(self._volume, units[run])
             states[run] = np.where(found == np.frombuffer(expected, found.dtype), GOOD, BAD)
-        for start, end, good in self._blocks_in(logical, data):
-            states[start // sector : end // sector] = GOOD if good else BAD
-        return states
 
     def _blocks_in(self, logical: int, data: bytes) -> Iterator[tuple[int, int, bool]]:
         """Yield start and end within an element of the tree blocks that lie in it, and whether they are good."""

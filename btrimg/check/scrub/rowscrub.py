@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
     from btrimg.check.scrub.badcopies import BadCopies
     from btrimg.check.scrub.contents import Contents
-    from btrimg.filesystem.image import Image
+    from btrimg.filesystem.csums import Csums
     from btrimg.volume.chunkmap import MappedChunk
+    from btrimg.volume.volume import Volume
 
     Ints = NDArray[np.int64]
     Words = NDArray[np.uint64]
@@ -52,9 +53,11 @@ class Rows(NamedTuple):
 class RowScrub:
     """Judges the rows of chunks with parity; what is not good goes to *found*."""
 
-    def __init__(self, image: Image, found: BadCopies, progress: Progress, contents: Contents) -> None:
-        self._volume, self._progress, self._contents = image.volume, progress, contents
-        self._judge = LineJudge(image, found, contents)
+    def __init__(
+        self, volume: Volume, found: BadCopies, progress: Progress, contents: Contents, csums: Csums | None
+    ) -> None:
+        self._volume, self._progress, self._contents = volume, progress, contents
+        self._judge = LineJudge(volume, found, contents, csums)
 
     def scrub(self, chunk: MappedChunk, backed: int) -> None:
         """Judge the rows of a chunk, of which the first *backed* bytes may lie on devices."""

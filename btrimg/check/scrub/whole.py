@@ -7,10 +7,6 @@ and not yet written may differ from copy to copy.
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
-from queue import Empty, SimpleQueue
-from threading import Thread, get_native_id
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,13 +19,14 @@ from btrimg.check.scrub.copyscrub import CopyScrub
 from btrimg.check.scrub.logicalsets import NOTHING, Spans, difference, intersection, union
 from btrimg.check.scrub.promised import Blocks, Sectors
 from btrimg.check.scrub.rowscrub import RowScrub
-from btrimg.errors import CorruptError, NotFoundError
 from btrimg.filesystem.columns import COMPRESSED, REGULAR
+from btrimg.filesystem.csums import Csums
 from btrimg.ondisk.constants import STRIPE_LEN, ItemType, SuperFlag, TreeId
 from btrimg.tables.schema import EXTENT_KINDS
 from btrimg.trees.batches import ranges, structs_at
 from btrimg.trees.block import BlockReader
 from btrimg.trees.scan import Forest
+from btrimg.trees.tree import Tree
 from btrimg.units import round_down
 from btrimg.volume.places import PlaceMap
 from btrimg.volume.profiles import data_columns
@@ -40,9 +37,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from btrimg.check.scrub.contents import Contents
-    from btrimg.filesystem.image import Image
+    from btrimg.errors import CorruptError
     from btrimg.trees.block import Pointer
     from btrimg.volume.chunkmap import MappedChunk
+    from btrimg.volume.volume import Volume
 
     Ints = NDArray[np.int64]
     Unsigned = NDArray[np.uint64]
@@ -51,135 +49,52 @@ if TYPE_CHECKING:
 
 _DATA, _BLOCK, _PLAIN = map(COPY_KINDS.index, ("data", "tree block", "nodatasum"))
 _TREE_BLOCK = EXTENT_KINDS.index("tree block")
+#: The columns of ``extents`` and of ``file_extents`` that tell what there is to judge beside data with checksums.
+TELLING = (("kind", "logical", "length", "generation"), ("kind", "extent", "extent_offset", "extent_length", "length"))
 _LONGEST_EXTENT = 1 << 30  # the kernel makes none above 256 MiB (fs/btrfs/inode.c __btrfs_prealloc_file_range)
-_NICENESS = 10  # of the thread: the caller's work is the longer one, where the two compete for processors
 _BATCH_BYTES = 1 << 32  # that are cut into pieces at once: of a sector each, a million
 
 
-def scrub(image: Image, extents: Columns, file_extents: Columns, progress: Progress) -> dict[str, NDArray[Any]]:
-    """Return the columns of ``bad_copies``, as ``Scrub`` does."""
-    begun = Scrub(image, progress)
-    try:
-        begun.go_on(extents, file_extents)
-        return begun.table()
-    finally:
-        begun.stop()
-
-
-class _StoppedError(Exception):
-    """Nobody waits for what is found any more."""
-
-
 class Scrub:
-    """Judges all copies and parity of an opened image; *progress* hears of bytes of devices that were judged.
+    """Judges all copies and parity of a *volume*, data with checksums by the tree at *csum_root*.
 
-    Copies are judged by a thread, beside the caller's other work: mostly it waits for the device, or sums up outside of
-    Python's lock. Of data with checksums, nearly all there is to read, it begins at once: that takes only the checksum
-    tree. For the others it waits until it is told to ``go_on``. What there is to tell is told by ``table``, and whoever
-    asks for that judges along until all is done. A caller that does not come to that must ``stop``.
+    *judged* hears of bytes of devices that were judged; in ``found`` is what was found, in ``errors`` what cannot be
+    read of the checksum tree.
     """
 
-    def __init__(self, image: Image, progress: Progress) -> None:
-        self._image, self._progress = image, progress
-        self._warned: list[str] = []  # by the thread, as are the errors and the counts of bytes
-        self._errors: list[CorruptError] = []
-        self._judged: SimpleQueue[int | None] = SimpleQueue()
-        self._volume = image.volume.for_thread(self._warned.append)
-        self._found = BadCopies(self._warned.append)
-        self._copies = CopyScrub(self._volume, self._found, self._count)
-        self._chunks = [(chunk, self._backed(chunk)) for chunk in image.volume.chunk_map]
-        self._places = PlaceMap(image.volume.chunk_map)
-        self._is_dump = bool(self._volume.superblock.flags & (SuperFlag.METADUMP | SuperFlag.METADUMP_V2))
-        self._relations: SimpleQueue[tuple[Columns, Columns] | None] = SimpleQueue()
-        self._contents: Contents | None = None
-        self._failure: BaseException | None = None
-        self._stopped = False
-        root = None if self._is_dump else self._csum_root()
-        self._thread = Thread(target=self._judge_copies, args=(root,), daemon=True)
-        self._thread.start()
+    def __init__(self, volume: Volume, csum_root: Pointer | None, judged: Progress) -> None:
+        self.errors: list[CorruptError] = []
+        self._volume, self._judged = volume, judged
+        self.found = BadCopies(volume.warn)
+        self._copies = CopyScrub(volume, self.found, judged)
+        self._chunks = [(chunk, self._backed(chunk)) for chunk in volume.chunk_map]
+        self._places = PlaceMap(volume.chunk_map)
+        self._is_dump = bool(volume.superblock.flags & (SuperFlag.METADUMP | SuperFlag.METADUMP_V2))
+        self._csums = None if self._is_dump or csum_root is None else Tree(BlockReader(volume, volume.fsids), csum_root)
 
-    def stop(self) -> None:
-        """End the thread; nothing more is told of what it found."""
-        self._stopped = True
-        self._relations.put(None)
-        self._thread.join()
+    def close(self) -> None:
+        """Close what was opened; nothing is judged any more."""
         self._copies.close()
 
-    def go_on(self, extents: Columns, file_extents: Columns) -> None:
-        """Let the thread judge the rest, which the columns of these two relations tell of, with indexes of their words.
+    def judge(self, relations: Callable[[], tuple[Columns, Columns]]) -> None:
+        """Judge all there is: data with checksums at once, the rest when *relations* returns what tells of it.
 
-        What several subvolumes share needs to be there once.
+        That are the columns of ``extents`` and ``file_extents`` that ``TELLING`` names, with indexes of their words;
+        what several subvolumes share needs to be there once.
         """
-        self._relations.put((extents, file_extents))
-
-    def table(self) -> dict[str, NDArray[Any]]:
-        """Return the columns of ``bad_copies``, once all is judged, and pass on what the thread has to say.
-
-        What cannot be read of the checksum tree is reported to the image.
-        """
-        for judged in self._judging():
-            self._progress(judged)
-        self._thread.join()
-        if self._failure:
-            raise self._failure
-        for error in self._errors:
-            self._image.report(error)
-        if self._contents and any(chunk.profile.parity for chunk, _ in self._chunks):
-            rows = RowScrub(self._image, self._found, self._progress, self._contents)
-            for chunk, backed in self._chunks:
-                if chunk.profile.parity:
-                    rows.scrub(chunk, backed)
-        table = self._found.table()
-        for said in self._warned:
-            self._image.volume.warn(said)
-        return table
-
-    def _judging(self) -> Iterator[int]:
-        """Judge along with the thread; yield how many bytes more are judged until all are."""
-        while True:
-            try:
-                judged = self._judged.get_nowait()
-            except Empty:
-                judged = 0 if self._copies.help() else self._judged.get()
-            if judged is None:
-                return
-            yield judged
-
-    def _count(self, judged: int) -> None:
-        if self._stopped:
-            raise _StoppedError
-        self._judged.put(judged)
-
-    def _csum_root(self) -> Pointer | None:
-        try:
-            return self._image.tree(TreeId.CSUM_TREE).root
-        except NotFoundError:
-            return None
-        except CorruptError as error:
-            self._errors.append(error)
-            return None
-
-    def _judge_copies(self, root: Pointer | None) -> None:
-        """Judge all copies, in a thread: it has a reader of its own, and tells nobody but ``table``."""
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, get_native_id(), _NICENESS)
-        try:
-            checksummed = self._scrub_checksummed(root) if root is not None else NOTHING
-            relations = self._relations.get()
-            if relations is not None:
-                self._contents = self._scrub_others(*relations, checksummed)
-        except _StoppedError:
-            pass
-        except BaseException as error:  # raised where it is waited for
-            self._failure = error
-        finally:
-            self._judged.put(None)
+        checksummed = self._scrub_checksummed(self._csums) if self._csums else NOTHING
+        written = self._scrub_others(*relations(), checksummed)
+        csums = Csums(self._csums, self._volume.csum.size, self._volume.sectorsize) if self._csums else None
+        rows = RowScrub(self._volume, self.found, self._judged, written, csums)
+        for chunk, backed in self._chunks:
+            if chunk.profile.parity:
+                rows.scrub(chunk, backed)
 
     def _scrub_others(self, extents: Columns, file_extents: Columns, checksummed: Spans) -> Contents:
         blocks, generations = self._scrub_blocks(extents)
         plain = NOTHING
         if self._is_dump:
-            self._warned.append("this is a metadata dump (btrfs-image), without the data: they are not judged")
+            self._volume.warn("this is a metadata dump (btrfs-image), without the data: they are not judged")
         else:
             plain = self._scrub_plain(extents, file_extents, checksummed)
         return contents(checksummed, plain, blocks, generations, self._volume.nodesize)
@@ -193,11 +108,11 @@ class Scrub:
             longest = -(-longest // STRIPE_LEN) * STRIPE_LEN * columns
         return min(chunk.length, round_down(max(longest, 0), self._volume.sectorsize))
 
-    def _scrub_checksummed(self, root: Pointer) -> Spans:
+    def _scrub_checksummed(self, csums: Tree) -> Spans:
         """Judge data that have checksums; return where they are."""
         csum_size, sector = self._volume.csum.size, self._volume.sectorsize
         start, length = [np.empty(0, np.uint64)], [np.empty(0, np.uint64)]
-        forest = Forest(BlockReader(self._volume, self._volume.fsids), [root], self._errors.append)
+        forest = Forest(csums.blocks, [csums.root], self.errors.append)
         for batch in forest.leaves():
             items = batch.of_type(ItemType.EXTENT_CSUM)
             items = items.take(items.objectid == TreeId.EXTENT_CSUM)
@@ -252,17 +167,16 @@ class Scrub:
             some = np.flatnonzero(at.copies > copy)
             if not len(some):
                 continue
-            with self._copies.telling:
-                self._found.add(
-                    _PLAIN,
-                    state=np.where(np.isin(at.devid[copy, some], devids), UNREADABLE, MISSING),
-                    mirror=copy + 1,
-                    intact=0,
-                    devid=at.devid[copy, some],
-                    physical=at.physical[copy, some],
-                    length=(spans.end - spans.start)[some],
-                    logical=spans.start[some],
-                )
+            self.found.add(
+                _PLAIN,
+                state=np.where(np.isin(at.devid[copy, some], devids), UNREADABLE, MISSING),
+                mirror=copy + 1,
+                intact=0,
+                devid=at.devid[copy, some],
+                physical=at.physical[copy, some],
+                length=(spans.end - spans.start)[some],
+                logical=spans.start[some],
+            )
 
 
 def _each(first: Ints, count: Ints, size: int) -> Ints:
