@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
 
+_TRIES = 10  # some of the pages may have been taken back before their frames are read
 # Documentation/admin-guide/mm/pagemap.rst
 _PRESENT, _FRAME = np.uint64(1 << 63), np.uint64((1 << 55) - 1)
 
@@ -62,12 +63,17 @@ def frames(buffer: memoryview | mmap) -> Ints:
     Raises UnsupportedError without the right to know: numbers are shown to root only.
     """
     array = np.frombuffer(buffer, np.uint8)
-    int(array[::PAGESIZE].sum())  # a page that was not touched has no frame
     first, pages = _address(array) // PAGESIZE, -(-len(array) // PAGESIZE)
     with open("/proc/self/pagemap", "rb", buffering=0) as file:
-        entries = np.frombuffer(os.pread(file.fileno(), 8 * pages, 8 * first), np.uint64)
+        for _ in range(_TRIES):
+            int(array[::PAGESIZE].sum())  # a page that was not touched has no frame
+            entries = np.frombuffer(os.pread(file.fileno(), 8 * pages, 8 * first), np.uint64)
+            if (entries & _PRESENT).all():
+                break
+        else:
+            raise UnsupportedError(f"the kernel takes pages back as fast as they are read: {pages} are too many")
     numbers = (entries & _FRAME).astype(np.int64)
-    if not (entries & _PRESENT).all() or not numbers.all():
+    if not numbers.all():
         raise UnsupportedError("page frames are shown to root only (/proc/self/pagemap)")
     return numbers
 

@@ -53,19 +53,26 @@ def _bench(*words: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+def _is_about(found: int, size: int) -> bool:
+    """Return whether the kernel holds *size* bytes, but for pages that it has taken back since."""
+    return 0.9 * size <= found <= size
+
+
 @pytest.mark.kernel
 @pytest.mark.progs
 def test_the_mounts_memory_grows_by_every_file_and_the_caches_does_not(shared: str) -> None:
     found = {each["name"]: each for each in _bench("--all-files", shared)}
     for count in (1, 4, 16):
         each = found[f"resident-{count}"]
-        assert (each["cache"], each["mount"]) == (SIZE, count * SIZE)
-        assert each["ratio"] == round(1 / count, 3)
-    assert found["resident-17"]["mount"] == 17 * SIZE
+        assert each["cache"] == SIZE
+        assert _is_about(each["mount"], count * SIZE)
+        assert each["ratio"] == round(each["cache"] / each["mount"], 3)
+    assert _is_about(found["resident-17"]["mount"], 17 * SIZE)
     frames = found["view-frames"]
     assert (frames["cache"], frames["mount"]) == (SIZE // 4096, 2 * SIZE // 4096)
     everything = found["everything-resident"]
-    assert (everything["cache"], everything["mount"]) == (4 * SIZE, 20 * SIZE)
+    assert everything["cache"] == 4 * SIZE
+    assert _is_about(everything["mount"], 20 * SIZE)
     for name in ("view", "copy", "readinto", "everything"):
         assert found[name]["ratio"] > 0
     assert not kernel.still_attached([shared])
