@@ -61,6 +61,20 @@ class Device:
             os.close(self._fd)
             self._fd = -1
 
+    def keep_from_writers(self) -> None:
+        """Let nobody open it by ``DeviceSink`` until it is closed, by processes that are forked from now on, too.
+
+        Raises DeviceError where somebody has.
+        """
+        import fcntl
+
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DeviceError(f"{self.path} is being written by another program: wait for it to end") from None
+        except OSError:  # a filesystem without locks
+            pass
+
     def fileno(self) -> int:
         """Return the descriptor, for mmap and for reads of many blocks; its position means nothing."""
         return self._fd

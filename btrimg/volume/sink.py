@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 
 from btrimg.errors import DeviceError
 from btrimg.units import MIB
@@ -21,13 +22,14 @@ if TYPE_CHECKING:
     from btrimg.volume.device import Device
 
 _AT_ONCE = 4 * MIB  # bytes of zeros
+_PATIENCE = 2  # seconds; udev locks block devices while it looks at them, for milliseconds
 
 
 class DeviceSink:
     """Image files and block devices, by devid, opened for writing (context manager).
 
-    Raises DeviceError when one cannot be, is mounted, attached to a loop device, or being written by another program
-    that locks as this does: block devices by O_EXCL, files by flock. Unless :attr:`durable`, :meth:`sync` does
+    Raises DeviceError when one cannot be, is mounted, attached to a loop device, or used by another program that locks
+    as this does: by flock, and block devices by O_EXCL, too. Unless :attr:`durable`, :meth:`sync` does
     nothing: for files that nobody knows before they are complete.
     """
 
@@ -113,12 +115,24 @@ def _open(device: Device) -> int:
     try:
         if identity_of(os.fstat(fd)) != device.identity:
             raise DeviceError(f"{device.path} was replaced by another file while it was open; start again")
-        if not device.is_block:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        raise DeviceError(f"{device.path} is being written by another program") from None
+        _lock(fd, device)
     except BaseException:
         os.close(fd)
         raise
     return fd
+
+
+def _lock(fd: int, device: Device) -> None:
+    """Lock a device against others who write, and those who have it ``keep_from_writers``."""
+    end = time.monotonic() + (_PATIENCE if device.is_block else 0)
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise DeviceError(
+                    f"{device.path} is being written by another program, or mounted by btrimg mount: unmount it first"
+                ) from None
+            time.sleep(0.01)
+        else:
+            return

@@ -24,6 +24,8 @@ from support.program import btrimg
 from btrimg.filesystem.image import open_image
 from btrimg.mount import system
 from btrimg.mount.statistics import StatisticsSocket
+from btrimg.volume.device import Device
+from btrimg.volume.sink import DeviceSink
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,6 +46,60 @@ def test_it_says_where_and_how_and_ends_with_the_mount(demo_image: str, point: s
     done = btrimg("umount", point)
     assert (done.returncode, done.stderr) == (0, "")
     assert not servers(point)  # at once: it has waited
+
+
+def test_what_is_mounted_is_not_written(forged: str, point: str) -> None:
+    assert btrimg("mount", forged, point).returncode == 0
+    for words in (
+        ["edit", forged, "mkdir", "/new"],
+        ["corrupt", forged, "--in-place", "/files/sparse.raw:INODE_ITEM/nlink=7"],
+    ):
+        done = btrimg(*words)
+        assert (done.returncode, "or mounted by btrimg mount" in done.stderr) == (2, True), (words, done.stderr)
+    assert btrimg("check", forged).returncode == 0, "nothing was changed"
+    assert btrimg("edit", forged, "--dry-run", "mkdir", "/new").returncode == 0
+    assert btrimg("umount", point).returncode == 0
+    done = btrimg("edit", forged, "mkdir", "/new")
+    assert done.returncode == 0, done.stderr
+
+
+def test_it_can_be_mounted_twice_and_is_not_written_before_both_are_gone(
+    forged: str, point: str, tmp_path: Path
+) -> None:
+    second = tmp_path / "second"
+    second.mkdir()
+    for where in point, second:
+        assert btrimg("mount", forged, where).returncode == 0
+    assert btrimg("umount", point).returncode == 0
+    assert btrimg("edit", forged, "mkdir", "/new").returncode == 2
+    assert btrimg("umount", second).returncode == 0
+    assert btrimg("edit", forged, "mkdir", "/new").returncode == 0
+
+
+def test_what_is_being_written_is_not_mounted(forged: str, point: str) -> None:
+    with Device(forged) as device, DeviceSink({1: device}):
+        done = btrimg("mount", forged, point)
+    assert (done.returncode, "is being written by another program" in done.stderr) == (2, True)
+    assert not mounts(point)
+
+
+def test_a_killed_server_keeps_nobody_from_writing(forged: str, point: str) -> None:
+    assert btrimg("mount", forged, point).returncode == 0
+    for server in servers(point):
+        os.kill(server, signal.SIGKILL)
+    assert btrimg("umount", point).returncode == 0
+    assert btrimg("edit", forged, "mkdir", "/new").returncode == 0
+
+
+@pytest.mark.kernel
+def test_a_mounted_block_device_is_not_written(forged: str, point: str) -> None:
+    with kernel.loop_devices([forged]) as (device,):
+        assert btrimg("mount", device, point).returncode == 0
+        done = btrimg("edit", device, "--undo", forged + ".back", "mkdir", "/new")
+        assert (done.returncode, "or mounted by btrimg mount" in done.stderr) == (2, True), done.stderr
+        assert btrimg("umount", point).returncode == 0
+        done = btrimg("edit", device, "--undo", forged + ".back", "mkdir", "/new")
+        assert done.returncode == 0, done.stderr
 
 
 def test_a_mount_is_found_by_a_link_to_its_directory(demo_image: str, point: str, tmp_path: Path) -> None:
