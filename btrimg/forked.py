@@ -5,16 +5,20 @@ A thread would wait for the interpreter that both need.
 
 from __future__ import annotations
 
+import gc
 import marshal
 import os
 import struct
+import sys
 from contextlib import contextmanager, suppress
-from threading import Thread, active_count
-from typing import TYPE_CHECKING, Any
+from queue import SimpleQueue
+from threading import Event, Thread, active_count, current_thread, main_thread
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+_STOPPING = (1, 2, 15)  # SIGHUP, SIGINT, SIGTERM; to import signal takes 4 ms
 _SIZE = struct.Struct("<Q")  # before a value: the bytes that it takes
 
 
@@ -23,21 +27,42 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-class Line:
-    """One end of a line between two processes, for values that marshal takes. What is told comes in that order."""
+def alone() -> bool:
+    """Return whether this process can be forked.
+
+    Of several threads of Python, another may hold a lock just now; and multiprocessing lets its daemons have no
+    processes.
+    """
+    processes = sys.modules.get("multiprocessing.process")
+    return active_count() == 1 and not (processes and processes.current_process().daemon)
+
+
+class Line(Protocol):
+    """One end of a line to who works beside, for values that marshal takes. What is told comes in that order."""
+
+    def tell(self, what: Any) -> None:
+        """Send a value; BrokenPipeError where the other end has gone."""
+
+    def hear(self) -> Any:
+        """Wait for the next value; EOFError where the other end has gone."""
+
+    def close(self) -> None:
+        """Close this end."""
+
+
+class _Pipes:
+    """One end of a line between two processes."""
 
     def __init__(self, hearing: int, telling: int) -> None:
         self._hearing, self._telling = os.fdopen(hearing, "rb"), os.fdopen(telling, "wb")
 
     def tell(self, what: Any) -> None:
-        """Send a value; BrokenPipeError where the other process has gone."""
         told = marshal.dumps(what)
         self._telling.write(_SIZE.pack(len(told)))
         self._telling.write(told)
         self._telling.flush()
 
     def hear(self) -> Any:
-        """Wait for the next value; EOFError where the other process has gone."""
         (size,) = _SIZE.unpack(self._read(_SIZE.size))
         return marshal.loads(self._read(size))  # noqa: S302  # of a process of our own
 
@@ -48,15 +73,33 @@ class Line:
         return data
 
     def close(self) -> None:
-        """Close this end."""
         self._hearing.close()
         with suppress(BrokenPipeError):  # what nobody heard
             self._telling.close()
 
 
-def alone() -> bool:
-    """Return whether this process can be forked: of several threads of Python, another may hold a lock just now."""
-    return active_count() == 1
+class _Queues:
+    """One end of a line between two threads; *closed* is set by the first who closes."""
+
+    def __init__(self, hearing: SimpleQueue[Any], telling: SimpleQueue[Any], closed: Event) -> None:
+        self._hearing, self._telling, self._closed = hearing, telling, closed
+
+    def tell(self, what: Any) -> None:
+        if self._closed.is_set():
+            raise BrokenPipeError("the thread at the other end has gone")
+        self._telling.put((what,))
+
+    def hear(self) -> Any:
+        told = self._hearing.get()
+        if told is None:
+            self._hearing.put(None)  # for who asks again
+            raise EOFError("the thread at the other end has gone")
+        return told[0]
+
+    def close(self) -> None:
+        self._closed.set()
+        for queue in (self._hearing, self._telling):
+            queue.put(None)
 
 
 @contextmanager
@@ -68,34 +111,34 @@ def beside(serve: Callable[[Line], None]) -> Iterator[Line]:
     """
     from multiprocessing import get_context  # takes 10 ms
 
-    line, theirs = _lines()
+    line, theirs = _pipes()
     child = get_context("fork").Process(target=_serve, args=(serve, theirs, line))
     try:
-        child.start()
-    except BaseException:
-        line.close()
-        raise
-    finally:
-        theirs.close()  # so that the line ends with the other process
-    try:
+        try:
+            with _signals_later():
+                child.start()
+        finally:
+            theirs.close()  # so that the line ends with the other process
         yield line
     finally:
-        child.kill()  # it may be waiting for something, and has nothing to clean up
-        child.join()
+        if child.pid is not None:
+            child.kill()  # it may be waiting for something, and has nothing to clean up
+            child.join()
         line.close()
 
 
 @contextmanager
 def within(serve: Callable[[Line], None]) -> Iterator[Line]:
     """Do as ``beside``, with a thread of this process, which is not killed: it ends by what it tells or hears next."""
-    line, theirs = _lines()
+    there, back, closed = SimpleQueue[Any](), SimpleQueue[Any](), Event()
+    line, theirs = _Queues(back, there, closed), _Queues(there, back, closed)
 
     def run() -> None:
         try:
             with suppress(BrokenPipeError, EOFError):
                 serve(theirs)
         finally:
-            theirs.close()
+            back.put(None)
 
     thread = Thread(target=run, name="within", daemon=True)
     thread.start()
@@ -106,16 +149,48 @@ def within(serve: Callable[[Line], None]) -> Iterator[Line]:
         thread.join()
 
 
-def _lines() -> tuple[Line, Line]:
-    """Return both ends of a line."""
-    (hearing, their_telling), (their_hearing, telling) = os.pipe(), os.pipe()
-    return Line(hearing, telling), Line(their_hearing, their_telling)
+def _pipes() -> tuple[_Pipes, _Pipes]:
+    """Return both ends of a line between processes."""
+    ours = os.pipe()
+    try:
+        theirs = os.pipe()
+    except OSError:
+        for fd in ours:
+            os.close(fd)
+        raise
+    return _Pipes(ours[0], theirs[1]), _Pipes(theirs[0], ours[1])
+
+
+@contextmanager
+def _signals_later() -> Iterator[None]:
+    """Heed signals at the end: what their handlers raise while Python forks, it prints and forgets."""
+    import signal
+
+    came: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in map(signal.Signals, _STOPPING)}
+    if current_thread() is not main_thread():  # which no handler interrupts
+        handlers.clear()
+    heeded = {number: handler for number, handler in handlers.items() if callable(handler)}
+    for number in heeded:
+        signal.signal(number, lambda number, _frame: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in heeded.items():
+            signal.signal(number, handler)
+        for each in came:
+            signal.raise_signal(each)
 
 
 def _serve(serve: Callable[[Line], None], line: Line, others: Line) -> None:
+    import signal
+
+    for number in _STOPPING:
+        signal.signal(number, signal.SIG_IGN)  # the parent heeds them, and ends us if it ends
+    gc.freeze()  # what came along is not ours to take down: it may wait for threads that are not here
     others.close()
     with open(os.devnull, "r+b") as nothing:  # whoever waits for the end of our output waits for the parent's only
         for stream in range(3):
             os.dup2(nothing.fileno(), stream)
-    with suppress(BaseException):  # a signal, or a parent that has gone: nobody is left to be told of it
+    with suppress(BaseException):  # of a parent that has gone: nobody is left to be told of it
         serve(line)

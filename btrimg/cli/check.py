@@ -69,7 +69,7 @@ def check(
     line_of = findings.finding_json if as_json else findings.finding_line
     errors = warnings = 0
     with open_target(target, **opening) as image:
-        with counting("checking", "tree blocks", forking=data) as progress:
+        with counting("checking", "tree blocks", forking=any(each.needs_data for each in chosen)) as progress:
             found = run(image, chosen, progress)
         for each, several in groupby(found, lambda finding: finding.rule):
             count = 0

@@ -264,7 +264,7 @@ def scrub(context: Context) -> int:
     from btrimg.units import format_size
 
     session = context.session
-    with counting("reading", "tree blocks") as progress:
+    with counting("reading", "tree blocks", forking=True) as progress:
         mended = mend(session.image, session.sink, progress, session.in_place)
     unread = session.image.faults
     if mended.bytes:

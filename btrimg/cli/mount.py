@@ -81,9 +81,11 @@ def mount(
     clean_up_when_stopped()
     from btrimg.mount import system
     from btrimg.mount.session import Session
+    from btrimg.volume.device import SharedDevice
 
     with ExitStack() as stack:
-        image = stack.enter_context(open_target(target, **opening))
+        # What was read is remembered: nobody shall write to it.
+        image = stack.enter_context(open_target(target, **opening, opener=SharedDevice))
         system.occupy(mountpoint)  # until this process and its workers have ended: umount waits for that
         session = Session(
             image,

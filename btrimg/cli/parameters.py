@@ -10,11 +10,12 @@ from btrimg.errors import BtrimgError, CorruptError
 from btrimg.filesystem.image import open_image
 from btrimg.named import NamedTuple
 from btrimg.units import parse_size
+from btrimg.volume.device import Device
 from btrimg.volume.superblocks import has_superblock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from btrimg.filesystem.image import Image
     from btrimg.filesystem.inode import Inode
@@ -150,9 +151,14 @@ class CannotOpenError(BtrimgError):
 
 
 def open_target(
-    target: Target, *, device: tuple[str, ...] = (), force: bool = False, replay_log: bool | None = None
+    target: Target,
+    *,
+    device: tuple[str, ...] = (),
+    force: bool = False,
+    replay_log: bool | None = None,
+    opener: Callable[[str], Device] = Device,
 ) -> Image:
-    """Open the filesystem that *target* names, with further devices; warnings go to stderr.
+    """Open the filesystem that *target* names, with further devices, by *opener*; warnings go to stderr.
 
     Raises CannotOpenError when it is too damaged, other BtrimgErrors as ``open_image`` does.
     """
@@ -160,7 +166,7 @@ def open_target(
         return target.image
     paths = (*target.devices, *device)
     try:
-        return open_image(paths, force=force, replay_log=replay_log, warn=warn)
+        return open_image(paths, force=force, replay_log=replay_log, warn=warn, opener=opener)
     except CorruptError as error:
         raise CannotOpenError(f"cannot open {', '.join(paths)}: {error}") from None
 

@@ -59,8 +59,6 @@ class Session:
     ) -> None:
         if not point:
             raise system.MountError("cannot mount at '': there is no directory without a name")
-        for device in image.volume.devices.values():
-            device.keep_from_writers()  # what was read is remembered
         self.image, self.point = image, os.path.realpath(point)
         self.messages: deque[str] = deque(maxlen=_MESSAGES)
         self._lock = threading.RLock()

@@ -61,20 +61,6 @@ class Device:
             os.close(self._fd)
             self._fd = -1
 
-    def keep_from_writers(self) -> None:
-        """Let nobody open it by ``DeviceSink`` until it is closed, by processes that are forked from now on, too.
-
-        Raises DeviceError where somebody has.
-        """
-        import fcntl
-
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DeviceError(f"{self.path} is being written by another program: wait for it to end") from None
-        except OSError:  # a filesystem without locks
-            pass
-
     def fileno(self) -> int:
         """Return the descriptor, for mmap and for reads of many blocks; its position means nothing."""
         return self._fd
@@ -132,3 +118,22 @@ class Device:
             if not count:
                 raise DeviceError(f"{self.path} ends at {self.size}: no {len(left)} bytes at {offset}")
             left, offset = left[count:], offset + count
+
+
+class SharedDevice(Device):
+    """A device that nobody opens by ``DeviceSink`` until it is closed, here and by processes that were forked.
+
+    Raises DeviceError where somebody has, too.
+    """
+
+    def __init__(self, path: str) -> None:
+        import fcntl
+
+        super().__init__(path)
+        try:
+            fcntl.flock(self.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.close()
+            raise DeviceError(f"{path} is being written by another program: wait for it to end") from None
+        except OSError:  # a filesystem without locks
+            pass

@@ -123,7 +123,7 @@ def _open(device: Device) -> int:
 
 
 def _lock(fd: int, device: Device) -> None:
-    """Lock a device against others who write, and those who have it ``keep_from_writers``."""
+    """Lock a device against others who write, and those who have it as a ``SharedDevice``."""
     end = time.monotonic() + (_PATIENCE if device.is_block else 0)
     while True:
         try:
@@ -134,5 +134,7 @@ def _lock(fd: int, device: Device) -> None:
                     f"{device.path} is being written by another program, or mounted by btrimg mount: unmount it first"
                 ) from None
             time.sleep(0.01)
+        except OSError as error:
+            raise DeviceError(f"cannot lock {device.path}: {error.strerror}") from None
         else:
             return

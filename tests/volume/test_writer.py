@@ -16,7 +16,7 @@ from support.synthetic import MIB, SIZE, Spec, chunk, make_device, superblock
 
 from btrimg.errors import CorruptError, DeviceError
 from btrimg.ondisk.constants import STRIPE_LEN, SUPERBLOCK_OFFSETS, SUPERBLOCK_SIZE, BlockGroup, CsumType, SuperFlag
-from btrimg.volume.device import Device
+from btrimg.volume.device import Device, SharedDevice
 from btrimg.volume.parity import compute_p, compute_q
 from btrimg.volume.sink import DeviceSink
 from btrimg.volume.superblocks import read_copies
@@ -212,6 +212,16 @@ def test_a_sink_writes_within_the_device(tmp_path: Path) -> None:
                 sink.pwrite(1, physical, b"end")
         sink.sync()
         assert device.pread(4, SIZE - 4) == b"\0end"
+
+
+def test_a_file_is_shared_or_written(tmp_path: Path) -> None:
+    path = make_device(tmp_path, Spec("dev1", 1), {})
+    with Device(path) as device:
+        with SharedDevice(path), SharedDevice(path), pytest.raises(DeviceError, match="or mounted by btrimg mount"):
+            DeviceSink({1: device})
+        with DeviceSink({1: device}), pytest.raises(DeviceError, match=f"{path} is being written by another program"):
+            SharedDevice(path)
+        SharedDevice(path).close()
 
 
 def test_a_file_has_one_writer(tmp_path: Path) -> None:

@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import os
 import pickle
+import traceback
 from contextlib import ExitStack, closing, suppress
 from functools import partial
 from queue import SimpleQueue
-from threading import Thread, get_native_id
+from threading import Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from btrimg.check.scrub.badcopies import table_of
 from btrimg.check.scrub.whole import TELLING, Scrub
 from btrimg.errors import BtrimgError, CorruptError, NotFoundError
 from btrimg.forked import alone, beside, within
 from btrimg.ondisk.constants import TreeId
+from btrimg.units import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from btrimg.filesystem.image import Image
@@ -36,7 +39,8 @@ if TYPE_CHECKING:
     Progress = Callable[[int], None]
 
 _NICENESS = 10  #: the caller's work is the longer one, where the two compete for processors
-_SELDOM = 0.05  # seconds: what is told sooner than it is heard fills the line
+_SELDOM = 0.05  # seconds between two messages
+_AT_ONCE = 16 * MIB  # bytes of a column in a message
 
 
 class _Outcome(NamedTuple):
@@ -57,9 +61,10 @@ class BegunScrub:
     def __init__(self, image: Image, progress: Progress) -> None:
         self._image, self._progress = image, progress
         self._errors: list[CorruptError] = []
-        serve = partial(_serve, image.volume, self._csum_root())
+        root = self._csum_root()
+        len(image.volume.chunk_map)  # reads it to its end, which two must not do at once
         self._stack = ExitStack()
-        self._line = _line_to(serve, self._stack)
+        self._line = _line_to(partial(_serve, image.volume, root), self._stack)
 
     def _csum_root(self) -> Pointer | None:
         try:
@@ -75,30 +80,43 @@ class BegunScrub:
         self._stack.close()
 
     def go_on(self, extents: Columns, file_extents: Columns) -> None:
-        """Have the rest judged, which these columns tell of, as those of ``Scrub.judge``."""
-        relations = (extents, file_extents)
-        told = [{name: columns[name] for name in names} for columns, names in zip(relations, TELLING, strict=True)]
-        with suppress(BrokenPipeError):  # it has ended, which the table tells
-            self._line.tell(pickle.dumps(told, pickle.HIGHEST_PROTOCOL))
+        """Have the rest judged, which these columns tell of, as those of ``Scrub.judge``; raises what ended the scrub.
+
+        They are copied.
+        """
+        try:
+            for columns, names in zip((extents, file_extents), TELLING, strict=True):
+                for name in names:
+                    _tell_column(self._line, columns[name])
+        except BrokenPipeError:
+            self._outcome()
 
     def table(self) -> dict[str, NDArray[Any]]:
         """Return the columns of ``bad_copies``, once all is judged, and pass on what there is to say.
 
         What cannot be read of the checksum tree is reported to the image. Raises what ended the scrub.
         """
-        try:
-            while isinstance(told := self._line.hear(), int):
-                self._progress(told)
-        except EOFError:
-            raise BtrimgError("the process that judges data has ended: if memory was short, try again") from None
-        outcome = pickle.loads(told)  # noqa: S301  # of a process of our own
-        if isinstance(outcome, BaseException):
-            raise outcome
+        with suppress(BrokenPipeError):  # it has ended, as its outcome tells
+            self._line.tell(None)
+        outcome = self._outcome()
         for error in (*self._errors, *outcome.errors):
             self._image.report(error)
         for said in outcome.warned:
             self._image.volume.warn(said)
         return table_of(outcome.rows)
+
+    def _outcome(self) -> _Outcome:
+        """Wait until all is judged; raise what ended it before."""
+        try:
+            while isinstance(told := self._line.hear(), int):
+                self._progress(told)
+        except EOFError:
+            raise BtrimgError("what judges the data has ended: was it killed? If memory was short, try again") from None
+        outcome = pickle.loads(told)  # noqa: S301  # of a process of our own
+        if isinstance(outcome, BaseException):
+            raise outcome
+        found: _Outcome = outcome
+        return found
 
 
 def scrub(image: Image, extents: Columns, file_extents: Columns, progress: Progress) -> dict[str, NDArray[Any]]:
@@ -118,53 +136,86 @@ def _line_to(serve: Callable[[Line], None], stack: ExitStack) -> Line:
     return stack.enter_context(within(serve))
 
 
+def _tell_column(line: Line, column: NDArray[Any]) -> None:
+    """Tell an array of numbers in parts."""
+    line.tell((column.dtype.str, len(column)))
+    rows = _AT_ONCE // column.dtype.itemsize
+    for first in range(0, len(column), rows):
+        line.tell(column[first : first + rows].tobytes())
+
+
 # What goes on beside
 
 
 def _serve(volume: Volume, csum_root: Pointer | None, line: Line) -> None:
     """Judge all there is, and tell the outcome, or the error that it ended with."""
-    with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, get_native_id(), _NICENESS)
-    relations: SimpleQueue[bytes | None] = SimpleQueue()
-    Thread(target=_hear, args=(line, relations), daemon=True).start()  # whoever tells of them shall not wait
-
-    def told() -> Any:
-        heard = relations.get()
-        if heard is None:
-            raise EOFError("nobody waits for what is found any more")
-        return pickle.loads(heard)  # noqa: S301  # of a process of our own
-
+    os.nice(_NICENESS)  # of this thread, in Linux
+    heard = _Heard(line)
+    judged = _Judged(line, heard)
     warned: list[str] = []
-    judged = _Judged(line)
     try:
         with closing(Scrub(volume.for_thread(warned.append), csum_root, judged.add)) as work:
-            work.judge(told)
+            work.judge(heard.relations)
             judged.tell()
             outcome: object = _Outcome(work.found.rows(), warned, work.errors)
-    except (BrokenPipeError, EOFError):
+    except (BrokenPipeError, EOFError):  # nobody waits for what is found any more
         return
     except BaseException as error:  # raised where it is waited for
+        if not isinstance(error, BtrimgError):
+            error.add_note(traceback.format_exc())
         outcome = error
     line.tell(pickle.dumps(outcome, pickle.HIGHEST_PROTOCOL))
 
 
-def _hear(line: Line, relations: SimpleQueue[bytes | None]) -> None:
-    try:
-        relations.put(line.hear())
-    except (EOFError, ValueError):  # ValueError: closed by us
-        relations.put(None)
+class _Heard:
+    """What comes over the line, heard by a thread: whoever tells it shall not wait for what is being judged."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._relations: SimpleQueue[tuple[Columns, Columns] | BaseException] = SimpleQueue()
+        self.waited_for = False  #: whether somebody wants to hear how far it is
+        self.ended: BaseException | None = None  #: why nothing more will be heard
+        Thread(target=self._hear, daemon=True).start()
+
+    def relations(self) -> tuple[Columns, Columns]:
+        """Wait for the columns that tell of the rest; raises EOFError when nobody tells of it any more."""
+        found = self._relations.get()
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    def _hear(self) -> None:
+        try:
+            extents, file_extents = ({name: self._column() for name in names} for names in TELLING)
+            self._relations.put((extents, file_extents))
+            self._line.hear()
+            self.waited_for = True
+            self._line.hear()
+        except BaseException as error:  # at the latest EOFError, when nobody wants to hear of us any more
+            self.ended = error
+            self._relations.put(error)
+
+    def _column(self) -> NDArray[Any]:
+        dtype, count = self._line.hear()
+        column = np.empty(count, dtype)
+        rows = _AT_ONCE // column.dtype.itemsize
+        for first in range(0, count, rows):
+            column[first : first + rows] = np.frombuffer(self._line.hear(), column.dtype)
+        return column
 
 
 class _Judged:
-    """Tells how many bytes were judged, now and then."""
+    """Tells how many bytes were judged, now and then, to who waits."""
 
-    def __init__(self, line: Line) -> None:
-        self._line, self._count, self._told = line, 0, monotonic()
+    def __init__(self, line: Line, heard: _Heard) -> None:
+        self._line, self._heard, self._count, self._told = line, heard, 0, monotonic()
 
     def add(self, count: int) -> None:
-        """Count bytes more; BrokenPipeError where nobody hears of them."""
+        """Count bytes more; EOFError or BrokenPipeError where nobody wants to hear of them any more."""
         self._count += count
-        if monotonic() - self._told > _SELDOM:
+        if self._heard.ended:
+            raise self._heard.ended
+        if self._heard.waited_for and monotonic() - self._told > _SELDOM:
             self.tell()
 
     def tell(self) -> None:

@@ -79,8 +79,8 @@ class Scrub:
     def judge(self, relations: Callable[[], tuple[Columns, Columns]]) -> None:
         """Judge all there is: data with checksums at once, the rest when *relations* returns what tells of it.
 
-        That are the columns of ``extents`` and ``file_extents`` that ``TELLING`` names, with indexes of their words;
-        what several subvolumes share needs to be there once.
+        Of ``extents`` and ``file_extents`` it has the columns that ``TELLING`` names, with indexes of their words; what
+        several subvolumes share needs to be there once.
         """
         checksummed = self._scrub_checksummed(self._csums) if self._csums else NOTHING
         written = self._scrub_others(*relations(), checksummed)
