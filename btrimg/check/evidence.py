@@ -26,7 +26,7 @@ from btrimg.tables.memory import give_back
 from btrimg.tables.schema import BACKREFS, CSUMS, EXTENTS, FILE_EXTENTS, INODES, NAMES, RELATIONS, TREE_BLOCKS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import TypeVar
 
     from numpy.typing import NDArray
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from btrimg.filesystem.image import Image
     from btrimg.tables.differences import Versions
     from btrimg.tables.leafscan import Gathered
+    from btrimg.tables.relation import Relation
 
     T = TypeVar("T")
     Progress = Callable[[int, int], None]  # takes how many more things, of how many bytes, are done
@@ -143,17 +144,9 @@ class Evidence:
         shown = words & RELATIONS.keys()
         if {INODES.name, "linked_inodes", "present"} & words:  # which inodes are linked is to be seen from names
             shown |= {INODES.name, NAMES.name}
-        # What is wrong with items shows when rows are made of them.
-        scanned = set(RELATIONS) if {"bad_blocks", "bad_items"} & words else shown
         small = [few(image, RELATIONS[name]) for name in shown & FEW.keys()]
         needed = {relation.name: relation for name in words & NEEDS.keys() for relation in NEEDS[name]}
-        scrubbed, telling = (_SCRUBBED, TELLING) if begun else ((), ())
-        columns = words.union(*ENDS.values(), *telling, *([c.name for c in each.columns] for each in needed.values()))
-        leaves = [
-            relation.only(columns)
-            for name, relation in RELATIONS.items()
-            if name in {*scanned, *needed, *(each.name for each in scrubbed)} & TAKES.keys()
-        ]
+        leaves = _scanned(words, shown | needed.keys(), needed.values())
         tables = {name: make(image) for name, (users, make) in FURTHER.items() if users & words}
         inodes: list[LeafTable[Versions]] = []
 
@@ -164,7 +157,7 @@ class Evidence:
         freed = deleted_trees(image)
         scan = LeafScan(image, leaves, every_tree(image), further, freed, numbered=True, progress=self._progress)
         if begun:
-            begun.go_on(*map(scan.columns, scrubbed))
+            begun.go_on(*map(scan.columns, _SCRUBBED))
         give_back()
         differences = Differences(scan, inodes.pop())
         kept: dict[str, Gathered] = {}
@@ -237,3 +230,13 @@ class Evidence:
                 for row in rows:
                     found = dict(zip(columns, row, strict=True))
                     yield rule, found | ({"name": self._names.text(found["name"])} if "name" in found else {})
+
+
+def _scanned(words: set[str], names: set[str], whole: Iterable[Relation]) -> list[Relation]:
+    """Return the relations to be made in the scan of all leaves, for *words*: *names*, with all columns of *whole*."""
+    columns = words.union(*ENDS.values(), *([column.name for column in relation.columns] for relation in whole))
+    if {"bad_blocks", "bad_items"} & words:  # what is wrong with items shows when rows are made of them
+        names = names | RELATIONS.keys()
+    if "bad_copies" in words:
+        names, columns = names.union(relation.name for relation in _SCRUBBED), columns.union(*TELLING)
+    return [relation.only(columns) for name, relation in RELATIONS.items() if name in names & TAKES.keys()]

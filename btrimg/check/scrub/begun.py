@@ -149,7 +149,8 @@ def _tell_column(line: Line, column: NDArray[Any]) -> None:
 
 def _serve(volume: Volume, csum_root: Pointer | None, line: Line) -> None:
     """Judge all there is, and tell the outcome, or the error that it ended with."""
-    os.nice(_NICENESS)  # of this thread, in Linux
+    with suppress(OSError):
+        os.nice(_NICENESS)  # of this thread, in Linux
     heard = _Heard(line)
     judged = _Judged(line, heard)
     warned: list[str] = []

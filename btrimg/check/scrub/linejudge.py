@@ -46,8 +46,7 @@ class LineJudge:
     """Tells of each line whose parity does not add up which part of it is wrong, as far as that can be known."""
 
     def __init__(self, volume: Volume, found: BadCopies, contents: Contents, csums: Csums | None) -> None:
-        self._volume, self._found, self._contents = volume, found, contents
-        self._csums = csums
+        self._volume, self._found, self._contents, self._csums = volume, found, contents, csums
         self._blocks = Blocks(volume, contents.blocks, contents.generations)
 
     def judge(self, chunk: MappedChunk, number: int, lines: Ints) -> None:
