@@ -187,7 +187,9 @@ def _serve(serve: Callable[[Line], None], line: Line, others: Line) -> None:
 
     for number in _STOPPING:
         signal.signal(number, signal.SIG_IGN)  # the parent heeds them, and ends us if it ends
-    gc.freeze()  # what came along is not ours to take down: it may wait for threads that are not here
+    # What came along is not ours to take down: it may wait for threads that are not here. And to look through it would
+    # write to it, and so copy it.
+    gc.freeze()
     others.close()
     with open(os.devnull, "r+b") as nothing:  # whoever waits for the end of our output waits for the parent's only
         for stream in range(3):

@@ -7,15 +7,14 @@ somebody hears of it.
 
 from __future__ import annotations
 
-import gc
 import mmap
 from contextlib import ExitStack, suppress
 from queue import Empty, SimpleQueue
-from threading import active_count, local
+from threading import local
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from btrimg.errors import BtrimgError
-from btrimg.forked import beside, cores
+from btrimg.forked import alone, beside, cores
 from btrimg.pagecache.fill import stored
 from btrimg.pagecache.pages import PAGE, PAGE_SHIFT
 from btrimg.units import MIB
@@ -74,7 +73,6 @@ class Filling:
 
     def serve(self, line: Line) -> None:
         """Do, in a process beside, the jobs that come over *line*, and tell of each whether all is well."""
-        gc.disable()  # it would write to all objects, which are the other process's too as long as nobody does
         while True:
             kind, job = line.hear()
             line.tell(not self.do((Plain, Packed)[kind]._make(job), again=False))
@@ -178,7 +176,7 @@ class Fillers:
 
 def _processes(pages: int) -> int:
     """Return how many processes to have beside this one, for so many pages to bring in."""
-    if pages < _WORTH or cores() == 1 or active_count() > 1:  # of several threads, another may hold a lock just now
+    if pages < _WORTH or cores() == 1 or not alone():
         return 0
     return min(cores(), _MOST)
 

@@ -20,6 +20,7 @@ from support.images import copy_sparse
 from support.matrix import name_of, options_of, variants
 from support.program import btrimg, built
 
+from btrimg import forked
 from btrimg.errors import ChecksumError, DeviceError
 from btrimg.filesystem.image import open_image
 from btrimg.filesystem.inode import Inode
@@ -488,13 +489,13 @@ def test_what_is_bad_is_told_once_by_this_process(path: str, tmp_path: Any, capf
 
 def test_processes_are_for_much_only_and_for_who_has_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(filling, "cores", lambda: 8)
-    monkeypatch.setattr(filling, "active_count", lambda: 1)
+    monkeypatch.setattr(forked, "active_count", lambda: 1)
     assert filling._processes(1 << 14) == 4
     assert filling._processes((1 << 14) - 1) == 0
     monkeypatch.setattr(filling, "cores", lambda: 1)
     assert filling._processes(1 << 20) == 0
     monkeypatch.setattr(filling, "cores", lambda: 8)
-    monkeypatch.setattr(filling, "active_count", lambda: 2)
+    monkeypatch.setattr(forked, "active_count", lambda: 2)
     assert filling._processes(1 << 20) == 0
 
 
