@@ -15,7 +15,7 @@ from btrimg.tables.schema import BACKREFS, EXTENT_KINDS, EXTENTS
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from btrimg.check.evidence import Scanned
+    from btrimg.check.makers import Scanned
     from btrimg.check.references import Made, References
     from btrimg.tables.leafscan import Gathered
 

@@ -14,7 +14,7 @@ from btrimg.volume.devicemap import superblock_ranges
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from btrimg.check.evidence import Scanned
+    from btrimg.check.makers import Scanned
     from btrimg.trees.scan import LeafBatch
 
     Columns = dict[str, NDArray[Any]]

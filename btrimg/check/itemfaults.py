@@ -96,13 +96,18 @@ class ItemJudge:
         rows = np.array([row_of_tree(each) for each in owners.tolist()], np.intp)[owner]
         row = rows[batch.leaf - batch.first_leaf] if (rows != rows[:1]).any() else rows[:1]
         suspects = self._laws.suspects(row, batch)
-        for word, items, found, expected in self._closer(batch.take(suspects), rows):
-            yield word, suspects[items], found, expected
-        yield self._root_ref_sizes(batch)
-        yield from self._entries(batch)
-        yield self._reference_hashes(batch)
-        yield self._reference_order(batch)
-        yield from self._holes(batch)
+        if len(suspects):
+            for word, items, found, expected in self._closer(batch.take(suspects), rows):
+                yield word, suspects[items], found, expected
+        for types, judge in (
+            (_ROOT_REFS, self._root_ref_sizes),
+            (_ENTRIES, self._entries),
+            ({ItemType.EXTENT_DATA_REF}, self._reference_hashes),
+            (_EXTENTS, self._reference_order),
+            ({ItemType.EXTENT_DATA}, self._holes),
+        ):
+            if not batch.types.isdisjoint(types):
+                yield from judge(batch)
 
     def _layout(self, batch: LeafBatch) -> Found:
         """Find payloads that do not end where the one before begins, the first at the end of the leaf."""
@@ -149,20 +154,20 @@ class ItemJudge:
         wrong = items.size[number] != expected
         return "size", number[wrong], items.size[number][wrong], expected[wrong]
 
-    def _root_ref_sizes(self, batch: LeafBatch) -> Found:
+    def _root_ref_sizes(self, batch: LeafBatch) -> Iterator[Found]:
         """Find names of subvolumes that are longer or shorter than their item says."""
         number = np.flatnonzero((batch.key_type == ItemType.ROOT_REF) | (batch.key_type == ItemType.ROOT_BACKREF))
         number = number[batch.size[number] >= RootRef.SIZE]
         expected = RootRef.SIZE + records_at(batch.data, RootRef, batch.position[number])["name_len"].astype(np.int64)
         wrong = batch.size[number] != expected
-        return "size", number[wrong], batch.size[number][wrong], expected[wrong]
+        yield "size", number[wrong], batch.size[number][wrong], expected[wrong]
 
     def _entries(self, batch: LeafBatch) -> Iterator[Found]:
         """Find xattrs that say of what type of file they are, names with data, and both with locations that cannot be.
 
         That of an xattr is zero, and that of a name the key of an inode, which ends in zero, or of a subvolume.
         """
-        number = np.flatnonzero(_ENTRIES[batch.key_type])
+        number = np.flatnonzero(_IS_ENTRY[batch.key_type])
         item, position, *_ = pieces(batch.data, batch.position[number], batch.size[number], _SIZE_OF_ENTRY)
         number = number[item]
         entry = records_at(batch.data, DirItem, position)
@@ -179,7 +184,7 @@ class ItemJudge:
         wrong = np.flatnonzero(excess)
         yield "location", number[wrong], excess[wrong], np.zeros(len(wrong))
 
-    def _reference_hashes(self, batch: LeafBatch) -> Found:
+    def _reference_hashes(self, batch: LeafBatch) -> Iterator[Found]:
         """Find references to files' data whose key is not the hash of what they say, or a little above it.
 
         Of two with the same hash, one has the next number (fs/btrfs/extent-tree.c ``insert_extent_data_ref``).
@@ -187,9 +192,9 @@ class ItemJudge:
         number = np.flatnonzero((batch.key_type == ItemType.EXTENT_DATA_REF) & (batch.size == ExtentDataRef.SIZE))
         expected = _hashes(records_at(batch.data, ExtentDataRef, batch.position[number]))
         wrong = batch.offset[number] - expected > _MOST_OF_ONE_HASH
-        return "key", number[wrong], batch.offset[number][wrong], expected[wrong]
+        yield "key", number[wrong], batch.offset[number][wrong], expected[wrong]
 
-    def _reference_order(self, batch: LeafBatch) -> Found:
+    def _reference_order(self, batch: LeafBatch) -> Iterator[Found]:
         """Find extents whose inline references are not in order: of type, and within a type the greatest first."""
         skinny = batch.key_type == ItemType.METADATA_ITEM
         number = np.flatnonzero((skinny | (batch.key_type == ItemType.EXTENT_ITEM)) & (batch.size >= _TWO_REFS))
@@ -204,7 +209,7 @@ class ItemJudge:
         wrong = same & ((kind[1:] < kind[:-1]) | ((kind[1:] == kind[:-1]) & (order[1:] > order[:-1])))
         at = np.flatnonzero(wrong)
         at = at[np.unique(item[at], return_index=True)[1]]  # one row for each item
-        return "reference-order", number[item[at]], kind[at + 1], kind[at]
+        yield "reference-order", number[item[at]], kind[at + 1], kind[at]
 
     def _holes(self, batch: LeafBatch) -> Iterator[Found]:
         """Find holes with numbers that cannot be; the tables have none of a hole, since there is no extent.
@@ -229,8 +234,10 @@ class ItemJudge:
 
 
 _SIZE_OF_ENTRY = size_by_fields(DirItem, "name_len", "data_len")
-_ENTRIES = np.zeros(256, np.bool_)  # by type of item
-_ENTRIES[[ItemType.DIR_ITEM, ItemType.DIR_INDEX, ItemType.XATTR_ITEM]] = True
+_ROOT_REFS, _EXTENTS = {ItemType.ROOT_REF, ItemType.ROOT_BACKREF}, {ItemType.EXTENT_ITEM, ItemType.METADATA_ITEM}
+_ENTRIES = {ItemType.DIR_ITEM, ItemType.DIR_INDEX, ItemType.XATTR_ITEM}
+_IS_ENTRY = np.zeros(256, np.bool_)  # by type of item
+_IS_ENTRY[list(_ENTRIES)] = True
 _DATA_REF_SEED = 0xFFFF_FFFF  # of ``extent_data_ref_hash``
 _MOST_OF_ONE_HASH = np.uint64(64)  # keyed references whose hashes are equal
 _EXTENT_AT = FileExtentInline.SIZE  # of the address, in the item: both begin alike

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from btrimg.check.evidence import Scanned
+    from btrimg.check.makers import Scanned
     from btrimg.errors import CorruptError
     from btrimg.trees.scan import LeafBatch
     from btrimg.volume.volume import Volume

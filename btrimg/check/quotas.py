@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from btrimg.check.evidence import Scanned
+    from btrimg.check.makers import Scanned
     from btrimg.filesystem.image import Image
 
     Columns = dict[str, NDArray[Any]]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from btrimg.check.evidence import Scanned
+    from btrimg.check.makers import Scanned
     from btrimg.filesystem.image import Image
     from btrimg.ondisk.blocks import Key
     from btrimg.ondisk.record import Record

@@ -9,7 +9,7 @@ from btrimg.check.evidence import Evidence
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from btrimg.check.evidence import Progress
+    from btrimg.check.makers import Progress
     from btrimg.check.rule import Rule
     from btrimg.filesystem.image import Image
 

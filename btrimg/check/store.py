@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Rows = list[tuple[Any, ...]]
 
 _ROWS_AT_ONCE = 10_000
-MANY = 100_000  # rows: the memory that making them took is worth giving back
+MANY = 250_000  # rows: the memory that making them took is worth giving back
 
 
 class Store:
@@ -96,11 +96,6 @@ class Store:
         if rows > MANY:
             self._large.acquire()
         self._tasks.put((name, rows, create))
-
-    def make_room(self) -> None:
-        """Wait until no table with many rows is being made, so that what follows has the memory."""
-        with self._large:
-            pass
 
     def create(self, gathered: Gathered, **more: NDArray[Any]) -> None:
         """Create the table of a relation, as ``create_table`` does."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from btrimg.check.evidence import Scanned
+    from btrimg.check.makers import Scanned
     from btrimg.ondisk.superblock import Superblock
     from btrimg.volume.device import Device
     from btrimg.volume.superblocks import SuperCopy

@@ -62,9 +62,9 @@ def check(
     if target is None:
         raise BtrimgError("name an IMAGE to check")
     from btrimg.check.run import check as run
-    from btrimg.tables.memory import keep_no_large_blocks
+    from btrimg.tables.memory import keep_for_batches
 
-    keep_no_large_blocks()
+    keep_for_batches()
     chosen = [rule(code) for code in only] or [each for each in rules().values() if data or not each.needs_data]
     line_of = findings.finding_json if as_json else findings.finding_line
     errors = warnings = 0

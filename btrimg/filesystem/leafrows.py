@@ -20,7 +20,7 @@ from btrimg.trees.batches import ranges
 from btrimg.trees.scan import leaf_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from numpy.typing import NDArray
 
@@ -102,16 +102,27 @@ class Parts(Generic[Rows]):
 
 
 class LeafTable(Generic[Rows]):
-    """The rows that *take* makes of the items of all leaves, held by *parts*, and which of them are whose."""
+    """The rows that *take* makes of the items of all leaves, held by *parts*, and which of them are whose.
 
-    def __init__(self, take: Callable[[LeafBatch], tuple[LeafBatch, Rows]], parts: Parts[Rows] | None = None) -> None:
-        self._take = take
+    Batches without an item of any of the *types* are passed over; where none are given, there is none.
+    """
+
+    def __init__(
+        self,
+        take: Callable[[LeafBatch], tuple[LeafBatch, Rows]],
+        parts: Parts[Rows] | None = None,
+        types: Collection[int] = (),
+    ) -> None:
+        self._take, self._types = take, frozenset(types)
         self._parts = parts or Parts()
         self._parts.append(take(leaf_of([], 0))[1])
         self._counts: list[Ints] = [np.zeros(1, np.int64)]
 
     def add(self, batch: LeafBatch) -> None:
         """Take the rows of a batch of leaves; batches come in order."""
+        if self._types and self._types.isdisjoint(batch.types):
+            self._counts.append(np.zeros(batch.leaves, np.int64))
+            return
         items, rows = self._take(batch)
         self._parts.append(rows)
         self._counts.append(np.bincount(items.leaf - batch.first_leaf, minlength=batch.leaves))

@@ -15,6 +15,7 @@ from btrimg.filesystem.leafrows import LeafTable
 from btrimg.filesystem.treepaths import find
 from btrimg.ondisk.constants import U64_MAX, ItemType, TreeId
 from btrimg.ondisk.csum import crc32c
+from btrimg.tables.growing import GrowingParts
 from btrimg.tables.hashes import scattered
 from btrimg.tables.leafscan import Gathered
 from btrimg.tables.schema import FILE_EXTENTS, INODES, NAMES, ORPHANS, XATTRS
@@ -90,7 +91,7 @@ def version_table(scan: LeafScan) -> LeafTable[Versions]:
     for _, leaves, base in _with_bases(scan, scan.forest.promised_leaves):
         if base is not None:
             compared |= _among(leaves, scan.leaves) ^ _among(base, scan.leaves)
-    return LeafTable(lambda batch: versions(batch, compared))
+    return LeafTable(lambda batch: versions(batch, compared), GrowingParts())
 
 
 def _with_bases(scan: LeafScan, leaves_of: Callable[[int], Ints]) -> Iterator[tuple[int, Ints, Ints | None]]:

@@ -51,8 +51,10 @@ def inodes(batch: LeafBatch, facts: Facts) -> Taken:
 
 def names(batch: LeafBatch, facts: Facts) -> Taken:
     """Return the rows of ``names``: in each leaf entries, references, extended references."""
-    several = [_entries(batch, facts), _references(batch, facts), _extended_references(batch, facts)]
-    items, columns = merged(several)
+    takes = [_entries, _references]
+    if ItemType.INODE_EXTREF in batch.types:  # seldom
+        takes.append(_extended_references)
+    items, columns = merged([take(batch, facts) for take in takes])
     name = Slices(items.data, columns.pop("_at"), columns.pop("_length"))
     hashed = np.flatnonzero(items.key_type == ItemType.DIR_ITEM)
     expected = np.zeros(len(name.length), np.uint64)

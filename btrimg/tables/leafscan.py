@@ -15,11 +15,12 @@ import numpy as np
 from btrimg.errors import CorruptError, NotFoundError
 from btrimg.filesystem.forest import deleted_pointers, item_roots, superblock_roots
 from btrimg.filesystem.image import root_pointer
-from btrimg.filesystem.leafrows import LeafTable, Parts
+from btrimg.filesystem.leafrows import LeafTable
 from btrimg.filesystem.strings import Slices, Strings
 from btrimg.ondisk.blocks import Header, Item, KeyPtr
 from btrimg.ondisk.constants import MAX_LEVEL, TreeId
 from btrimg.tables import devicerows, filerows, spacerows
+from btrimg.tables.growing import GrowingParts
 from btrimg.tables.hashes import fingerprints
 from btrimg.trees.block import is_subvolume
 from btrimg.trees.scan import Forest
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from btrimg.filesystem.image import Image
+    from btrimg.filesystem.leafrows import Parts
     from btrimg.tables.relation import Column, Relation
     from btrimg.trees.block import Pointer
     from btrimg.trees.scan import LeafBatch
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     Take = Callable[[LeafBatch, "Facts"], Taken]
     Trees = list[tuple[int, Pointer]]  # with ids
     Further = Callable[["LeafScan"], Sequence[LeafTable[Any]]]  # takes a scan that has read the nodes only
+    Soon = Callable[["LeafScan"], object]  # takes a scan that has read all but leaves of trees of files
 
 
 class Facts(NamedTuple):
@@ -102,8 +105,9 @@ class LeafScan:
     """The leaves of *trees*, read once, for some *relations* and for tables that *further* makes before.
 
     What is left of *deleted* trees is read, too, and in these tables, but in no relation. What cannot be read
-    is reported to *image* and skipped. *parts* gives what holds the rows of one relation. With *numbered*, names are
-    numbers. *progress* hears how many more leaves, of how many bytes, are done.
+    is reported to *image* and skipped. *soon* may ask for relations of which no tree has files. *parts* gives what
+    holds the rows of one relation. With *numbered*, names are numbers. *progress* hears how many more leaves, of how
+    many bytes, are done.
     """
 
     def __init__(
@@ -113,7 +117,8 @@ class LeafScan:
         trees: Trees,
         further: Further = lambda _scan: (),
         deleted: Deleted | None = None,
-        parts: Callable[[], Parts[Any]] = Parts,
+        soon: Soon = lambda _scan: None,
+        parts: Callable[[], Parts[Any]] = GrowingParts,
         numbered: bool = False,
         progress: Callable[[int, int], None] = lambda _leaves, _bytes: None,
     ) -> None:
@@ -124,21 +129,31 @@ class LeafScan:
         self.deleted = deleted or Deleted([], {})
         roots = [at for _, at in (*trees, *self.deleted.trees)]
         self.forest = Forest(image.blocks, roots, image.report, self.deleted.freed)
-        self._tables = {relation.name: LeafTable(_taker(relation, facts), parts()) for relation in relations}
+        self._taken = {relation.name: (relation.items, _taker(relation, facts)) for relation in relations}
+        self._tables = {name: LeafTable(take, parts(), types) for name, (types, take) in self._taken.items()}
         self._payload_bytes = [np.zeros(0, np.int64)]
         self._leaves: dict[int, Ints] = {}
         self.leaves = len(self.forest.addresses(0))  #: how many there are
-        self._read(further(self), progress)
+        self._read(further(self), soon, progress)
 
-    def _read(self, further: Sequence[LeafTable[Any]], progress: Callable[[int, int], None]) -> None:
+    def _read(self, further: Sequence[LeafTable[Any]], soon: Soon, progress: Callable[[int, int], None]) -> None:
+        told = False
         for batch in self.forest.leaves():
             for table in (*self._tables.values(), *further):
                 table.add(batch)
+            for name, (types, take) in self._taken.items():
+                if name not in self._tables and not batch.types.isdisjoint(types):
+                    take(batch)  # for what it reports: of items that stand where there should be none
             payloads = np.bincount(batch.leaf - batch.first_leaf, batch.size, batch.leaves)
             self._payload_bytes.append(payloads.astype(np.int64))
             progress(batch.leaves, len(batch.data))
+            if not told and batch.first_leaf + batch.leaves >= self.forest.first_of_files:
+                soon(self)
+                told = True
         for table in further:
             table.finish()
+        if not told:
+            soon(self)
 
     def leaves_of(self, number: int) -> Ints:
         """Return the numbers of the leaves of tree *number* in key order."""
@@ -259,9 +274,9 @@ def _ending(items: LeafBatch, columns: Made, report: Callable[[CorruptError], No
 
 
 def _compact(column: Column, values: NDArray[Any] | Slices | Strings, numbered: bool) -> NDArray[Any] | Strings:
-    """Return a column in an array of its own, which does not hold on to the records that it was taken from."""
+    """Return a column as it is held, of which a copy will be made: it may be a part of records."""
     if isinstance(values, Slices):
         return fingerprints(values) if numbered else values.cut()
     if isinstance(values, Strings):
         return values
-    return np.ascontiguousarray(values, "u1" if column.words else column.type)
+    return values.astype("u1" if column.words else column.type, copy=False)

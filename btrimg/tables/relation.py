@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from btrimg.ondisk.constants import TreeId
+    from btrimg.ondisk.constants import ItemType, TreeId
 
 # What a number counts, or in which space it is an address.
 BYTES, LOGICAL, PHYSICAL, FILE = "bytes", "logical", "physical", "file offset"
@@ -50,6 +50,7 @@ class Relation(NamedTuple):
     columns: tuple[Column, ...]
     tree: Column | None = None
     trees: tuple[TreeId, ...] = ()  #: whose leaves hold it; FS_TREE is every subvolume
+    items: tuple[ItemType, ...] = ()  #: types of the items there that have rows
 
     @property
     def all_columns(self) -> tuple[Column, ...]:

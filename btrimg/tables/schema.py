@@ -92,6 +92,7 @@ DEVICES = Relation(
         u64("key_devid", "id of the device by the item's key"),
     ),
     trees=(TreeId.CHUNK_TREE,),
+    items=(ItemType.DEV_ITEM,),
 )
 CHUNKS = Relation(
     "chunks",
@@ -107,6 +108,7 @@ CHUNKS = Relation(
         u32("sector_size", "that of the filesystem", BYTES),
     ),
     trees=(TreeId.CHUNK_TREE,),
+    items=(ItemType.CHUNK_ITEM,),
 )
 STRIPES = Relation(
     "stripes",
@@ -119,6 +121,7 @@ STRIPES = Relation(
         text("dev_uuid", "uuid of the device"),
     ),
     trees=(TreeId.CHUNK_TREE,),
+    items=(ItemType.CHUNK_ITEM,),
 )
 DEV_EXTENTS = Relation(
     "dev_extents",
@@ -132,6 +135,7 @@ DEV_EXTENTS = Relation(
         u64("chunk_objectid", "objectid of the chunk's key: always 256"),
     ),
     trees=(TreeId.DEV_TREE,),
+    items=(ItemType.DEV_EXTENT,),
 )
 BLOCK_GROUPS = Relation(
     "block_groups",
@@ -144,6 +148,7 @@ BLOCK_GROUPS = Relation(
         u64("chunk_objectid", "objectid of the chunk's key: always 256"),
     ),
     trees=(TreeId.EXTENT_TREE, TreeId.BLOCK_GROUP_TREE),
+    items=(ItemType.BLOCK_GROUP_ITEM,),
 )
 ROOTS = Relation(
     "roots",
@@ -164,6 +169,7 @@ ROOTS = Relation(
         u64("generation_v2", "generation, where whoever wrote it knows the whole item; else not", TRANSID),
     ),
     trees=(TreeId.ROOT_TREE,),
+    items=(ItemType.ROOT_ITEM,),
 )
 SUBVOLUMES = Relation(
     "subvolumes",
@@ -225,6 +231,7 @@ INODES = Relation(
     ),
     _SUBVOLUME,
     _FILES,
+    items=(ItemType.INODE_ITEM,),
 )
 NAMES = Relation(
     "names",
@@ -244,6 +251,7 @@ NAMES = Relation(
     ),
     _SUBVOLUME,
     _FILES,
+    items=tuple(NAME_SOURCES),
 )
 XATTRS = Relation(
     "xattrs",
@@ -259,6 +267,7 @@ XATTRS = Relation(
     ),
     _SUBVOLUME,
     _FILES,
+    items=(ItemType.XATTR_ITEM,),
 )
 FILE_EXTENTS = Relation(
     "file_extents",
@@ -279,6 +288,7 @@ FILE_EXTENTS = Relation(
     ),
     _SUBVOLUME,
     _FILES,
+    items=(ItemType.EXTENT_DATA,),
 )
 EXTENTS = Relation(
     "extents",
@@ -293,6 +303,7 @@ EXTENTS = Relation(
         u64("flags", "ExtentFlag bits"),
     ),
     trees=(TreeId.EXTENT_TREE,),
+    items=(ItemType.EXTENT_ITEM, ItemType.METADATA_ITEM),
 )
 BACKREFS = Relation(
     "backrefs",
@@ -308,6 +319,14 @@ BACKREFS = Relation(
         u32("count", "of extent_data and shared_data: file extents; else 1"),
     ),
     trees=(TreeId.EXTENT_TREE,),
+    items=(
+        ItemType.EXTENT_ITEM,
+        ItemType.METADATA_ITEM,
+        ItemType.TREE_BLOCK_REF,
+        ItemType.SHARED_BLOCK_REF,
+        ItemType.EXTENT_DATA_REF,
+        ItemType.SHARED_DATA_REF,
+    ),
 )
 CSUMS = Relation(
     "csums",
@@ -317,6 +336,7 @@ CSUMS = Relation(
         u64("length", "that the checksums cover", BYTES),
     ),
     trees=(TreeId.CSUM_TREE,),
+    items=(ItemType.EXTENT_CSUM,),
 )
 FREE_SPACE = Relation(
     "free_space",
@@ -328,6 +348,7 @@ FREE_SPACE = Relation(
         text("source", "type of the item, or the cache", *FREE_SPACE_SOURCES),
     ),
     trees=(TreeId.FREE_SPACE_TREE,),
+    items=(ItemType.FREE_SPACE_EXTENT, ItemType.FREE_SPACE_BITMAP),
 )
 QGROUPS = Relation(
     "qgroups",
@@ -351,6 +372,7 @@ ORPHANS = Relation(
     (u64("objectid", "inode number, or id of the subvolume"),),
     _TREE,
     (TreeId.ROOT_TREE, *_FILES),
+    items=(ItemType.ORPHAN_ITEM,),
 )
 PHYSICAL_RANGES = Relation(
     "physical",

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from btrimg.filesystem.leafrows import Parts, joined
 from btrimg.filesystem.strings import Strings
+from btrimg.tables.growing import GrowingParts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,8 +43,8 @@ class Spill:
             self._held = 0
 
 
-class SpilledParts(Parts[Rows]):
-    """Rows that come in parts, and are held in memory or in files."""
+class SpilledParts(GrowingParts[Rows]):
+    """Rows that come in parts, of which copies are held in memory or in files."""
 
     def __init__(self, spill: Spill) -> None:
         super().__init__()
@@ -52,36 +52,30 @@ class SpilledParts(Parts[Rows]):
         self._files: list[_File] = []
 
     def append(self, rows: Rows) -> None:
-        """Take some more rows."""
+        """Take a copy of some more rows."""
         super().append(rows)
         self._spill.grew(sum(_size(column) for column in rows))
 
     def flush(self) -> None:
         """Write out what is in memory."""
-        if not self._several:
+        if not self._columns:
             return
-        rows = joined(self._several)
+        rows = super().join()
         self._files = self._files or [_File(column, self._spill.directory) for column in rows]
         for file, column in zip(self._files, rows, strict=True):
             file.write(column)
-        self._several = [type(rows)._make(_none_of(column) for column in rows)]  # type: ignore[attr-defined]
 
     def join(self) -> Rows:
         """Return all rows, and hold them no longer."""
         if not self._files:
             return super().join()
         self.flush()
-        kind, self._several = type(self._several[0]), []
         files, self._files = self._files, []
-        return kind._make(file.column() for file in files)  # type: ignore[attr-defined,no-any-return]
+        return self._kind._make(file.column() for file in files)  # type: ignore[union-attr,no-any-return]
 
 
 def _size(column: NDArray[Any] | Strings) -> int:
     return column.offsets.nbytes + column.data.nbytes if isinstance(column, Strings) else column.nbytes
-
-
-def _none_of(column: NDArray[Any] | Strings) -> NDArray[Any] | Strings:
-    return Strings(column.offsets[:1] * 0, column.data[:0]) if isinstance(column, Strings) else column[:0]
 
 
 class _File:

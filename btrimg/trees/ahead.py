@@ -14,7 +14,7 @@ Buffer = TypeVar("Buffer")
 Result = TypeVar("Result")
 
 THREADS = 2  #: reading and checksums release the GIL; a third one gains nothing where two cores are
-_BUFFERS = 2  # of each thread: one that is filled while the other one is looked at
+_BUFFERS = 1  # of each thread: the other threads' are filled while it is looked at
 
 
 def ahead(

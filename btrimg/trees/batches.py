@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     Structs = NDArray[np.void]
     Keys = NDArray[np.bytes_]
 
-BATCH_BYTES = 8 << 20  #: of tree blocks in one batch, of which each thread holds two
+BATCH_BYTES = 6 << 20  #: of tree blocks in one batch, of which each thread holds one
 
 # A key as bytes that sort as keys do; and a promise, so that equal promises are equal bytes.
 _SORTED_KEY = np.dtype([("objectid", ">u8"), ("type", "u1"), ("offset", ">u8")])
@@ -136,12 +136,15 @@ class BatchReader:
         self.repaired: list[int] = []  #: addresses of the blocks that were read of which the first copy is not good
 
     def unique(self, pointers: Structs) -> tuple[Structs, Ints]:
-        """Return the different promises in order of device offset, and the number of each pointer's among them."""
+        """Return the different promises, and the number of each pointer's among them.
+
+        Those of trees of files come last; before that they are in order of device offset.
+        """
         whole = np.ascontiguousarray(pointers).view(f"S{PROMISE.itemsize}")
         _, index, inverse = np.unique(whole, return_index=True, return_inverse=True)
         promises = pointers[index]
         places = self._places.locate(promises["logical"].astype(np.uint64))
-        order = np.lexsort((places.physical[0], places.devid[0]))
+        order = np.lexsort((places.physical[0], places.devid[0], promises["owner"] == TreeId.FS_TREE))
         number = np.empty(len(order), np.int64)
         number[order] = np.arange(len(order))
         return promises[order], number[inverse]

@@ -13,7 +13,7 @@ import numpy as np
 
 from btrimg.errors import BlockError, ItemError
 from btrimg.ondisk.blocks import Header, Item
-from btrimg.ondisk.constants import MAX_LEVEL
+from btrimg.ondisk.constants import MAX_LEVEL, TreeId
 from btrimg.trees.batches import KEY_BYTES, PROMISE, BatchReader, key_of, promises_of, ranges, records_at
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from btrimg.trees.batches import BlockBatch, Ints, Keys, Report, Structs
     from btrimg.trees.block import BlockReader, Pointer
 
+    Read = tuple[Keys, Ints, Structs]  # of some blocks: last keys, slots, Headers
+
 
 class LeafBatch(NamedTuple):
     """The items of some leaves as columns, in key order within each leaf."""
@@ -34,6 +36,7 @@ class LeafBatch(NamedTuple):
     leaves: int  #: how many there are, those without items too
     data: NDArray[np.uint8]  #: the leaves' bytes, valid until the next batch is asked for
     heads: Structs  #: Header of every leaf, zeros for one that cannot be read or is on no disk
+    types: frozenset[int]  #: the types of the items, and perhaps more
     leaf: Ints  #: number of the item's leaf
     objectid: NDArray[np.uint64]
     key_type: NDArray[np.uint8]
@@ -55,11 +58,11 @@ class LeafBatch(NamedTuple):
     @property
     def columns(self) -> tuple[NDArray[Any], ...]:
         """Return what there is of each item, *leaf* to *size*."""
-        return self[4:]
+        return self[5:]
 
     def with_columns(self, columns: Iterable[NDArray[Any]]) -> LeafBatch:
         """Return other items of the same leaves."""
-        return LeafBatch(*self[:4], *columns)
+        return LeafBatch(*self[:5], *columns)
 
     def records(self, record: type[Record]) -> Structs:
         """Return the fixed part of the *record* at the start of every payload, each large enough."""
@@ -87,6 +90,7 @@ def leaf_of(items: Iterable[tuple[Key, bytes]], number: int) -> LeafBatch:
         1,
         np.frombuffer(b"".join(payloads) or b"\0", np.uint8),
         np.zeros(1, Header.dtype()),
+        frozenset(key.type for key in keys),
         np.full(len(keys), number, np.int64),
         np.array([key.objectid for key in keys], np.uint64),
         np.array([key.type for key in keys], np.uint8),
@@ -107,15 +111,11 @@ class _Level(NamedTuple):
     first_child: Ints  #: per block, the number of its first pointer to the level below
     heads: Structs  #: Header per block, zeros for one that cannot be read
 
-    def with_blocks(self, last_key: Sequence[Keys], children: Sequence[Ints], heads: Sequence[Structs]) -> _Level:
-        """Return the level with what its blocks, in batches, turned out to hold."""
-        count = np.concatenate([self.children, *children])
-        return self._replace(
-            last_key=np.concatenate([self.last_key, *last_key]),
-            children=count,
-            first_child=np.cumsum(count) - count,
-            heads=np.concatenate([self.heads, *heads]),
-        )
+    def with_blocks(self, read: Sequence[Read]) -> _Level:
+        """Return the level with what more of its blocks, in batches, turned out to hold."""
+        known = self.last_key, self.children, self.heads
+        last_key, count, heads = map(np.concatenate, zip(known, *read, strict=True))
+        return self._replace(last_key=last_key, children=count, first_child=np.cumsum(count) - count, heads=heads)
 
 
 class Forest:
@@ -147,14 +147,13 @@ class Forest:
         pointers = np.empty(0, PROMISE)
         for level in range(MAX_LEVEL - 1, 0, -1):
             promises = self._enter(level, pointers)
-            below, last_keys, counts, heads = [pointers[:0]], [], [], []
+            below = [pointers[:0]]
+            read: list[Read] = []
             for batch in self._reader.read(promises, level, partial(self._bad_block, level)):
                 batch = self._without_skipped(batch)
                 below.append(batch.children(promises[batch.first : batch.first + len(batch.rows)]))
-                last_keys.append(batch.last_keys())
-                counts.append(batch.counts)
-                heads.append(batch.heads)
-            self._levels[level] = self._levels[level].with_blocks(last_keys, counts, heads)
+                read.append((batch.last_keys(), batch.counts, batch.heads))
+            self._levels[level] = self._levels[level].with_blocks(read)
             pointers = np.concatenate(below)
         return self._enter(0, pointers)
 
@@ -188,28 +187,39 @@ class Forest:
         )
         return promises
 
+    @property
+    def first_of_files(self) -> int:
+        """Return the number of the first leaf of a tree of files; all others come before it."""
+        return int(np.count_nonzero(self._leaf_promises["owner"] != TreeId.FS_TREE))
+
     def leaves(self) -> Iterator[LeafBatch]:
-        """Yield the items of all leaves in batches of bounded memory, each leaf once; to be called once."""
-        last_keys, counts, heads = [], [], []
+        """Yield the items of all leaves in batches of bounded memory, each leaf once; to be called once.
+
+        The leaves of a tree without files can be asked for when those up to ``first_of_files`` have come.
+        """
+        first_of_files = self.first_of_files
+        read: list[Read] = []
         for batch in self._reader.read(self._leaf_promises, 0, partial(self._bad_block, 0)):
-            last_keys.append(batch.last_keys())
-            counts.append(batch.counts)
-            heads.append(batch.heads)
+            read.append((batch.last_keys(), batch.counts, batch.heads))
+            if batch.first <= first_of_files <= batch.first + len(batch.rows):
+                self._levels[0], read = self._levels[0].with_blocks(read), []
             yield self._leaf_batch(batch)
-        self._levels[0] = self._levels[0].with_blocks(last_keys, counts, heads)
+        self._levels[0] = self._levels[0].with_blocks(read)
 
     def _leaf_batch(self, batch: BlockBatch) -> LeafBatch:
         row = np.repeat(np.arange(len(batch.rows)), batch.counts)
         slots = batch.slots
+        key_type = slots["key"]["type"].copy()
         offset, size = slots["offset"].astype(np.int64), slots["size"].astype(np.int64)
         items = LeafBatch(
             batch.first,
             len(batch.rows),
             batch.rows.reshape(-1),
             batch.heads,
+            frozenset(np.flatnonzero(np.bincount(key_type)).tolist()),
             row + batch.first,
             slots["key"]["objectid"].copy(),
-            slots["key"]["type"].copy(),
+            key_type,
             slots["key"]["offset"].copy(),
             row * self._nodesize + Header.SIZE + offset,
             size,
@@ -314,7 +324,7 @@ class Forest:
         return found
 
     def leaves_of(self, root: int) -> Ints:
-        """Return the numbers of the leaves of tree number *root* in key order; valid when ``leaves`` has ended."""
+        """Return the numbers of the leaves of tree number *root* in key order; valid when ``leaves`` have come."""
         return dict(self.blocks_of(root)).get(0, np.empty(0, np.int64))
 
     def promised_leaves(self, root: int) -> Ints:

@@ -9,7 +9,7 @@ import pytest
 
 from btrimg.check import store
 from btrimg.check.derived import derived, words_of
-from btrimg.check.evidence import CREATED
+from btrimg.check.makers import CREATED
 from btrimg.check.rule import rules
 from btrimg.check.run import check
 from btrimg.filesystem.image import open_image

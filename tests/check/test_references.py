@@ -11,7 +11,7 @@ from support.bases import BASES
 from support.populate import Filler
 
 from btrimg.check.disputes import disputed, owner_refs, recounted, unowned
-from btrimg.check.evidence import Scanned
+from btrimg.check.makers import Scanned
 from btrimg.check.references import KINDS, data_uses, references
 from btrimg.filesystem.forest import deleted_pointers, item_roots
 from btrimg.filesystem.image import open_image

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from support.forks import forks
 
-from btrimg.check import evidence
+from btrimg.check import filling
 from btrimg.check.rule import rule, rules
 from btrimg.check.run import check
 from btrimg.check.scrub import begun, copies
@@ -60,7 +60,7 @@ def test_where_scanning_fails_nothing_goes_on(demo_image: str, monkeypatch: pyte
     def fail(*_: object, **__: object) -> None:
         raise BtrimgError("no scan today")
 
-    monkeypatch.setattr(evidence, "LeafScan", fail)
+    monkeypatch.setattr(filling, "LeafScan", fail)
     with open_image([demo_image]) as image, pytest.raises(BtrimgError, match="no scan today"):
         check(image, RULES)
 

@@ -61,12 +61,11 @@ def test_after_a_failure_nobody_waits_for_large_tables() -> None:
     store.create_view("nothing", "from nowhere")
     for name in ("first", "second", "third"):
         store.create_from(name, {"number": np.arange(MANY + 1)})
-    store.make_room()
     with pytest.raises(duckdb.Error, match="nowhere"):
         store.settle()
 
 
-def test_there_is_room_when_the_large_table_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_table_waits_where_it_is_made_until_the_one_before_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
 
     def fill_slowly(_con: object, name: str, _columns: object) -> None:
@@ -74,11 +73,13 @@ def test_there_is_room_when_the_large_table_is_made(monkeypatch: pytest.MonkeyPa
         made.append(name)
 
     monkeypatch.setattr("btrimg.check.store.fill", fill_slowly)
-    store = Store({"large"}, [])
+    store = Store({"large", "larger"}, [])
     store.create_from("large", {"number": np.arange(MANY + 1)})
-    store.make_room()
+    assert made == []
+    store.create_from("larger", {"number": np.arange(MANY + 2)})
     assert made == ["large"]
     store.settle()
+    assert made == ["large", "larger"]
 
 
 def test_a_derived_relation_is_not_waited_for_silently_when_its_input_does_not_come() -> None:

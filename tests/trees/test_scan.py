@@ -14,7 +14,7 @@ from btrimg.filesystem.image import Image, open_image
 from btrimg.ondisk.blocks import Header, Item, Key, KeyPtr
 from btrimg.ondisk.constants import ItemType, TreeId
 from btrimg.trees.batches import ranges
-from btrimg.trees.block import Block, Pointer
+from btrimg.trees.block import Block, Pointer, is_subvolume
 from btrimg.trees.salvage import walk
 from btrimg.trees.scan import Forest
 from btrimg.trees.tree import Tree
@@ -82,6 +82,29 @@ def test_what_snapshots_share_is_read_once(kernel_image: Callable[..., KernelIma
         leaves = sum(batch.leaves for batch in forest.leaves())
         assert image.blocks.blocks_read - before == len(set(reached))
         assert leaves < len(set(reached)) < len(reached)
+
+
+@pytest.mark.kernel
+@pytest.mark.progs
+def test_trees_without_files_are_whole_when_their_leaves_have_come(
+    kernel_image: Callable[..., KernelImage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("btrimg.trees.batches.BATCH_BYTES", 1 << 17)
+    with open_image(kernel_image(**VARIANTS[0]).devices, warn=refuse) as image:
+        roots = roots_of(image)
+        forest = Forest(image.blocks, roots, refuse)
+        some = [number for number, root in enumerate(roots) if not is_subvolume(root.owner or 0)]
+        found: list[list[int]] = []
+        left = 0
+        for batch in forest.leaves():
+            if found:
+                left += batch.leaves
+            elif batch.first_leaf + batch.leaves >= forest.first_of_files:
+                found = [forest.leaves_of(number).tolist() for number in some]
+        assert left > 10
+        assert found == [forest.leaves_of(number).tolist() for number in some]
+        files = [forest.leaves_of(number).min() for number in range(len(roots)) if number not in some]
+        assert max(map(max, found)) < forest.first_of_files == min(files)
 
 
 # Damage. The reference is the point path, which is told of the same damage.

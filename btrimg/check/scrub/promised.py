@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Units = NDArray[np.uint8]  # (units, bytes)
 
 _CSUM_FIELD = 32  # bytes of a tree block before what its checksum covers
-_LONG = 1 << 18  # bytes; to allocate half a MiB and more takes pages anew each time (``keep_no_large_blocks``)
+_LONG = 1 << 18  # bytes: what caches of the processor hold
 
 
 class Promise(Protocol):
