@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from btrimg.check.makers import FURTHER, MAKERS, NEEDS, Scanned
-from btrimg.check.scrub.whole import TELLING
+from btrimg.check.scrub.whole import TELLING, Told
 from btrimg.check.store import MANY
 from btrimg.ondisk.constants import TreeId
 from btrimg.tables.build import FEW, few, of_columns
@@ -70,7 +70,8 @@ class Filling:
             self._image, self._leaves, trees, self._further, deleted, self._soon, numbered=True, progress=progress
         )
         if self._begun:
-            self._begun.go_on(self._extents, scan.columns(FILE_EXTENTS))
+            sound = dict(zip(("logical", "generation"), scan.forest.sound_at_first(), strict=True))
+            self._begun.go_on(Told(self._extents, scan.columns(FILE_EXTENTS), sound))
             self._extents = {}
         give_back()
         made = dict[Any, Any]()

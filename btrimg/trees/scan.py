@@ -15,6 +15,7 @@ from btrimg.errors import BlockError, ItemError
 from btrimg.ondisk.blocks import Header, Item
 from btrimg.ondisk.constants import MAX_LEVEL, TreeId
 from btrimg.trees.batches import KEY_BYTES, PROMISE, BatchReader, key_of, promises_of, ranges, records_at
+from btrimg.trees.distinct import among
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -255,6 +256,13 @@ class Forest:
     def repaired(self) -> list[int]:
         """Return the addresses of the blocks of which the first copy is not good."""
         return self._reader.repaired
+
+    def sound_at_first(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+        """Return address and generation of the blocks of which the first copy is sound, in order of address."""
+        heads = np.concatenate([level.heads[["bytenr", "generation"]] for level in self._levels.values()])
+        logical, rows = np.unique(heads["bytenr"], return_index=True)
+        kept = ~among(logical, np.array([0, *self.repaired], np.uint64))  # 0 stands for what cannot be read
+        return logical[kept], heads["generation"][rows[kept]]
 
     def heads(self, level: int) -> Structs:
         """Return the Header of every block of a level, in order of number; zeros for one that cannot be read.

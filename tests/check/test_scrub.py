@@ -17,6 +17,7 @@ from support.uncached import written_back
 
 from btrimg.check.scrub import around
 from btrimg.check.scrub.begun import scrub
+from btrimg.check.scrub.whole import Told
 from btrimg.filesystem.extents import file_extents
 from btrimg.filesystem.image import open_image
 from btrimg.ondisk.constants import STRIPE_LEN, SUPERBLOCK_OFFSETS, SUPERBLOCK_SIZE
@@ -74,7 +75,13 @@ def scrubbed(paths: Sequence[str], progress: Callable[[int], None] = lambda _: N
     with open_image(paths, warn=lambda _: None) as image:
         scan = LeafScan(image, [EXTENTS, FILE_EXTENTS], every_tree(image))
         extents, file_extents = (scan.gathered(relation).different for relation in (EXTENTS, FILE_EXTENTS))
-        table = scrub(image, extents, file_extents, progress)
+        names, sound = ("logical", "generation"), scan.forest.sound_at_first()
+        table = scrub(image, Told(extents, file_extents, dict(zip(names, sound, strict=True))), progress)
+        nothing = dict(zip(names, (some[:0] for some in sound), strict=True))
+        again = scrub(image, Told(extents, file_extents, nothing), lambda _: None)
+        assert {name: column.tolist() for name, column in table.items()} == {
+            name: column.tolist() for name, column in again.items()
+        }, "what the scan has found sound is told of in the same way when it is read again"
     return [Row(*row) for row in zip(*(column.tolist() for column in table.values()), strict=True)]
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from btrimg.check.scrub.badcopies import table_of
-from btrimg.check.scrub.whole import TELLING, Scrub
+from btrimg.check.scrub.whole import TELLING, Scrub, Told
 from btrimg.errors import BtrimgError, CorruptError, NotFoundError
 from btrimg.forked import alone, beside, within
 from btrimg.ondisk.constants import TreeId
@@ -79,13 +79,10 @@ class BegunScrub:
         """End the scrub; nothing more is told of what it found."""
         self._stack.close()
 
-    def go_on(self, extents: Columns, file_extents: Columns) -> None:
-        """Have the rest judged, which these columns tell of, as those of ``Scrub.judge``; raises what ended the scrub.
-
-        They are copied.
-        """
+    def go_on(self, told: Told) -> None:
+        """Have the rest judged, which these columns tell of; they are copied. Raises what ended the scrub."""
         try:
-            for columns, names in zip((extents, file_extents), TELLING, strict=True):
+            for columns, names in zip(told, TELLING, strict=True):
                 for name in names:
                     _tell_column(self._line, columns[name])
         except BrokenPipeError:
@@ -119,11 +116,11 @@ class BegunScrub:
         return found
 
 
-def scrub(image: Image, extents: Columns, file_extents: Columns, progress: Progress) -> dict[str, NDArray[Any]]:
+def scrub(image: Image, told: Told, progress: Progress) -> dict[str, NDArray[Any]]:
     """Return the columns of ``bad_copies``, as ``BegunScrub`` does."""
     begun = BegunScrub(image, progress)
     try:
-        begun.go_on(extents, file_extents)
+        begun.go_on(told)
         return begun.table()
     finally:
         begun.stop()
@@ -173,12 +170,12 @@ class _Heard:
 
     def __init__(self, line: Line) -> None:
         self._line = line
-        self._relations: SimpleQueue[tuple[Columns, Columns] | BaseException] = SimpleQueue()
+        self._relations: SimpleQueue[Told | BaseException] = SimpleQueue()
         self.waited_for = False  #: whether somebody wants to hear how far it is
         self.ended: BaseException | None = None  #: why nothing more will be heard
         Thread(target=self._hear, daemon=True).start()
 
-    def relations(self) -> tuple[Columns, Columns]:
+    def relations(self) -> Told:
         """Wait for the columns that tell of the rest; raises EOFError when nobody tells of it any more."""
         found = self._relations.get()
         if isinstance(found, BaseException):
@@ -187,8 +184,7 @@ class _Heard:
 
     def _hear(self) -> None:
         try:
-            extents, file_extents = ({name: self._column() for name in names} for names in TELLING)
-            self._relations.put((extents, file_extents))
+            self._relations.put(Told._make({name: self._column() for name in names} for names in TELLING))
             self._line.hear()
             self.waited_for = True
             self._line.hear()

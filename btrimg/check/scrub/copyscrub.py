@@ -42,8 +42,11 @@ class CopyScrub:
         """Close what was opened; nothing is judged any more."""
         self._around.close()
 
-    def judge(self, kind: int, pieces: Pieces, promise: Promise) -> None:
-        """Judge every copy of *pieces* by what is promised of them."""
+    def judge(self, kind: int, pieces: Pieces, promise: Promise, known: int = 0) -> None:
+        """Judge every copy of *pieces* by what is promised of them.
+
+        So many first copies are *known* to be as promised; they are looked at where another copy is not.
+        """
 
         def work(group: int, buffer: Buffer) -> list[States | None]:
             units = buffer[0, pieces.start(group) :]
@@ -57,7 +60,7 @@ class CopyScrub:
                     states.append(_judged(state, promise.good(units.reshape(-1, pieces.unit), first)))
             return states
 
-        self._each_group(kind, pieces, work, 1, promise)
+        self._each_group(kind, pieces, work, 1, promise, range(known, pieces.copies))
 
     def compare(self, kind: int, pieces: Pieces) -> None:
         """Compare the copies of *pieces* with each other: what more than half of them hold is taken to be right."""
@@ -70,7 +73,7 @@ class CopyScrub:
             units = whole.reshape(len(buffers), -1, pieces.unit)
             return list(_compared(_filled(states, units.shape[1]), units))
 
-        self._each_group(kind, pieces, work, pieces.copies, None)
+        self._each_group(kind, pieces, work, pieces.copies)
 
     def _each_group(
         self,
@@ -78,16 +81,17 @@ class CopyScrub:
         pieces: Pieces,
         work: Callable[[int, Buffer], list[States | None]],
         rows: int,
-        promise: Promise | None,
+        promise: Promise | None = None,
+        copies: range = range(0),
     ) -> None:
         """Let *work* judge all groups, with a buffer of so many *rows*, and tell what is found.
 
-        Several groups are taken at once: as a rule all of them are well, which is seen in the kernel's page cache; only
-        of others that is read what must be told apart.
+        Several groups are taken at once: as a rule all *copies* of them are as promised, which is seen in the kernel's
+        page cache; only of others that is read what must be told apart.
         """
 
         def several(groups: range, room: memoryview) -> list[tuple[int, list[States | None]]]:
-            if promise and self._are_good(pieces, groups, promise, room):
+            if promise and self._are_good(pieces, groups, copies, promise, room):
                 return []
             buffer = np.empty((rows, GROUP_BYTES), np.uint8)
             return [(group, work(group, buffer)) for group in groups]
@@ -100,12 +104,12 @@ class CopyScrub:
                 if any(state is not None for state in states):
                     self._tell(kind, pieces, group, states, promise)
 
-    def _are_good(self, pieces: Pieces, groups: range, promise: Promise, room: memoryview) -> bool:
-        """Return whether every copy of some *groups* is what is promised, False also where that takes a closer look."""
+    def _are_good(self, pieces: Pieces, groups: range, copies: range, promise: Promise, room: memoryview) -> bool:
+        """Return whether *copies* of some *groups* are what is promised, False also where that takes a closer look."""
         return all(
             self._around_is_good(pieces, groups, copy, promise, room)
             or self._shown_is_good(pieces, groups, copy, promise)
-            for copy in range(pieces.copies)
+            for copy in copies
         )
 
     def _around_is_good(self, pieces: Pieces, groups: range, copy: int, promise: Promise, room: memoryview) -> bool:

@@ -7,7 +7,7 @@ and not yet written may differ from copy to copy.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from btrimg.check.scrub.promised import Blocks, Sectors
 from btrimg.check.scrub.rowscrub import RowScrub
 from btrimg.filesystem.columns import COMPRESSED, REGULAR
 from btrimg.filesystem.csums import Csums
+from btrimg.filesystem.treepaths import find
 from btrimg.ondisk.constants import STRIPE_LEN, ItemType, SuperFlag, TreeId
 from btrimg.tables.schema import EXTENT_KINDS
 from btrimg.trees.batches import ranges, structs_at
@@ -49,10 +50,27 @@ if TYPE_CHECKING:
 
 _DATA, _BLOCK, _PLAIN = map(COPY_KINDS.index, ("data", "tree block", "nodatasum"))
 _TREE_BLOCK = EXTENT_KINDS.index("tree block")
-#: The columns of ``extents`` and of ``file_extents`` that tell what there is to judge beside data with checksums.
-TELLING = (("kind", "logical", "length", "generation"), ("kind", "extent", "extent_offset", "extent_length", "length"))
 _LONGEST_EXTENT = 1 << 30  # the kernel makes none above 256 MiB (fs/btrfs/inode.c __btrfs_prealloc_file_range)
 _BATCH_BYTES = 1 << 32  # that are cut into pieces at once: of a sector each, a million
+
+
+class Told(NamedTuple):
+    """What there is to judge beside data with checksums: columns, with indexes of their words.
+
+    What several subvolumes share needs to be there once.
+    """
+
+    extents: Columns  #: of that relation
+    file_extents: Columns
+    sound: Columns  #: tree blocks of which the first copy is known to be sound, in order of address
+
+
+#: The columns of each that are looked at.
+TELLING = (
+    ("kind", "logical", "length", "generation"),
+    ("kind", "extent", "extent_offset", "extent_length", "length"),
+    ("logical", "generation"),
+)
 
 
 class Scrub:
@@ -76,27 +94,23 @@ class Scrub:
         """Close what was opened; nothing is judged any more."""
         self._copies.close()
 
-    def judge(self, relations: Callable[[], tuple[Columns, Columns]]) -> None:
-        """Judge all there is: data with checksums at once, the rest when *relations* returns what tells of it.
-
-        Of ``extents`` and ``file_extents`` it has the columns that ``TELLING`` names, with indexes of their words; what
-        several subvolumes share needs to be there once.
-        """
+    def judge(self, relations: Callable[[], Told]) -> None:
+        """Judge all there is: data with checksums at once, the rest when *relations* returns what tells of it."""
         checksummed = self._scrub_checksummed(self._csums) if self._csums else NOTHING
-        written = self._scrub_others(*relations(), checksummed)
+        written = self._scrub_others(relations(), checksummed)
         csums = Csums(self._csums, self._volume.csum.size, self._volume.sectorsize) if self._csums else None
         rows = RowScrub(self._volume, self.found, self._judged, written, csums)
         for chunk, backed in self._chunks:
             if chunk.profile.parity:
                 rows.scrub(chunk, backed)
 
-    def _scrub_others(self, extents: Columns, file_extents: Columns, checksummed: Spans) -> Contents:
-        blocks, generations = self._scrub_blocks(extents)
+    def _scrub_others(self, told: Told, checksummed: Spans) -> Contents:
+        blocks, generations = self._scrub_blocks(told.extents, told.sound)
         plain = NOTHING
         if self._is_dump:
             self._volume.warn("this is a metadata dump (btrfs-image), without the data: they are not judged")
         else:
-            plain = self._scrub_plain(extents, file_extents, checksummed)
+            plain = self._scrub_plain(told.extents, told.file_extents, checksummed)
         return contents(checksummed, plain, blocks, generations, self._volume.nodesize)
 
     def _backed(self, chunk: MappedChunk) -> int:
@@ -127,19 +141,29 @@ class Scrub:
                 self._copies.judge(_DATA, some, Sectors(self._volume, some, sums))
         return union(np.concatenate(start), np.concatenate(length))
 
-    def _scrub_blocks(self, extents: Columns) -> tuple[Unsigned, Unsigned]:
-        """Judge all tree blocks; return their addresses, in order, and the generations that wrote them."""
+    def _scrub_blocks(self, extents: Columns, sound: Columns) -> tuple[Unsigned, Unsigned]:
+        """Judge all tree blocks; return their addresses, in order, and the generations that wrote them.
+
+        The first copy of those that are *sound* is not read again.
+        """
         some = np.flatnonzero(extents["kind"] == _TREE_BLOCK)
         some = some[np.argsort(extents["logical"][some], kind="stable")]
         logical, generation = extents["logical"][some], extents["generation"][some]
+        at = find(sound["logical"], logical)
+        known = (at >= 0) & (np.append(sound["generation"], 0)[at] == generation)  # the last one is for number -1
+        for some, copies in ((known, 1), (~known, 0)):
+            self._judge_blocks(logical[some], generation[some], copies)
+        return logical, generation
+
+    def _judge_blocks(self, logical: Unsigned, generation: Unsigned, known: int) -> None:
+        """Judge tree blocks, of which so many first copies are *known* to be sound."""
         size = self._volume.nodesize
         pieces, torn = cut(self._places, logical.view(np.int64), np.full(len(logical), size), size)
         for group in pieces:
             promise = Blocks(self._volume, logical[group.numbers], generation[group.numbers])
-            self._copies.judge(_BLOCK, group, promise)
+            self._copies.judge(_BLOCK, group, promise, known)
         for address in logical[torn].tolist():  # the kernel's scrub passes over them, too
             self._volume.warn(f"tree block {address} lies across elements: its copies are not judged one by one")
-        return logical, generation
 
     def _scrub_plain(self, extents: Columns, file_extents: Columns, checksummed: Spans) -> Spans:
         """Compare the copies of data that files have written without checksums; return where they are."""
