@@ -172,8 +172,8 @@ def test_columns_are_told_in_parts(forged: str, monkeypatch: pytest.MonkeyPatch)
     assert findings() == found
 
 
-def test_in_a_daemon_of_multiprocessing_a_thread_does_it(demo_image: str) -> None:
-    """Such a process may have no processes of its own."""
+def test_it_goes_on_in_a_daemon_of_multiprocessing(demo_image: str) -> None:
+    """Such a process may have no processes that multiprocessing has begun."""
     code = f"""
 from multiprocessing import get_context
 def found(path):
