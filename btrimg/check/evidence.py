@@ -9,7 +9,6 @@ from btrimg.check.filling import Filling
 from btrimg.check.makers import CREATED
 from btrimg.check.namebook import NameBook
 from btrimg.check.rule import rule as rule_of
-from btrimg.check.scrub.begun import BegunScrub
 from btrimg.check.store import Store
 from btrimg.tables.database import QueryError
 from btrimg.tables.memory import give_back
@@ -19,32 +18,35 @@ if TYPE_CHECKING:
 
     from btrimg.check.makers import Progress
     from btrimg.check.rule import Rule
+    from btrimg.check.scrub.begun import BegunScrub
     from btrimg.errors import CorruptError
     from btrimg.filesystem.image import Image
 
 
 class Evidence:
-    """The relations that some rules name; what making them met is evidence, too."""
+    """The relations that some rules name; what making them met is evidence, too.
 
-    def __init__(self, image: Image, rules: Sequence[Rule], progress: Progress) -> None:
+    *faults* is what the image reports; *begun* is the scrub, if some rule needs what it finds.
+    """
+
+    def __init__(
+        self,
+        image: Image,
+        rules: Sequence[Rule],
+        faults: list[CorruptError],
+        progress: Progress,
+        begun: BegunScrub | None,
+    ) -> None:
         words = {word for rule in rules for word in derived.words_of(rule.query)}
         further = derived.needed(words)
         words |= {word for each in further for word in derived.words_of(each.query)}
         self._names = NameBook(image)
-        faults: list[CorruptError] = []
-        image.listen(faults.append)
-        # Before the store: its threads would hinder a process of its own.
-        begun = BegunScrub(image, lambda count: progress(0, count)) if "bad_copies" in words else None
+        self._store = Store(words & CREATED, further)
         try:
-            self._store = Store(words & CREATED, further)
-            try:
-                Filling(image, words, self._store, faults, progress, begun).fill()
-            except BaseException:
-                self._store.give_up()
-                raise
-        finally:
-            if begun:
-                begun.stop()
+            Filling(image, words, self._store, faults, progress, begun).fill()
+        except BaseException:
+            self._store.give_up()
+            raise
         self._store.settle()
         give_back()
 

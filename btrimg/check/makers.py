@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from btrimg.errors import CorruptError
     from btrimg.filesystem.image import Image
     from btrimg.tables.leafscan import Gathered, LeafScan
+    from btrimg.trees.scan import LeafBatch
 
     T = TypeVar("T")
     Progress = Callable[[int, int], None]  # takes how many more things, of how many bytes, are done
@@ -61,12 +62,16 @@ def _bad_blocks(scanned: Scanned) -> dict[str, NDArray[Any]]:
     return bad_blocks(scanned.faults)
 
 
+def _of_logs(image: Image, take: Callable[[LeafBatch], tuple[LeafBatch, Any]]) -> LeafTable[Any]:
+    return LeafTable(take, types=None if image.superblock.log_root else ())
+
+
 #: Tables that are filled in the scan of all leaves, each with the names of the relations that it is for.
 FURTHER: dict[str, tuple[set[str], Callable[[Image], LeafTable[Any]]]] = {
     "item_faults": ({"bad_items"}, lambda image: LeafTable(ItemJudge(image.volume).faults)),
-    "log_extents": ({"log_data"}, lambda _image: LeafTable(logs.extents)),
-    "log_inodes": ({"log_data"}, lambda _image: LeafTable(logs.inodes)),
-    "log_sums": ({"log_data"}, lambda image: LeafTable(logs.sums_of(image.volume))),
+    "log_extents": ({"log_data"}, lambda image: _of_logs(image, logs.extents)),
+    "log_inodes": ({"log_data"}, lambda image: _of_logs(image, logs.inodes)),
+    "log_sums": ({"log_data"}, lambda image: _of_logs(image, logs.sums_of(image.volume))),
     "free_space_infos": (
         {"free_space_infos"},
         lambda _image: LeafTable(freespace.infos, types=(ItemType.FREE_SPACE_INFO,)),

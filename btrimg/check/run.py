@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from btrimg.check.evidence import Evidence
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from btrimg.check.makers import Progress
     from btrimg.check.rule import Rule
+    from btrimg.errors import CorruptError
     from btrimg.filesystem.image import Image
 
 
@@ -35,5 +34,19 @@ def check(image: Image, rules: Sequence[Rule], progress: Progress = lambda _thin
     Damage in one place does not hide what is wrong elsewhere. *progress* hears of tree blocks and bytes while they are
     read, which is before this returns.
     """
-    evidence = Evidence(image, rules, progress)
+    faults: list[CorruptError] = []
+    image.listen(faults.append)
+    begun = None
+    if any(rule.needs_data for rule in rules):
+        from btrimg.check.scrub.begun import BegunScrub
+
+        begun = BegunScrub(image, lambda count: progress(0, count))
+    try:
+        # Not before: it takes 50 ms to import, and has threads, which would keep the scrub from being a process.
+        from btrimg.check.evidence import Evidence
+
+        evidence = Evidence(image, rules, faults, progress, begun)
+    finally:
+        if begun:
+            begun.stop()
     return (Finding(rule, row) for rule, row in evidence.answers(rules))

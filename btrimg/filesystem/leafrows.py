@@ -104,23 +104,23 @@ class Parts(Generic[Rows]):
 class LeafTable(Generic[Rows]):
     """The rows that *take* makes of the items of all leaves, held by *parts*, and which of them are whose.
 
-    Batches without an item of any of the *types* are passed over; where none are given, there is none.
+    Batches without an item of any of the *types* are passed over, where these are known.
     """
 
     def __init__(
         self,
         take: Callable[[LeafBatch], tuple[LeafBatch, Rows]],
         parts: Parts[Rows] | None = None,
-        types: Collection[int] = (),
+        types: Collection[int] | None = None,
     ) -> None:
-        self._take, self._types = take, frozenset(types)
+        self._take, self._types = take, types
         self._parts = parts or Parts()
         self._parts.append(take(leaf_of([], 0))[1])
         self._counts: list[Ints] = [np.zeros(1, np.int64)]
 
     def add(self, batch: LeafBatch) -> None:
         """Take the rows of a batch of leaves; batches come in order."""
-        if self._types and self._types.isdisjoint(batch.types):
+        if self._types is not None and batch.types.isdisjoint(self._types):
             self._counts.append(np.zeros(batch.leaves, np.int64))
             return
         items, rows = self._take(batch)

@@ -14,14 +14,16 @@ from . import peers
 SCRUB = """
 import sys, time, btrimg
 from btrimg.check.scrub.begun import scrub
+from btrimg.check.scrub.whole import Told
 from btrimg.tables.leafscan import LeafScan, every_tree
 from btrimg.tables.schema import EXTENTS, FILE_EXTENTS
 with btrimg.open(sys.argv[1]) as fs:
     scan = LeafScan(fs, [EXTENTS, FILE_EXTENTS], every_tree(fs))
     tables = [scan.gathered(relation).different for relation in (EXTENTS, FILE_EXTENTS)]
+    sound = dict(zip(("logical", "generation"), scan.forest.sound_at_first(), strict=True))
     judged = []
     start = time.perf_counter()
-    found = scrub(fs, *tables, judged.append)
+    found = scrub(fs, Told(*tables, sound), judged.append)
     seconds = time.perf_counter() - start
     assert not len(found["devid"]) and sum(judged)
     print(f"scrub: {sum(judged) / seconds / 1e9:.2f} GB/s, {seconds:.2f} s")

@@ -7,6 +7,7 @@ from string import Formatter
 
 import pytest
 
+from btrimg.check import derived
 from btrimg.check.rule import parse_rule, rule, rules
 from btrimg.check.run import Finding
 from btrimg.errors import BtrimgError
@@ -64,3 +65,10 @@ def test_both_names_of_a_subvolume_are_told_as_names() -> None:
 def test_programs_are_told_of_a_rule_what_people_are() -> None:
     fields = ["code", "severity", "sentence", "progs", "explain", "query", "needs_data"]
     assert all(list(json.loads(rule_json(each))) == fields for each in rules().values())
+
+
+def test_rules_say_so_that_read_what_only_the_scrub_makes() -> None:
+    for each in rules().values():
+        words = derived.words_of(each.query)
+        words |= {word for one in derived.needed(words) for word in derived.words_of(one.query)}
+        assert each.needs_data == ("bad_copies" in words), each.code
