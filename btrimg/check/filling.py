@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from btrimg.check.makers import FURTHER, MAKERS, NEEDS, Scanned
-from btrimg.check.scrub.whole import TELLING, Told
+from btrimg.check.scrub.whole import TELLING
 from btrimg.check.store import MANY
 from btrimg.ondisk.constants import TreeId
 from btrimg.tables.build import FEW, few, of_columns
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from btrimg.filesystem.image import Image
     from btrimg.filesystem.leafrows import LeafTable
     from btrimg.tables.differences import Versions
-    from btrimg.tables.leafscan import Columns, Gathered
+    from btrimg.tables.leafscan import Gathered
     from btrimg.tables.relation import Relation
 
 
@@ -55,7 +55,6 @@ class Filling:
             self._shown |= {INODES.name, NAMES.name}
         self._needed = {relation.name: relation for name in words & NEEDS.keys() for relation in NEEDS[name]}
         self._leaves = _scanned(words, self._shown | self._needed.keys(), self._needed.values())
-        self._extents: Columns = {}
         self._kept: dict[str, Gathered] = {}
         self._tables = {name: make(image) for name, (users, make) in FURTHER.items() if users & words}
         self._inodes: list[LeafTable[Versions]] = []
@@ -71,8 +70,7 @@ class Filling:
         )
         if self._begun:
             sound = dict(zip(("logical", "generation"), scan.forest.sound_at_first(), strict=True))
-            self._begun.go_on(Told(self._extents, scan.columns(FILE_EXTENTS), sound))
-            self._extents = {}
+            self._begun.tell(scan.columns(FILE_EXTENTS), sound)
         give_back()
         made = dict[Any, Any]()
         scanned = Scanned(self._image, scan, self._tables, self._kept, self._faults, progress, self._begun, made)
@@ -96,7 +94,7 @@ class Filling:
     def _soon(self, scan: LeafScan) -> None:
         """Add the relations of trees without files."""
         if self._begun:
-            self._extents = scan.columns(EXTENTS)
+            self._begun.tell(scan.columns(EXTENTS))
         for relation in self._leaves:
             if TreeId.FS_TREE in relation.trees:
                 continue

@@ -19,7 +19,7 @@ from btrimg.check.rule import rule, rules
 from btrimg.check.run import check
 from btrimg.check.scrub import begun, copies
 from btrimg.check.scrub.begun import BegunScrub
-from btrimg.check.scrub.whole import Scrub, Told
+from btrimg.check.scrub.whole import Scrub
 from btrimg.errors import BlockError, BtrimgError
 from btrimg.filesystem.image import ChunkTree, open_image
 from btrimg.ondisk.constants import TreeId
@@ -98,7 +98,7 @@ def test_what_it_meets_is_reported_by_the_thread_that_asks(forged: str) -> None:
         extents, file_extents = (scan.gathered(relation).different for relation in (EXTENTS, FILE_EXTENTS))
         sound = dict(zip(("logical", "generation"), scan.forest.sound_at_first(), strict=True))
         heard.clear()
-        scrubbing.go_on(Told(extents, file_extents, sound))
+        scrubbing.tell(extents, file_extents, sound)
         table = scrubbing.table()
         scrubbing.stop()
     assert table["kind"].tolist() == ["tree block"] * len(places)

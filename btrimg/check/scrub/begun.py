@@ -19,17 +19,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from btrimg.check.scrub.badcopies import table_of
-from btrimg.check.scrub.whole import TELLING, Scrub, Told
+from btrimg.check.scrub.whole import TELLING, Scrub
 from btrimg.errors import BtrimgError, CorruptError, NotFoundError
 from btrimg.forked import alone, beside, within
 from btrimg.ondisk.constants import TreeId
 from btrimg.units import MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from btrimg.check.scrub.whole import Told
     from btrimg.filesystem.image import Image
     from btrimg.forked import Line
     from btrimg.trees.block import Pointer
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     Columns = Mapping[str, Any]
     Progress = Callable[[int], None]
 
-_NICENESS = 10  #: the caller's work is the longer one, where the two compete for processors
+_NICENESS = 19  #: the caller's work is the longer one: it shall not wait for us where there are few processors
 _SELDOM = 0.05  # seconds between two messages
 _AT_ONCE = 16 * MIB  # bytes of a column in a message
 
@@ -55,7 +56,7 @@ class BegunScrub:
     """Judges all copies and parity of an opened image; *progress* hears of bytes of devices that were judged.
 
     Data with checksums, nearly all there is to read, are judged at once: that takes only the checksum tree. The others
-    wait until they are told of by ``go_on``. A caller that does not come to ask for the ``table`` must ``stop``.
+    wait until they are told of. A caller that does not come to ask for the ``table`` must ``stop``.
     """
 
     def __init__(self, image: Image, progress: Progress) -> None:
@@ -63,6 +64,7 @@ class BegunScrub:
         self._errors: list[CorruptError] = []
         root = self._csum_root()
         len(image.volume.chunk_map)  # reads it to its end, which two must not do at once
+        self._telling = iter(TELLING)
         self._stack = ExitStack()
         self._line = _line_to(partial(_serve, image.volume, root), self._stack)
 
@@ -79,11 +81,11 @@ class BegunScrub:
         """End the scrub; nothing more is told of what it found."""
         self._stack.close()
 
-    def go_on(self, told: Told) -> None:
-        """Have the rest judged, which these columns tell of; they are copied. Raises what ended the scrub."""
+    def tell(self, *several: Columns) -> None:
+        """Have the next ones of what is ``Told`` judged; they are copied. Raises what ended the scrub."""
         try:
-            for columns, names in zip(told, TELLING, strict=True):
-                for name in names:
+            for columns in several:
+                for name in next(self._telling):
                     _tell_column(self._line, columns[name])
         except BrokenPipeError:
             self._outcome()
@@ -120,7 +122,7 @@ def scrub(image: Image, told: Told, progress: Progress) -> dict[str, NDArray[Any
     """Return the columns of ``bad_copies``, as ``BegunScrub`` does."""
     begun = BegunScrub(image, progress)
     try:
-        begun.go_on(told)
+        begun.tell(*told)
         return begun.table()
     finally:
         begun.stop()
@@ -153,7 +155,7 @@ def _serve(volume: Volume, csum_root: Pointer | None, line: Line) -> None:
     warned: list[str] = []
     try:
         with closing(Scrub(volume.for_thread(warned.append), csum_root, judged.add)) as work:
-            work.judge(heard.relations)
+            work.judge(heard.told())
             judged.tell()
             outcome: object = _Outcome(work.found.rows(), warned, work.errors)
     except (BrokenPipeError, EOFError):  # nobody waits for what is found any more
@@ -170,27 +172,29 @@ class _Heard:
 
     def __init__(self, line: Line) -> None:
         self._line = line
-        self._relations: SimpleQueue[Told | BaseException] = SimpleQueue()
+        self._columns: SimpleQueue[Columns | BaseException] = SimpleQueue()
         self.waited_for = False  #: whether somebody wants to hear how far it is
         self.ended: BaseException | None = None  #: why nothing more will be heard
         Thread(target=self._hear, daemon=True).start()
 
-    def relations(self) -> Told:
-        """Wait for the columns that tell of the rest; raises EOFError when nobody tells of it any more."""
-        found = self._relations.get()
-        if isinstance(found, BaseException):
-            raise found
-        return found
+    def told(self) -> Iterator[Columns]:
+        """Yield what is ``Told`` when it comes; raises EOFError when nobody tells of it any more."""
+        for _ in TELLING:
+            found = self._columns.get()
+            if isinstance(found, BaseException):
+                raise found
+            yield found
 
     def _hear(self) -> None:
         try:
-            self._relations.put(Told._make({name: self._column() for name in names} for names in TELLING))
+            for names in TELLING:
+                self._columns.put({name: self._column() for name in names})
             self._line.hear()
             self.waited_for = True
             self._line.hear()
         except BaseException as error:  # at the latest EOFError, when nobody wants to hear of us any more
             self.ended = error
-            self._relations.put(error)
+            self._columns.put(error)
 
     def _column(self) -> NDArray[Any]:
         dtype, count = self._line.hear()

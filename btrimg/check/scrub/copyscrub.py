@@ -42,11 +42,21 @@ class CopyScrub:
         """Close what was opened; nothing is judged any more."""
         self._around.close()
 
-    def judge(self, kind: int, pieces: Pieces, promise: Promise, known: int = 0) -> None:
-        """Judge every copy of *pieces* by what is promised of them.
+    def doubted(self, pieces: Pieces, promise: Promise) -> Ints:
+        """Return the numbers of units of which a copy after the first may not be what is promised; nothing is told."""
 
-        So many first copies are *known* to be as promised; they are looked at where another copy is not.
-        """
+        def are_good(groups: range, room: memoryview) -> bool:
+            return self._are_good(pieces, groups, range(1, pieces.copies), promise, room)
+
+        found = [np.empty(0, np.int64)]
+        for groups, good in ahead(are_good, _several(pieces), new_room):
+            if not good:
+                rows = slice(int(pieces.bounds[groups.start]), int(pieces.bounds[groups.stop]))
+                found.append(ranges(pieces.number[rows], pieces.length[rows] // pieces.unit))
+        return np.concatenate(found)
+
+    def judge(self, kind: int, pieces: Pieces, promise: Promise) -> None:
+        """Judge every copy of *pieces* by what is promised of them."""
 
         def work(group: int, buffer: Buffer) -> list[States | None]:
             units = buffer[0, pieces.start(group) :]
@@ -60,7 +70,7 @@ class CopyScrub:
                     states.append(_judged(state, promise.good(units.reshape(-1, pieces.unit), first)))
             return states
 
-        self._each_group(kind, pieces, work, 1, promise, range(known, pieces.copies))
+        self._each_group(kind, pieces, work, 1, promise)
 
     def compare(self, kind: int, pieces: Pieces) -> None:
         """Compare the copies of *pieces* with each other: what more than half of them hold is taken to be right."""
@@ -82,23 +92,20 @@ class CopyScrub:
         work: Callable[[int, Buffer], list[States | None]],
         rows: int,
         promise: Promise | None = None,
-        copies: range = range(0),
     ) -> None:
         """Let *work* judge all groups, with a buffer of so many *rows*, and tell what is found.
 
-        Several groups are taken at once: as a rule all *copies* of them are as promised, which is seen in the kernel's
-        page cache; only of others that is read what must be told apart.
+        Several groups are taken at once: as a rule all of them are as promised, which is seen in the kernel's page
+        cache; only of others that is read what must be told apart.
         """
 
         def several(groups: range, room: memoryview) -> list[tuple[int, list[States | None]]]:
-            if promise and self._are_good(pieces, groups, copies, promise, room):
+            if promise and self._are_good(pieces, groups, range(pieces.copies), promise, room):
                 return []
             buffer = np.empty((rows, GROUP_BYTES), np.uint8)
             return [(group, work(group, buffer)) for group in groups]
 
-        first = range(0, pieces.groups, _GROUPS_AT_ONCE)
-        tasks = [range(each, min(each + _GROUPS_AT_ONCE, pieces.groups)) for each in first]
-        for groups, found in ahead(several, tasks, new_room):
+        for groups, found in ahead(several, _several(pieces), new_room):
             self._progress(pieces.copies * pieces.bytes_of(groups.start, groups.stop))
             for group, states in found:
                 if any(state is not None for state in states):
@@ -173,6 +180,12 @@ class CopyScrub:
             except BtrimgError:  # there is no candidate
                 continue
             intact[some] = good[some - first]
+
+
+def _several(pieces: Pieces) -> list[range]:
+    """Return all groups, as they are taken at once."""
+    first = range(0, pieces.groups, _GROUPS_AT_ONCE)
+    return [range(each, min(each + _GROUPS_AT_ONCE, pieces.groups)) for each in first]
 
 
 def _filled(states: list[States | None], units: int) -> States:

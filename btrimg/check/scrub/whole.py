@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from btrimg.check.scrub.contents import Contents
+    from btrimg.check.scrub.copies import Pieces
     from btrimg.errors import CorruptError
     from btrimg.trees.block import Pointer
     from btrimg.volume.chunkmap import MappedChunk
@@ -94,23 +95,29 @@ class Scrub:
         """Close what was opened; nothing is judged any more."""
         self._copies.close()
 
-    def judge(self, relations: Callable[[], Told]) -> None:
-        """Judge all there is: data with checksums at once, the rest when *relations* returns what tells of it."""
+    def judge(self, told: Iterator[Columns]) -> None:
+        """Judge all there is: data with checksums at once, the rest when what is ``Told`` of it comes, one by one."""
         checksummed = self._scrub_checksummed(self._csums) if self._csums else NOTHING
-        written = self._scrub_others(relations(), checksummed)
+        written = self._scrub_others(told, checksummed)
         csums = Csums(self._csums, self._volume.csum.size, self._volume.sectorsize) if self._csums else None
         rows = RowScrub(self._volume, self.found, self._judged, written, csums)
         for chunk, backed in self._chunks:
             if chunk.profile.parity:
                 rows.scrub(chunk, backed)
 
-    def _scrub_others(self, told: Told, checksummed: Spans) -> Contents:
-        blocks, generations = self._scrub_blocks(told.extents, told.sound)
+    def _scrub_others(self, told: Iterator[Columns], checksummed: Spans) -> Contents:
+        extents = next(told)
+        some = np.flatnonzero(extents["kind"] == _TREE_BLOCK)
+        some = some[np.argsort(extents["logical"][some], kind="stable")]
+        blocks, generations = extents["logical"][some], extents["generation"][some]
+        doubted = self._doubted(blocks, generations)
+        file_extents, sound = told
+        self._scrub_blocks(blocks, generations, doubted, sound)
         plain = NOTHING
         if self._is_dump:
             self._volume.warn("this is a metadata dump (btrfs-image), without the data: they are not judged")
         else:
-            plain = self._scrub_plain(told.extents, told.file_extents, checksummed)
+            plain = self._scrub_plain(extents, file_extents, checksummed)
         return contents(checksummed, plain, blocks, generations, self._volume.nodesize)
 
     def _backed(self, chunk: MappedChunk) -> int:
@@ -141,29 +148,36 @@ class Scrub:
                 self._copies.judge(_DATA, some, Sectors(self._volume, some, sums))
         return union(np.concatenate(start), np.concatenate(length))
 
-    def _scrub_blocks(self, extents: Columns, sound: Columns) -> tuple[Unsigned, Unsigned]:
-        """Judge all tree blocks; return their addresses, in order, and the generations that wrote them.
+    def _doubted(self, logical: Unsigned, generation: Unsigned) -> NDArray[np.bool_]:
+        """Return of which tree blocks a copy after the first may not be sound, or lies across elements."""
+        doubted = np.zeros(len(logical), np.bool_)
+        several, torn = self._blocks(logical, generation)
+        doubted[torn] = True
+        for pieces, promise in several:
+            doubted[self._copies.doubted(pieces, promise)] = True
+        return doubted
 
-        The first copy of those that are *sound* is not read again.
-        """
-        some = np.flatnonzero(extents["kind"] == _TREE_BLOCK)
-        some = some[np.argsort(extents["logical"][some], kind="stable")]
-        logical, generation = extents["logical"][some], extents["generation"][some]
+    def _scrub_blocks(
+        self, logical: Unsigned, generation: Unsigned, doubted: NDArray[np.bool_], sound: Columns
+    ) -> None:
+        """Judge all tree blocks, but for those that are *sound* and not *doubted*."""
         at = find(sound["logical"], logical)
         known = (at >= 0) & (np.append(sound["generation"], 0)[at] == generation)  # the last one is for number -1
-        for some, copies in ((known, 1), (~known, 0)):
-            self._judge_blocks(logical[some], generation[some], copies)
-        return logical, generation
-
-    def _judge_blocks(self, logical: Unsigned, generation: Unsigned, known: int) -> None:
-        """Judge tree blocks, of which so many first copies are *known* to be sound."""
-        size = self._volume.nodesize
-        pieces, torn = cut(self._places, logical.view(np.int64), np.full(len(logical), size), size)
-        for group in pieces:
-            promise = Blocks(self._volume, logical[group.numbers], generation[group.numbers])
-            self._copies.judge(_BLOCK, group, promise, known)
+        known &= ~doubted
+        self._judged(int(self._places.locate(logical[known]).copies.sum()) * self._volume.nodesize)
+        logical, generation = logical[~known], generation[~known]
+        several, torn = self._blocks(logical, generation)
+        for pieces, promise in several:
+            self._copies.judge(_BLOCK, pieces, promise)
         for address in logical[torn].tolist():  # the kernel's scrub passes over them, too
             self._volume.warn(f"tree block {address} lies across elements: its copies are not judged one by one")
+
+    def _blocks(self, logical: Unsigned, generation: Unsigned) -> tuple[list[tuple[Pieces, Blocks]], Ints]:
+        """Return the pieces of tree blocks, each with what is promised of it; and which lie across elements."""
+        size = self._volume.nodesize
+        several, torn = cut(self._places, logical.view(np.int64), np.full(len(logical), size), size)
+        promises = (Blocks(self._volume, logical[some.numbers], generation[some.numbers]) for some in several)
+        return list(zip(several, promises, strict=True)), torn
 
     def _scrub_plain(self, extents: Columns, file_extents: Columns, checksummed: Spans) -> Spans:
         """Compare the copies of data that files have written without checksums; return where they are."""
