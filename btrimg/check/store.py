@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Rows = list[tuple[Any, ...]]
 
 _ROWS_AT_ONCE = 10_000
-MANY = 250_000  # rows: the memory that making them took is worth giving back
+MANY = 130_000  # rows: the memory that making them took is worth giving back
 
 
 class Store:
