@@ -14,6 +14,7 @@ import numpy as np
 from btrimg.errors import DeviceError, UnsupportedError
 from btrimg.trees.batches import ranges
 from btrimg.trees.distinct import different
+from btrimg.volume.cachestat import cached_bytes
 from btrimg.volume.mapping import GRAIN, Window
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from btrimg.volume.device import Device
     from btrimg.volume.places import PlaceMap
     from btrimg.volume.volume import Volume
 
@@ -181,14 +183,27 @@ def neighbours(devids: NDArray[np.uint64], starts: Ints, ends: Ints, far: int) -
 
 
 def expect_copy(volume: Volume, pieces: Pieces, groups: range, copy: int) -> None:
-    """Let the kernel begin to read one copy of neighbouring *groups*, of those that there are."""
+    """Let the kernel begin to read one copy of neighbouring *groups*, of those that there are.
+
+    It looks at each page of what it is to read; to ask whether it has them all takes a tenth of the time.
+    """
     devids, starts, lengths = parts_of(pieces, groups, copy)
-    if len(starts) > _MOST_PARTS:
+    if not 0 < len(starts) <= _MOST_PARTS:
         return
-    for devid, start, size in zip(devids.tolist(), starts.tolist(), lengths.tolist(), strict=True):
-        device = volume.devices.get(devid)
-        if device is not None:
+    for some in neighbours(devids, starts, starts + lengths, _FAR):
+        device, first, last = volume.devices.get(int(devids[some[0]])), int(starts[some[0]]), some[-1]
+        if device is None or _is_cached(device, first, int(starts[last] + lengths[last]) - first):
+            continue
+        for start, size in zip(starts[some].tolist(), lengths[some].tolist(), strict=True):
             device.expect(size, start)
+
+
+def _is_cached(device: Device, start: int, length: int) -> bool:
+    """Return whether the page cache is known to have all of a part of a device."""
+    try:
+        return cached_bytes(device.fileno(), start, length) >= length
+    except OSError:
+        return False
 
 
 def parts_of(pieces: Pieces, groups: range, copy: int) -> tuple[NDArray[np.uint64], Ints, Ints]:
