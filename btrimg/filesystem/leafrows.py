@@ -16,7 +16,7 @@ from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.constants import MAX_COMPRESSED, ExtentFlag, FileExtentType, FileType, ItemType
 from btrimg.ondisk.extents import ExtentItem, FileExtent, FileExtentInline
 from btrimg.ondisk.inodes import DirItem, InodeExtref, InodeItem, InodeRef
-from btrimg.trees.batches import ranges
+from btrimg.trees.batches import ranges, records_at
 from btrimg.trees.scan import leaf_of
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def joined(parts: Sequence[Rows]) -> Rows:
 def file_extents(batch: LeafBatch, bad: Report) -> tuple[LeafBatch, ExtentColumns]:
     """Return the EXTENT_DATA items of *batch* that make sense, and their rows without place and refs."""
     items, record, inline = sound_file_extents(batch, bad)
-    return items, _rows(items, record, inline)
+    return items, extent_columns(items, record, inline)
 
 
 def sound_file_extents(batch: LeafBatch, bad: Report) -> tuple[LeafBatch, NDArray[np.void], NDArray[np.bool_]]:
@@ -181,10 +181,11 @@ def sound_file_extents(batch: LeafBatch, bad: Report) -> tuple[LeafBatch, NDArra
     whole = inline | (items.size >= FileExtent.SIZE)
     items, inline = _sound(items, whole, bad), inline[whole]
     record = np.zeros(len(inline), FileExtent.dtype())
-    head = items.records(FileExtentInline)
+    within, beside = np.flatnonzero(inline), np.flatnonzero(~inline)
+    head = records_at(items.data, FileExtentInline, items.position[within])
     for name in head.dtype.names or ():
-        record[name] = head[name]
-    record[~inline] = items.take(~inline).records(FileExtent)
+        record[name][within] = head[name]
+    record[beside] = records_at(items.data, FileExtent, items.position[beside])
     record["num_bytes"] -= ~inline & (items.offset + record["num_bytes"] == OFFSET_MAX + 1)  # as ``row_of_item`` does
     sound = _makes_sense(items, record, inline)
     if not sound.all():
@@ -229,7 +230,8 @@ def _makes_sense(items: LeafBatch, record: NDArray[np.void], inline: NDArray[np.
     return known
 
 
-def _rows(items: LeafBatch, record: NDArray[np.void], inline: NDArray[np.bool_]) -> ExtentColumns:
+def extent_columns(items: LeafBatch, record: NDArray[np.void], inline: NDArray[np.bool_]) -> ExtentColumns:
+    """Return the rows, without place and refs, of ``sound_file_extents``."""
     disk, ram = _signed(record, "disk_bytenr"), _signed(record, "ram_bytes")
     allocated = disk != 0
     skipped = np.where(allocated, _signed(record, "offset"), 0)

@@ -49,6 +49,16 @@ class _Joiner(NamedTuple):
         return first[crc & 0xFF] ^ second[crc >> 8 & 0xFF] ^ third[crc >> 16 & 0xFF] ^ fourth[crc >> 24]
 
 
+def _rows_of_bytes(count: int) -> NDArray[np.int64]:
+    """Return where in a table of words the row of each byte of *count* checksums begins."""
+    return _many_rows(1 << count.bit_length())[: BYTES.size * count]
+
+
+@cache
+def _many_rows(count: int) -> NDArray[np.int64]:
+    return np.tile(BYTES * 256, count)
+
+
 def join(sums: Sums, length: int) -> Sums:
     """Return for each row of *sums*, CRC-32C of pieces of *length* bytes, that of the pieces one after the other.
 
@@ -56,7 +66,7 @@ def join(sums: Sums, length: int) -> Sums:
     """
     joiner = _joiner(length)
     digits = sums.astype("<u4").view(np.uint8)
-    words = joiner.words.take(digits + np.tile(BYTES * 256, sums.shape[1]))
+    words = joiner.words.take(digits + _rows_of_bytes(sums.shape[1]))
     return np.array([joiner.result(row) for row in words], np.uint32)
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from btrimg.filesystem import leafrows
-from btrimg.filesystem.columns import INLINE
 from btrimg.filesystem.strings import Slices
 from btrimg.ondisk.constants import ItemType, TreeId
 from btrimg.ondisk.csum import extref_hash
@@ -128,13 +127,13 @@ def xattrs(batch: LeafBatch, facts: Facts) -> Taken:
 
 def file_extents(batch: LeafBatch, facts: Facts) -> Taken:
     """Return the rows of ``file_extents``; those that make no sense are reported, as ``Image.extents`` does."""
-    items, rows = leafrows.file_extents(batch, facts.report)
-    inline = rows.kind == INLINE
+    items, record, inline = leafrows.sound_file_extents(batch, facts.report)
+    rows = leafrows.extent_columns(items, record, inline)
     return items, {
         "extent": rows.extent_logical,
         **{name: getattr(rows, name) for name in _SAME_IN_EXTENT_COLUMNS},
         "inline_stored": np.where(inline, items.size - FileExtentInline.SIZE, 0),
-        "inline_ram_bytes": np.where(inline, items.records(FileExtentInline)["ram_bytes"], 0),
+        "inline_ram_bytes": np.where(inline, record["ram_bytes"], 0),
     }
 
 
