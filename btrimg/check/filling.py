@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from btrimg.check.makers import FURTHER, MAKERS, NEEDS, Scanned
-from btrimg.check.scrub.whole import TELLING
+from btrimg.check.scrub.told import TELLING
 from btrimg.check.store import MANY
 from btrimg.ondisk.constants import TreeId
 from btrimg.tables.build import FEW, few, of_columns

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import tempfile
-from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from time import sleep
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from btrimg.errors import BtrimgError
-from btrimg.tables.arrow import ArrowRows
-from btrimg.tables.spill import Spill
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from btrimg.tables.arrow import ArrowRows
     from btrimg.tables.batched import Rows
 
 Result = TypeVar("Result")
@@ -71,6 +67,8 @@ def _confine(con: Any, writable: Iterable[str]) -> None:
 
 def _sentence(text: str) -> str:
     """Return the first line of an error, and what is told as JSON, by threads that write, as it reads there."""
+    import json
+
     line = text.partition("\n")[0]
     told = re.search(r'"exception_message":("(?:[^"\\]|\\.)*")', line)
     return f"IO Error: {json.loads(told[1])}" if told else line
@@ -83,7 +81,13 @@ class Database:
     """
 
     def __init__(self, limits: Limits, writable: Iterable[str] = ()) -> None:
+        # Here, and below: who only wants ``connect`` shall not wait for 20 ms.
+        import tempfile
+        from concurrent.futures import ThreadPoolExecutor
+
         import duckdb
+
+        from btrimg.tables.spill import Spill
 
         self.spill = Spill(limits.memory // COLUMNS_SHARE, limits.directory)
         self._scanned: dict[str, ArrowRows] = {}
@@ -118,6 +122,8 @@ class Database:
 
     def add(self, rows: Rows) -> None:
         """Let queries see a relation."""
+        from btrimg.tables.arrow import ArrowRows
+
         name = rows.relation.name
         self._scanned[name] = ArrowRows(rows.relation.all_columns, rows.batches)
         self._con.register(name, self._scanned[name])
@@ -149,6 +155,8 @@ class Database:
         self._running = True
         try:
             if self._closing:
+                from concurrent.futures import CancelledError
+
                 raise CancelledError
             return call(self._con)
         finally:

@@ -14,7 +14,7 @@ from . import peers
 SCRUB = """
 import sys, time, btrimg
 from btrimg.check.scrub.begun import scrub
-from btrimg.check.scrub.whole import Told
+from btrimg.check.scrub.told import Told
 from btrimg.tables.leafscan import LeafScan, every_tree
 from btrimg.tables.schema import EXTENTS, FILE_EXTENTS
 with btrimg.open(sys.argv[1]) as fs:

@@ -17,7 +17,7 @@ from support.uncached import written_back
 
 from btrimg.check.scrub import around
 from btrimg.check.scrub.begun import scrub
-from btrimg.check.scrub.whole import Told
+from btrimg.check.scrub.told import Told
 from btrimg.filesystem.extents import file_extents
 from btrimg.filesystem.image import open_image
 from btrimg.ondisk.constants import STRIPE_LEN, SUPERBLOCK_OFFSETS, SUPERBLOCK_SIZE

@@ -17,7 +17,7 @@ from support.forks import forks
 from btrimg.check import filling
 from btrimg.check.rule import rule, rules
 from btrimg.check.run import check
-from btrimg.check.scrub import begun, copies
+from btrimg.check.scrub import begun, copies, serving, told
 from btrimg.check.scrub.begun import BegunScrub
 from btrimg.check.scrub.whole import Scrub
 from btrimg.errors import BlockError, BtrimgError
@@ -134,10 +134,10 @@ def test_a_killed_process_is_an_error(demo_image: str, carried: str, monkeypatch
 
 
 def test_an_error_of_who_hears_is_not_waited_for(demo_image: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_self: object) -> None:
+    def fail(_line: object) -> None:
         raise MemoryError("no room")
 
-    monkeypatch.setattr(begun._Heard, "_column", fail)
+    monkeypatch.setattr(serving, "hear_column", fail)
     with open_image([demo_image]) as image, pytest.raises(MemoryError, match="no room"):
         list(check(image, RULES))
 
@@ -168,7 +168,7 @@ def test_columns_are_told_in_parts(forged: str, monkeypatch: pytest.MonkeyPatch)
         file.write(b"bad")
     found = findings()
     assert any("tree block" in sentence or "copy" in sentence for sentence in found)
-    monkeypatch.setattr(begun, "_AT_ONCE", 40)
+    monkeypatch.setattr(told, "_AT_ONCE", 40)
     assert findings() == found
 
 

@@ -7,7 +7,7 @@ and not yet written may differ from copy to copy.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -53,25 +53,6 @@ _DATA, _BLOCK, _PLAIN = map(COPY_KINDS.index, ("data", "tree block", "nodatasum"
 _TREE_BLOCK = EXTENT_KINDS.index("tree block")
 _LONGEST_EXTENT = 1 << 30  # the kernel makes none above 256 MiB (fs/btrfs/inode.c __btrfs_prealloc_file_range)
 _BATCH_BYTES = 1 << 32  # that are cut into pieces at once: of a sector each, a million
-
-
-class Told(NamedTuple):
-    """What there is to judge beside data with checksums: columns, with indexes of their words.
-
-    What several subvolumes share needs to be there once.
-    """
-
-    extents: Columns  #: of that relation
-    file_extents: Columns
-    sound: Columns  #: tree blocks of which the first copy is known to be sound, in order of address
-
-
-#: The columns of each that are looked at.
-TELLING = (
-    ("kind", "logical", "length", "generation"),
-    ("kind", "extent", "extent_offset", "extent_length", "length"),
-    ("logical", "generation"),
-)
 
 
 class Scrub:
