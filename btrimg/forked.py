@@ -115,10 +115,11 @@ def beside(serve: Callable[[Line], None]) -> Iterator[Line]:
             theirs.close()  # so that the line ends with the other process
         yield line
     finally:
-        if child:
-            os.kill(child, _KILL)  # it may be waiting for something, and has nothing to clean up
-            os.waitpid(child, 0)
-        line.close()
+        try:
+            if child:
+                _end(child)
+        finally:
+            line.close()
 
 
 @contextmanager
@@ -174,6 +175,15 @@ def _signals_later() -> Iterator[None]:
             signal.signal(number, handler)
         for each in came:
             signal.raise_signal(each)
+
+
+def _end(child: int) -> None:
+    """Kill a process that we have forked: it may be waiting for something, and has nothing to clean up."""
+    # Where SIGCHLD is ignored, or others wait for all processes, it may be gone, and its number somebody else's.
+    with suppress(ChildProcessError):
+        if os.waitpid(child, os.WNOHANG) == (0, 0):
+            os.kill(child, _KILL)
+            os.waitpid(child, 0)
 
 
 def _serve(serve: Callable[[Line], None], line: Line, others: Line) -> NoReturn:

@@ -93,14 +93,15 @@ class Filling:
 
     def _soon(self, scan: LeafScan) -> None:
         """Add the relations of trees without files."""
-        if self._begun:
-            self._begun.tell(scan.columns(EXTENTS))
+        wanted = {*self._shown, *self._needed, *([EXTENTS.name] if self._begun else [])}
         for relation in self._leaves:
-            if TreeId.FS_TREE in relation.trees:
+            if TreeId.FS_TREE in relation.trees or relation.name not in wanted:
                 continue
             gathered = scan.gathered(relation)
             if relation.name in (EXTENTS.name, BACKREFS.name):  # as references are judged by them
                 gathered = gathered.in_order()
+            if relation.name == EXTENTS.name and self._begun:
+                self._begun.tell(gathered.different)
             if relation.name in self._needed:
                 self._kept[relation.name] = gathered
             if relation.name in self._shown:

@@ -42,7 +42,7 @@ def check(image: Image, rules: Sequence[Rule], progress: Progress = lambda _thin
 
         begun = BegunScrub(image, lambda count: progress(0, count))
     try:
-        # Not before: it takes 50 ms to import, and has threads, which would keep the scrub from being a process.
+        # Not before: to import it takes 50 ms, and its threads would keep the scrub from being a process.
         from btrimg.check.evidence import Evidence
 
         evidence = Evidence(image, rules, faults, progress, begun)

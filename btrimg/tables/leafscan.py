@@ -106,8 +106,8 @@ class LeafScan:
 
     What is left of *deleted* trees is read, too, and in these tables, but in no relation. What cannot be read
     is reported to *image* and skipped. *soon* may ask for relations of which no tree has files. *parts* gives what
-    holds the rows of one relation. With *numbered*, names are numbers. *progress* hears how many more leaves, of how
-    many bytes, are done.
+    holds copies of the rows of one relation. With *numbered*, names are numbers. *progress* hears how many more
+    leaves, of how many bytes, are done.
     """
 
     def __init__(

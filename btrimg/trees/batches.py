@@ -1,8 +1,9 @@
 """Tree blocks in batches: read, verified and decoded together, as :mod:`block` does one by one.
 
-What a parent promises of its children is a table here. The blocks of many promises are read in order of device offset,
-in large reads and by a few threads, and judged by a few operations of numpy per batch. A block that fails is read again
-by ``BlockReader``, copy by copy: what that accepts is the truth, and its reasons are the ones reported.
+What a parent promises of its children is a table here. The blocks of many promises are read in the order of
+``BatchReader.unique``, in large reads and by a few threads, and judged by a few operations of numpy per batch. A block
+that fails is read again by ``BlockReader``, copy by copy: what that accepts is the truth, and its reasons are the ones
+reported.
 """
 
 from __future__ import annotations

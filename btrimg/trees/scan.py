@@ -138,6 +138,8 @@ class Forest:
         self._root_pointer = np.full(len(self.roots), -1, np.int64)
         self._levels: dict[int, _Level] = {}
         self._leaf_promises = self._read_nodes()
+        #: number of the first leaf of a tree of files; all others come before it
+        self.first_of_files = int(np.count_nonzero(self._leaf_promises["owner"] != TreeId.FS_TREE))
 
     def _read_nodes(self) -> Structs:
         """Read all levels but the leaves; return the promises of these."""
@@ -188,21 +190,15 @@ class Forest:
         )
         return promises
 
-    @property
-    def first_of_files(self) -> int:
-        """Return the number of the first leaf of a tree of files; all others come before it."""
-        return int(np.count_nonzero(self._leaf_promises["owner"] != TreeId.FS_TREE))
-
     def leaves(self) -> Iterator[LeafBatch]:
         """Yield the items of all leaves in batches of bounded memory, each leaf once; to be called once.
 
         The leaves of a tree without files can be asked for when those up to ``first_of_files`` have come.
         """
-        first_of_files = self.first_of_files
         read: list[Read] = []
         for batch in self._reader.read(self._leaf_promises, 0, partial(self._bad_block, 0)):
             read.append((batch.last_keys(), batch.counts, batch.heads))
-            if batch.first <= first_of_files <= batch.first + len(batch.rows):
+            if batch.first <= self.first_of_files <= batch.first + len(batch.rows):
                 self._levels[0], read = self._levels[0].with_blocks(read), []
             yield self._leaf_batch(batch)
         self._levels[0] = self._levels[0].with_blocks(read)

@@ -8,9 +8,10 @@ from string import Formatter
 import pytest
 
 from btrimg.check import derived
-from btrimg.check.rule import parse_rule, rule, rules
-from btrimg.check.run import Finding
+from btrimg.check.rule import Rule, parse_rule, rule, rules
+from btrimg.check.run import Finding, check
 from btrimg.errors import BtrimgError
+from btrimg.filesystem.image import open_image
 from btrimg.render.findings import finding_line, rule_json
 
 HEADER = """\
@@ -72,3 +73,15 @@ def test_rules_say_so_that_read_what_only_the_scrub_makes() -> None:
         words = derived.words_of(each.query)
         words |= {word for one in derived.needed(words) for word in derived.words_of(one.query)}
         assert each.needs_data == ("bad_copies" in words), each.code
+
+
+@pytest.mark.parametrize("each", rules().values(), ids=lambda each: each.code)
+def test_every_rule_can_be_asked_alone(each: Rule, demo_image: str) -> None:
+    with open_image([demo_image]) as image:
+        assert [found for found in check(image, [each]) if found.rule.code != "free-space-info-orphan"] == []
+
+
+def test_texts_in_a_query_name_no_relations() -> None:
+    assert derived.words_of("select 'file extents' as what, length from names where kind = 'it''s'") == {
+        *("select", "as", "what", "length", "from", "names", "where", "kind"),
+    }

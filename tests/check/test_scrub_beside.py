@@ -17,8 +17,9 @@ from support.forks import forks
 from btrimg.check import filling
 from btrimg.check.rule import rule, rules
 from btrimg.check.run import check
-from btrimg.check.scrub import begun, copies, serving, told
+from btrimg.check.scrub import begun, copies, copyscrub, serving, told
 from btrimg.check.scrub.begun import BegunScrub
+from btrimg.check.scrub.logicalsets import NOTHING
 from btrimg.check.scrub.whole import Scrub
 from btrimg.errors import BlockError, BtrimgError
 from btrimg.filesystem.image import ChunkTree, open_image
@@ -170,6 +171,40 @@ def test_columns_are_told_in_parts(forged: str, monkeypatch: pytest.MonkeyPatch)
     assert any("tree block" in sentence or "copy" in sentence for sentence in found)
     monkeypatch.setattr(told, "_AT_ONCE", 40)
     assert findings() == found
+
+
+def test_processes_that_nobody_waits_for_are_no_failure(demo_image: str) -> None:
+    code = (
+        "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.executable, sys.argv[1:])"
+    )
+    command = [sys.executable, "-m", "btrimg", "check", "--data", "--rule", "data-csum", demo_image]
+    done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "btrimg: clean by 1 rules\n")
+
+
+def test_who_stops_does_not_wait_for_copies_of_tree_blocks(demo_image: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of which some are judged before all is told."""
+    seen: list[int] = []
+
+    def slowly(pieces: object) -> list[range]:
+        return [range(1)] * 10_000
+
+    def are_good(*_: object) -> bool:
+        seen.append(1)
+        time.sleep(0.01)
+        return True
+
+    monkeypatch.setattr(copyscrub, "_several", slowly)
+    monkeypatch.setattr(copyscrub.CopyScrub, "_are_good", are_good)
+    monkeypatch.setattr(Scrub, "_scrub_checksummed", lambda *_: NOTHING)
+    with open_image([demo_image]) as image:
+        scan = LeafScan(image, [EXTENTS], every_tree(image))
+        scrubbing = BegunScrub(image, lambda _: None)
+        scrubbing.tell(scan.columns(EXTENTS))
+        time.sleep(0.3)
+        begin = time.monotonic()
+        scrubbing.stop()
+        assert time.monotonic() - begin < 20  # of the 50 seconds that it would take
 
 
 def test_it_goes_on_in_a_daemon_of_multiprocessing(demo_image: str) -> None:

@@ -54,7 +54,7 @@ class AroundReader:
         for some in runs:
             first, length = int(starts[some[0]]), int(ends[some[-1]] - starts[some[0]])
             direct, part = self._direct.get(int(devids[some[0]])), room[used : used + length]
-            if direct is None or len(part) < length or _is_cached(direct, first, length):
+            if direct is None or len(part) < length or _is_mostly_cached(direct, first, length):
                 return None
             try:
                 direct.pread_into(part, first)
@@ -66,7 +66,7 @@ class AroundReader:
         return parts
 
 
-def _is_cached(device: Device, start: int, length: int) -> bool:
+def _is_mostly_cached(device: Device, start: int, length: int) -> bool:
     """Return whether the page cache has half of a part of a device, or more; or may have."""
     try:
         return 2 * cached_bytes(device.fileno(), start, length) >= length

@@ -192,13 +192,13 @@ def expect_copy(volume: Volume, pieces: Pieces, groups: range, copy: int) -> Non
         return
     for some in neighbours(devids, starts, starts + lengths, _FAR):
         device, first, last = volume.devices.get(int(devids[some[0]])), int(starts[some[0]]), some[-1]
-        if device is None or _is_cached(device, first, int(starts[last] + lengths[last]) - first):
+        if device is None or _is_all_cached(device, first, int(starts[last] + lengths[last]) - first):
             continue
         for start, size in zip(starts[some].tolist(), lengths[some].tolist(), strict=True):
             device.expect(size, start)
 
 
-def _is_cached(device: Device, start: int, length: int) -> bool:
+def _is_all_cached(device: Device, start: int, length: int) -> bool:
     """Return whether the page cache is known to have all of a part of a device."""
     try:
         return cached_bytes(device.fileno(), start, length) >= length

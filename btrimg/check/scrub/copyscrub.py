@@ -43,20 +43,24 @@ class CopyScrub:
         self._around.close()
 
     def doubted(self, pieces: Pieces, promise: Promise) -> Ints:
-        """Return the numbers of units of which a copy after the first may not be what is promised; nothing is told."""
+        """Return the numbers of units of which a copy after the first may not be what is promised.
+
+        Nothing is told of them; the progress hears of these copies.
+        """
 
         def are_good(groups: range, room: memoryview) -> bool:
             return self._are_good(pieces, groups, range(1, pieces.copies), promise, room)
 
         found = [np.empty(0, np.int64)]
         for groups, good in ahead(are_good, _several(pieces), new_room):
+            self._progress((pieces.copies - 1) * pieces.bytes_of(groups.start, groups.stop))
             if not good:
                 rows = slice(int(pieces.bounds[groups.start]), int(pieces.bounds[groups.stop]))
                 found.append(ranges(pieces.number[rows], pieces.length[rows] // pieces.unit))
         return np.concatenate(found)
 
-    def judge(self, kind: int, pieces: Pieces, promise: Promise) -> None:
-        """Judge every copy of *pieces* by what is promised of them."""
+    def judge(self, kind: int, pieces: Pieces, promise: Promise, counted: int = 0) -> None:
+        """Judge every copy of *pieces* by what is promised; the progress has heard of so many *counted* ones."""
 
         def work(group: int, buffer: Buffer) -> list[States | None]:
             units = buffer[0, pieces.start(group) :]
@@ -70,7 +74,7 @@ class CopyScrub:
                     states.append(_judged(state, promise.good(units.reshape(-1, pieces.unit), first)))
             return states
 
-        self._each_group(kind, pieces, work, 1, promise)
+        self._each_group(kind, pieces, work, 1, promise, counted)
 
     def compare(self, kind: int, pieces: Pieces) -> None:
         """Compare the copies of *pieces* with each other: what more than half of them hold is taken to be right."""
@@ -92,6 +96,7 @@ class CopyScrub:
         work: Callable[[int, Buffer], list[States | None]],
         rows: int,
         promise: Promise | None = None,
+        counted: int = 0,
     ) -> None:
         """Let *work* judge all groups, with a buffer of so many *rows*, and tell what is found.
 
@@ -106,7 +111,7 @@ class CopyScrub:
             return [(group, work(group, buffer)) for group in groups]
 
         for groups, found in ahead(several, _several(pieces), new_room):
-            self._progress(pieces.copies * pieces.bytes_of(groups.start, groups.stop))
+            self._progress((pieces.copies - counted) * pieces.bytes_of(groups.start, groups.stop))
             for group, states in found:
                 if any(state is not None for state in states):
                     self._tell(kind, pieces, group, states, promise)

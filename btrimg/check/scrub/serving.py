@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Columns = Mapping[str, Any]
 
-_NICENESS = 19  #: the caller's work is the longer one: it shall not wait for us where there are few processors
+_NICENESS = 10  #: the caller's work is the longer one, where the two compete for processors
 _SELDOM = 0.05  # seconds between two messages
 
 

@@ -1,4 +1,4 @@
-"""The offline scrub: every copy of all data and tree blocks is read and judged, and all parity.
+"""The offline scrub: every copy of all data and tree blocks is judged, and all parity.
 
 What is read is what is in use: data with checksums, as the checksum tree has them; tree blocks, as the extent tree has
 them; and of data without checksums what files have written, of which copies can only be compared. What is preallocated
@@ -145,11 +145,11 @@ class Scrub:
         at = find(sound["logical"], logical)
         known = (at >= 0) & (np.append(sound["generation"], 0)[at] == generation)  # the last one is for number -1
         known &= ~doubted
-        self._judged(int(self._places.locate(logical[known]).copies.sum()) * self._volume.nodesize)
+        self._judged(int(known.sum()) * self._volume.nodesize)
         logical, generation = logical[~known], generation[~known]
         several, torn = self._blocks(logical, generation)
         for pieces, promise in several:
-            self._copies.judge(_BLOCK, pieces, promise)
+            self._copies.judge(_BLOCK, pieces, promise, pieces.copies - 1)
         for address in logical[torn].tolist():  # the kernel's scrub passes over them, too
             self._volume.warn(f"tree block {address} lies across elements: its copies are not judged one by one")
 
