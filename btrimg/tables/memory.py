@@ -24,7 +24,7 @@ def keep_for_batches() -> None:
 
     What one batch of leaves needs to be decoded, the next one needs again. glibc gives back larger blocks, and what is
     free at the end of its heap, and the kernel has to fill each page with zeros anew: on an image of 540,000 files,
-    ``check`` takes 0.89x the processor time so, at 163 MiB in the place of 150. Columns that stay must not stand
+    ``check`` takes 0.89x the processor time so, at 157 MiB in the place of 150. Columns that stay must not stand
     between what is kept: see :mod:`btrimg.tables.growing`. With other C libraries nothing is done.
     """
     option = getattr(ctypes.CDLL(None), "mallopt", None)
