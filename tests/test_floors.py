@@ -131,7 +131,8 @@ def test_only_ondisk_imports_construct() -> None:
     ids=["nothing prints", "nothing reads the environment or exits"],
 )
 def test_below_a_floor(floor: int, forbidden: set[str]) -> None:
-    assert [(module, word) for module in modules_below(floor) for word in words(module) & forbidden] == []
+    found = {(module, word) for module in modules_below(floor) for word in words(module) & forbidden}
+    assert found <= {("btrimg.forked", "os._exit")}, "which is how a process that was forked ends"
 
 
 @pytest.mark.parametrize(
