@@ -46,8 +46,8 @@ def _parsed(name: str, comments: str, of: frozenset[str], query: str) -> Derived
 
 @cache
 def words_of(query: str) -> frozenset[str]:
-    """Return the words of a query, but of its texts; those that are names of relations are those that it reads."""
-    return frozenset(re.findall(r"\w+", re.sub(r"'[^']*'", "", query)))
+    """Return the words of a query, but for texts and comments; those that name relations are those that it reads."""
+    return frozenset(re.findall(r"\w+", re.sub(r"'[^']*'|--.*", "", query)))
 
 
 def needed(words: Collection[str]) -> list[Derived]:

@@ -139,7 +139,7 @@ class BatchReader:
     def unique(self, pointers: Structs) -> tuple[Structs, Ints]:
         """Return the different promises, and the number of each pointer's among them.
 
-        Those of trees of files come last; before that they are in order of device offset.
+        Those of trees of files come last; in both parts they are in order of device offset.
         """
         whole = np.ascontiguousarray(pointers).view(f"S{PROMISE.itemsize}")
         _, index, inverse = np.unique(whole, return_index=True, return_inverse=True)

@@ -81,7 +81,8 @@ def test_every_rule_can_be_asked_alone(each: Rule, demo_image: str) -> None:
         assert [found for found in check(image, [each]) if found.rule.code != "free-space-info-orphan"] == []
 
 
-def test_texts_in_a_query_name_no_relations() -> None:
-    assert derived.words_of("select 'file extents' as what, length from names where kind = 'it''s'") == {
+def test_texts_and_comments_in_a_query_name_no_relations() -> None:
+    query = "select 'file -- extents' as what, length -- an inode's\nfrom names where kind = 'it''s'"
+    assert derived.words_of(query) == {
         *("select", "as", "what", "length", "from", "names", "where", "kind"),
     }

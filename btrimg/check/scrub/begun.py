@@ -16,17 +16,16 @@ from btrimg.forked import alone, beside, within
 from btrimg.ondisk.constants import TreeId
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from btrimg.check.scrub.told import Outcome, Told
+    from btrimg.check.scrub.told import Columns, Outcome, Told
     from btrimg.filesystem.image import Image
     from btrimg.forked import Line
     from btrimg.trees.block import Pointer
     from btrimg.volume.volume import Volume
 
-    Columns = Mapping[str, Any]
     Progress = Callable[[int], None]
 
 

@@ -9,20 +9,20 @@ from contextlib import closing, suppress
 from queue import SimpleQueue
 from threading import Thread
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from btrimg.check.scrub.told import TELLING, Outcome, hear_column
 from btrimg.check.scrub.whole import Scrub
 from btrimg.errors import BtrimgError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
+    from btrimg.check.scrub.told import Columns
     from btrimg.forked import Line
     from btrimg.trees.block import Pointer
     from btrimg.volume.volume import Volume
 
-    Columns = Mapping[str, Any]
 
 _NICENESS = 10  #: the caller's work is the longer one, where the two compete for processors
 _SELDOM = 0.05  # seconds between two messages

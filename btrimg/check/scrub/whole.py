@@ -7,7 +7,7 @@ and not yet written may differ from copy to copy.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -33,12 +33,13 @@ from btrimg.volume.places import PlaceMap
 from btrimg.volume.profiles import data_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
     from btrimg.check.scrub.contents import Contents
     from btrimg.check.scrub.copies import Pieces
+    from btrimg.check.scrub.told import Columns
     from btrimg.errors import CorruptError
     from btrimg.trees.block import Pointer
     from btrimg.volume.chunkmap import MappedChunk
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
 
     Ints = NDArray[np.int64]
     Unsigned = NDArray[np.uint64]
-    Columns = Mapping[str, Any]
     Progress = Callable[[int], None]
 
 _DATA, _BLOCK, _PLAIN = map(COPY_KINDS.index, ("data", "tree block", "nodatasum"))
