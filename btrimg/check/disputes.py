@@ -10,6 +10,7 @@ import numpy as np
 from btrimg.check.references import EXTENT_DATA, KINDS, OWNER, SHARED_BLOCK, SHARED_DATA, TREE_BLOCK, references
 from btrimg.filesystem.treepaths import find
 from btrimg.ondisk.constants import Incompat
+from btrimg.tables.hashes import mixed
 from btrimg.tables.schema import BACKREFS, EXTENT_KINDS, EXTENTS
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def unaligned_backrefs(scanned: Scanned) -> Columns:
 def _made(scanned: Scanned) -> Made:
     scan, extents = scanned.scan, scanned.once(_records).extents
     trees = [*scan.trees, *scan.deleted.trees]
-    return references(scan.forest, trees, scanned.tables["data_uses"].rows, extents, scanned.image.volume.nodesize)
+    return references(scan.forest, trees, scanned.tables["data_uses"], extents, scanned.image.volume.nodesize)
 
 
 def unowned(scanned: Scanned) -> Columns:
@@ -125,7 +126,7 @@ def _unbalanced(made: References, item: Ints, records: Records) -> Truths:
     The first where sums of a random number for each differ; the numbers are drawn anew each time, so that no image can
     be made to have equal sums of different references.
     """
-    seeds = np.frombuffer(os.urandom(8 * 16), np.uint64) | np.uint64(1)
+    seeds = np.frombuffer(os.urandom(8 * 8), np.uint64) | np.uint64(1)
     backrefs = records.backrefs
     sums = np.zeros(len(records.extents["logical"]) + 1, np.uint64)  # the last one is for number -1
     np.add.at(sums, item, _mixed(made._asdict(), seeds))
@@ -141,15 +142,9 @@ def _unbalanced(made: References, item: Ints, records: Records) -> Truths:
 
 
 def _mixed(columns: Columns, seeds: Unsigned) -> Unsigned:
-    """Return a number for the reference in each row; *seeds* are random and odd."""
-    mixed = seeds[: len(KINDS)][columns["kind"]]
-    each = (columns["root"] + columns["parent"], columns["inode"], columns["offset"])  # of root and parent one is 0
-    for column, first, second in zip(each, seeds[8:11], seeds[11:14], strict=True):
-        mixed ^= column.view(np.uint64)
-        mixed *= first
-        mixed ^= mixed >> np.uint64(32)
-        mixed *= second
-    return mixed
+    """Return a number for the reference in each row."""
+    whose = columns["root"] + columns["parent"]  # one of them is 0
+    return mixed(seeds, columns["kind"].astype(np.uint64), whose, columns["inode"], columns["offset"].view(np.uint64))
 
 
 def _compared(made: References, wrong: Truths, backrefs: Columns) -> Columns:

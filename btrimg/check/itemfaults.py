@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from btrimg.check.laws import STANDS_IN, law_table, row_of_tree
+from btrimg.filesystem.leafrows import file_extent_items
 from btrimg.ondisk.blocks import Header
 from btrimg.ondisk.constants import FILE_TYPE_ENCRYPTED, ExtentFlag, FileExtentType, FileType, ItemType, TreeId
 from btrimg.ondisk.extents import (
@@ -18,12 +19,12 @@ from btrimg.ondisk.extents import (
     InlineRef,
     TreeBlockInfo,
 )
-from btrimg.ondisk.inodes import DirItem
 from btrimg.ondisk.roots import RootRef
-from btrimg.tables.entries import pieces, size_by_fields
+from btrimg.tables.entries import pieces
+from btrimg.tables.filerows import entries_of
 from btrimg.tables.hashes import crcs
 from btrimg.tables.spacerows import inline_sizes
-from btrimg.trees.batches import records_at, structs_at
+from btrimg.trees.batches import records_at
 from btrimg.trees.distinct import among
 
 if TYPE_CHECKING:
@@ -167,10 +168,7 @@ class ItemJudge:
 
         That of an xattr is zero, and that of a name the key of an inode, which ends in zero, or of a subvolume.
         """
-        number = np.flatnonzero(_IS_ENTRY[batch.key_type])
-        item, position, *_ = pieces(batch.data, batch.position[number], batch.size[number], _SIZE_OF_ENTRY)
-        number = number[item]
-        entry = records_at(batch.data, DirItem, position)
+        number, _, entry, _ = batch.once(entries_of)
         is_xattr = batch.key_type[number] == ItemType.XATTR_ITEM
         kind = entry["type"] & ~np.uint8(FILE_TYPE_ENCRYPTED)
         wrong = np.flatnonzero(is_xattr & (kind != FileType.XATTR))
@@ -216,12 +214,11 @@ class ItemJudge:
 
         One that was cut, like any file extent, skips what is in front of it and keeps the length that it was made with.
         """
-        number = np.flatnonzero((batch.key_type == ItemType.EXTENT_DATA) & (batch.size == FileExtent.SIZE))
-        extent = structs_at(batch.data, 8, batch.position[number] + _EXTENT_AT).view("<u8")
-        number = number[extent == 0]  # few, where there are any
-        record = records_at(batch.data, FileExtent, batch.position[number])
-        hole = np.flatnonzero(record["type"] != FileExtentType.INLINE)
-        number, record, part = number[hole], record[hole], np.uint64(self._sectorsize - 1)
+        found = batch.once(file_extent_items)
+        hole = np.flatnonzero(
+            (found.record["disk_bytenr"] == 0) & (found.items.size == FileExtent.SIZE) & ~found.inline
+        )
+        number, record, part = found.number[hole], found.record[hole], np.uint64(self._sectorsize - 1)
         length, ram, skipped = record["num_bytes"], record["ram_bytes"], record["offset"]
         room = np.where(ram >= length, ram - length, np.uint64(0))
         for value, most in (
@@ -233,14 +230,10 @@ class ItemJudge:
             yield "hole", number[wrong], value[wrong], most[wrong]
 
 
-_SIZE_OF_ENTRY = size_by_fields(DirItem, "name_len", "data_len")
 _ROOT_REFS, _EXTENTS = {ItemType.ROOT_REF, ItemType.ROOT_BACKREF}, {ItemType.EXTENT_ITEM, ItemType.METADATA_ITEM}
 _ENTRIES = {ItemType.DIR_ITEM, ItemType.DIR_INDEX, ItemType.XATTR_ITEM}
-_IS_ENTRY = np.zeros(256, np.bool_)  # by type of item
-_IS_ENTRY[list(_ENTRIES)] = True
 _DATA_REF_SEED = 0xFFFF_FFFF  # of ``extent_data_ref_hash``
 _MOST_OF_ONE_HASH = np.uint64(64)  # keyed references whose hashes are equal
-_EXTENT_AT = FileExtentInline.SIZE  # of the address, in the item: both begin alike
 _TWO_REFS = ExtentItem.SIZE + 2 * InlineRef.SIZE
 
 

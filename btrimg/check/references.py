@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from btrimg.filesystem.leafrows import file_extent_items
 from btrimg.filesystem.treepaths import find
-from btrimg.ondisk.constants import MAX_LEVEL, ExtentFlag, FileExtentType, HeaderFlag, ItemType, TreeId
-from btrimg.ondisk.extents import FileExtent
+from btrimg.ondisk.constants import MAX_LEVEL, ExtentFlag, HeaderFlag, TreeId
 from btrimg.tables.schema import BACKREF_KINDS
 from btrimg.trees.distinct import among
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from btrimg.filesystem.leafrows import LeafTable
     from btrimg.trees.block import Pointer
     from btrimg.trees.scan import Forest, LeafBatch
 
@@ -37,9 +38,8 @@ TREE_BLOCK, SHARED_BLOCK, EXTENT_DATA, SHARED_DATA, OWNER = range(len(KINDS))
 
 
 class DataUses(NamedTuple):
-    """File extents of all leaves that use an extent, one per row."""
+    """File extents that use an extent, one per row."""
 
-    leaf: Ints  #: number
     extent: Unsigned  #: logical
     length: Unsigned  #: of the whole extent
     inode: Unsigned
@@ -47,18 +47,15 @@ class DataUses(NamedTuple):
 
 
 def data_uses(batch: LeafBatch) -> tuple[LeafBatch, DataUses]:
-    """Return the EXTENT_DATA items of *batch* that use an extent, and their rows."""
-    items = batch.of_type(ItemType.EXTENT_DATA)
-    items = items.take(items.size >= FileExtent.SIZE)
-    record = items.records(FileExtent)
-    used = np.flatnonzero((record["disk_bytenr"] != 0) & (record["type"] != FileExtentType.INLINE))
-    items, record = items.take(used), record[used]
+    """Return the EXTENT_DATA items of *batch* that use an extent, and their rows, also of those that make no sense."""
+    found = batch.once(file_extent_items)
+    used = np.flatnonzero(found.record["disk_bytenr"])  # of what is inline there are zeros
+    items, record = found.items.take(used), found.record
     return items, DataUses(
-        items.leaf,
-        record["disk_bytenr"],
-        record["disk_num_bytes"],
+        record["disk_bytenr"][used],
+        record["disk_num_bytes"][used],
         items.objectid,
-        items.offset - record["offset"],
+        items.offset - record["offset"][used],
     )
 
 
@@ -98,11 +95,11 @@ class Made(NamedTuple):
 
 
 def references(
-    forest: Forest, trees: Sequence[tuple[int, Pointer]], uses: DataUses, extents: Columns, nodesize: int
+    forest: Forest, trees: Sequence[tuple[int, Pointer]], uses: LeafTable[DataUses], extents: Columns, nodesize: int
 ) -> Made:
     """Return what all *trees* of the read *forest* refer to; *extents* are columns of that relation, by address."""
     referrers = [_referrers(forest, level, extents) for level in range(MAX_LEVEL)]
-    parts = [_of_roots(trees, nodesize), _of_files(referrers[0], uses)]
+    parts = [_of_roots(trees, nodesize), _of_files(referrers[0], uses.leaves, uses.rows)]
     parts += [_of_nodes(forest, level, referrers[level], nodesize) for level in range(1, MAX_LEVEL)]
     unowned, owner = _unowned(forest, trees, referrers)
     return Made(_joined(parts), unowned, owner)
@@ -177,11 +174,11 @@ def _of_nodes(forest: Forest, level: int, referrers: Referrers, nodesize: int) -
     )
 
 
-def _of_files(referrers: Referrers, uses: DataUses) -> References:
-    counted = referrers.counted[uses.leaf]
+def _of_files(referrers: Referrers, leaf: Ints, uses: DataUses) -> References:
+    counted = referrers.counted[leaf]
     if not counted.all():
-        uses = DataUses._make([column[counted] for column in uses])
-    root, parent = referrers.root[uses.leaf], referrers.parent[uses.leaf]
+        leaf, uses = leaf[counted], DataUses._make([column[counted] for column in uses])
+    root, parent = referrers.root[leaf], referrers.parent[leaf]
     shared = root == 0
     return References(
         uses.extent,

@@ -6,13 +6,11 @@ the INODE_REF or INODE_EXTREF by which the inode knows the name. The directory's
 
 from __future__ import annotations
 
-import stat
-
 from btrimg.errors import CorruptError, RefusedError
 from btrimg.filesystem.inode import quoted
 from btrimg.filesystem.namei import Link
 from btrimg.ondisk.blocks import Header, Item, Key
-from btrimg.ondisk.constants import FileType, Incompat, ItemType
+from btrimg.ondisk.constants import Incompat, ItemType
 from btrimg.ondisk.csum import extref_hash, name_hash
 from btrimg.ondisk.inodes import DirItem, InodeExtref, InodeItem, InodeRef
 from btrimg.ondisk.items import records_of
@@ -29,17 +27,6 @@ if TYPE_CHECKING:
     R = TypeVar("R", bound=Record)
 
 _INODE_ITEM = int(ItemType.INODE_ITEM)  # keys with a member of an enumeration take longer to sort and to store
-
-#: What a directory entry says of an inode, by the type in its mode.
-FILE_TYPES: dict[int, FileType] = {
-    stat.S_IFREG: FileType.REG_FILE,
-    stat.S_IFDIR: FileType.DIR,
-    stat.S_IFCHR: FileType.CHRDEV,
-    stat.S_IFBLK: FileType.BLKDEV,
-    stat.S_IFIFO: FileType.FIFO,
-    stat.S_IFSOCK: FileType.SOCK,
-    stat.S_IFLNK: FileType.SYMLINK,
-}
 
 
 def inode_key(ino: int) -> Key:

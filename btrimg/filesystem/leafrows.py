@@ -16,6 +16,7 @@ from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.constants import MAX_COMPRESSED, ExtentFlag, FileExtentType, FileType, ItemType
 from btrimg.ondisk.extents import ExtentItem, FileExtent, FileExtentInline
 from btrimg.ondisk.inodes import DirItem, InodeExtref, InodeItem, InodeRef
+from btrimg.trees import batches
 from btrimg.trees.batches import ranges, records_at
 from btrimg.trees.scan import leaf_of
 
@@ -119,7 +120,9 @@ class LeafTable(Generic[Rows]):
         self._counts: list[Ints] = [np.zeros(1, np.int64)]
 
     def add(self, batch: LeafBatch) -> None:
-        """Take the rows of a batch of leaves; batches come in order."""
+        """Take the rows of a batch of leaves, of none once the table is finished; batches come in order."""
+        if not self._counts:
+            return
         if self._types is not None and batch.types.isdisjoint(self._types):
             self._counts.append(np.zeros(batch.leaves, np.int64))
             return
@@ -168,25 +171,45 @@ def file_extents(batch: LeafBatch, bad: Report) -> tuple[LeafBatch, ExtentColumn
     return items, extent_columns(items, record, inline)
 
 
-def sound_file_extents(batch: LeafBatch, bad: Report) -> tuple[LeafBatch, NDArray[np.void], NDArray[np.bool_]]:
-    """Return the EXTENT_DATA items of *batch* that make sense, the FileExtent of each, and which are inline.
+class FileExtentItems(NamedTuple):
+    """The EXTENT_DATA items of some leaves, right or wrong."""
 
-    What makes sense is for ``row_of_item`` to say; an item that does not is told to *bad*. Of the FileExtent of inline
-    data only what stands in a FileExtentInline is filled in.
-    """
-    items = batch.of_type(ItemType.EXTENT_DATA)
+    number: NDArray[np.intp]  #: of each among all items
+    items: LeafBatch
+    record: NDArray[np.void]  #: FileExtent; of inline data only what is in a FileExtentInline, zeros of what is short
+    inline: NDArray[np.bool_]
+    whole: NDArray[np.bool_]  #: which are long enough for what they are
+
+
+def file_extent_items(batch: LeafBatch) -> FileExtentItems:
+    """Return the EXTENT_DATA items of *batch*, for its ``once``."""
+    number = batch.numbers_of(ItemType.EXTENT_DATA)
+    items = batch.take(number)
     kind_at = FileExtentInline.SIZE - 1
     has_kind = items.size > kind_at
     inline = has_kind & (items.data[np.where(has_kind, items.position + kind_at, 0)] == FileExtentType.INLINE)
     whole = inline | (items.size >= FileExtent.SIZE)
-    items, inline = _sound(items, whole, bad), inline[whole]
     record = np.zeros(len(inline), FileExtent.dtype())
-    within, beside = np.flatnonzero(inline), np.flatnonzero(~inline)
+    within, beside = np.flatnonzero(inline), np.flatnonzero(whole & ~inline)
     head = records_at(items.data, FileExtentInline, items.position[within])
     for name in head.dtype.names or ():
         record[name][within] = head[name]
-    record[beside] = records_at(items.data, FileExtent, items.position[beside])
-    record["num_bytes"] -= ~inline & (items.offset + record["num_bytes"] == OFFSET_MAX + 1)  # as ``row_of_item`` does
+    batches.whole(record)[beside] = batches.structs_at(items.data, FileExtent.SIZE, items.position[beside])
+    return FileExtentItems(number, items, record, inline, whole)
+
+
+def sound_file_extents(batch: LeafBatch, bad: Report) -> tuple[LeafBatch, NDArray[np.void], NDArray[np.bool_]]:
+    """Return the EXTENT_DATA items of *batch* that make sense, the FileExtent of each, and which are inline.
+
+    What makes sense is for ``row_of_item`` to say; an item that does not is told to *bad*.
+    """
+    _, items, record, inline, whole = batch.once(file_extent_items)
+    if not whole.all():
+        items, record, inline = _sound(items, whole, bad), record[whole], inline[whole]
+    last = np.flatnonzero(~inline & (items.offset + record["num_bytes"] == OFFSET_MAX + 1))
+    if len(last):  # as ``row_of_item`` does
+        record = record.copy()
+        record["num_bytes"][last] -= 1
     sound = _makes_sense(items, record, inline)
     if not sound.all():
         items, record, inline = _sound(items, sound, bad), record[sound], inline[sound]

@@ -20,7 +20,7 @@ from btrimg.filesystem.extents import row_of_item
 from btrimg.filesystem.image import root_item, root_pointer
 from btrimg.filesystem.namei import Link
 from btrimg.ondisk.blocks import DiskKey, Key
-from btrimg.ondisk.constants import U64_MAX, FileType, Incompat, ItemType, TreeId
+from btrimg.ondisk.constants import FILE_TYPES, U64_MAX, FileType, Incompat, ItemType, TreeId
 from btrimg.ondisk.inodes import DirItem, DirLogItem, InodeItem
 from btrimg.ondisk.items import records_of
 from btrimg.trees.overlay import OverlayTree
@@ -213,7 +213,7 @@ class _Replay:
 
     def _add_entry(self, ino: int, link: Link) -> None:
         mode = InodeItem.unpack(self._tree.get(names.inode_key(ino))).mode
-        file_type = names.FILE_TYPES.get(stat.S_IFMT(mode), FileType.UNKNOWN)
+        file_type = FILE_TYPES.get(stat.S_IFMT(mode), FileType.UNKNOWN)
         where = DiskKey(*names.inode_key(ino))
         entry = DirItem(where, self._transid, 0, len(link.name), file_type, link.name, b"")
         names.add_entry(self._tree, link.parent, link.dir_index, entry)

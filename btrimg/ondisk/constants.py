@@ -6,6 +6,8 @@ Records hold raw integers; these enums are applied where a number is used or sho
 
 from __future__ import annotations
 
+import stat
+
 from btrimg.enums import IntEnum, IntFlag
 
 MAGIC = int.from_bytes(b"_BHRfS_M", "little")
@@ -260,6 +262,16 @@ class FileType(IntEnum):
     XATTR = 8
 
 
+#: What a directory entry says of an inode, by the type in its mode.
+FILE_TYPES: dict[int, FileType] = {
+    stat.S_IFREG: FileType.REG_FILE,
+    stat.S_IFDIR: FileType.DIR,
+    stat.S_IFCHR: FileType.CHRDEV,
+    stat.S_IFBLK: FileType.BLKDEV,
+    stat.S_IFIFO: FileType.FIFO,
+    stat.S_IFSOCK: FileType.SOCK,
+    stat.S_IFLNK: FileType.SYMLINK,
+}
 FILE_TYPE_ENCRYPTED = 0x80
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from btrimg.errors import CorruptError
     from btrimg.ondisk.record import Record
+    from btrimg.trees.batches import Structs
     from btrimg.trees.scan import LeafBatch
 
     Report = Callable[[CorruptError], None]
@@ -70,25 +71,52 @@ def split(items: LeafBatch, size_of: SizeOf, bad: Report) -> LeafBatch:
 
     A structure cut short is told to *bad*; it and what follows it in the item are left out.
     """
-    found = pieces(items.data, items.position, items.size, size_of)
-    for item in found.cut.tolist():
-        bad(items.error(item, f"its {items.size[item]} bytes end inside a structure"))
+    return _apart(items, pieces(items.data, items.position, items.size, size_of), bad)
+
+
+def _apart(items: LeafBatch, found: Pieces, bad: Report) -> LeafBatch:
+    tell_cut(items, found.cut, bad)
     if not np.array_equal(found.number, np.arange(len(items.leaf))):
         items = items.take(found.number)
     return items._replace(position=found.position, size=found.size)
 
 
-def size_by_fields(record: type[Record], *lengths: str) -> SizeOf:
-    """Return the *size_of* of a *record* that varies in length; the fields *lengths* count the bytes behind it."""
+def tell_cut(items: LeafBatch, cut: Ints, bad: Report) -> None:
+    """Tell *bad* of *items* that end inside a structure, by their numbers."""
+    for item in cut.tolist():
+        bad(items.error(item, f"its {items.size[item]} bytes end inside a structure"))
+
+
+def records_in(
+    data: NDArray[np.uint8], position: Ints, left: Ints, record: type[Record], *lengths: str
+) -> tuple[Pieces, Structs]:
+    """Return the structures in the payloads of *left* bytes at *position* of *data*, and the fixed part of each.
+
+    Each is a *record* that varies in length: its fields *lengths* count the bytes behind it.
+    """
 
     def size_of(data: NDArray[np.uint8], position: Ints, left: Ints) -> Ints:
         size = np.zeros(len(left), np.int64)
         room = np.flatnonzero(left >= record.SIZE)
-        heads = records_at(data, record, position[room])
-        size[room] = record.SIZE + sum(heads[name].astype(np.int64) for name in lengths)
+        size[room] = sizes(records_at(data, record, position[room]))
         return size
 
-    return size_of
+    def sizes(heads: Structs) -> Ints:
+        return sum((heads[name].astype(np.int64) for name in lengths), np.full(len(heads), record.SIZE))
+
+    if left.min(initial=record.SIZE) >= record.SIZE:
+        heads = records_at(data, record, position)
+        if np.array_equal(sizes(heads), left):  # one in each, as in nearly all: they are read once
+            number = np.arange(len(left))
+            return Pieces(number, position, left, number[:0]), heads
+    found = pieces(data, position, left, size_of)
+    return found, records_at(data, record, found.position)
+
+
+def split_records(items: LeafBatch, record: type[Record], bad: Report) -> tuple[LeafBatch, Structs]:
+    """Return an item for each name in the payloads of *items*, as ``split`` does, and its *record*, with a name_len."""
+    found, heads = records_in(items.data, items.position, items.size, record, "name_len")
+    return _apart(items, found, bad), heads
 
 
 def sound(items: LeafBatch, least: int | Ints, bad: Report) -> LeafBatch:

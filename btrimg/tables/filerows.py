@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -12,9 +12,10 @@ from btrimg.ondisk.constants import ItemType, TreeId
 from btrimg.ondisk.csum import extref_hash
 from btrimg.ondisk.extents import FileExtentInline
 from btrimg.ondisk.inodes import DirItem, InodeExtref, InodeItem, InodeRef
-from btrimg.tables.entries import merged, size_by_fields, sound, split
+from btrimg.tables.entries import merged, records_in, sound, split_records, tell_cut
 from btrimg.tables.hashes import name_hashes
 from btrimg.tables.schema import NAME_SOURCES
+from btrimg.trees.batches import whole
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
     from btrimg.ondisk.record import Record
     from btrimg.tables.entries import Rows
     from btrimg.tables.leafscan import Facts, Taken
+    from btrimg.trees.batches import Structs
     from btrimg.trees.scan import LeafBatch
 
+    Ints = NDArray[np.int64]
     Unsigned = NDArray[np.uint64]
     Arrays = dict[str, NDArray[Any]]
 
@@ -35,7 +38,6 @@ _SAME_IN_EXTENT_COLUMNS = (
 )
 _SOURCE_CODES = np.zeros(256, np.uint8)
 _SOURCE_CODES[list(NAME_SOURCES)] = range(len(NAME_SOURCES))
-_DIR_ITEM_SIZE = size_by_fields(DirItem, "name_len", "data_len")
 
 
 def inodes(batch: LeafBatch, facts: Facts) -> Taken:
@@ -65,9 +67,37 @@ def names(batch: LeafBatch, facts: Facts) -> Taken:
     return items, {"source": code, "name": name, "name_length": name.length, "expected_hash": expected, **columns}
 
 
+class Entries(NamedTuple):
+    """The entries in items of directories and xattrs, one after the other."""
+
+    number: Ints  #: of the item, of each
+    items: LeafBatch  #: the item, with position and size of the entry alone
+    record: Structs  #: DirItem
+    cut: Ints  #: numbers of the items that end inside an entry, which is left out
+
+
+def entries_of(batch: LeafBatch) -> Entries:
+    """Return all entries of *batch*, for its ``once``."""
+    number = batch.numbers_of(ItemType.DIR_ITEM, ItemType.DIR_INDEX, ItemType.XATTR_ITEM)
+    found, record = records_in(batch.data, batch.position[number], batch.size[number], DirItem, "name_len", "data_len")
+    each = number[found.number]
+    items = batch.take(each)._replace(position=found.position, size=found.size)
+    return Entries(each, items, record, number[found.cut])
+
+
+def _entries_of(batch: LeafBatch, facts: Facts, *, xattrs: bool) -> tuple[LeafBatch, Structs]:
+    """Return the entries of directories, or of *xattrs*; those that are cut short are reported."""
+    found = batch.once(entries_of)
+    tell_cut(batch, found.cut[(batch.key_type[found.cut] == ItemType.XATTR_ITEM) == xattrs], facts.report)
+    kept = (found.items.key_type == ItemType.XATTR_ITEM) == xattrs
+    if kept.all():
+        return found.items, found.record
+    rows = np.flatnonzero(kept)
+    return found.items.take(rows), whole(found.record)[rows].view(found.record.dtype)
+
+
 def _entries(batch: LeafBatch, facts: Facts) -> Rows:
-    items = split(batch.of_type(ItemType.DIR_ITEM, ItemType.DIR_INDEX), _DIR_ITEM_SIZE, facts.report)
-    record = items.records(DirItem)
+    items, record = _entries_of(batch, facts, xattrs=False)
     by_hash = items.key_type == ItemType.DIR_ITEM
     return items, {
         "parent": items.objectid,
@@ -83,18 +113,18 @@ def _entries(batch: LeafBatch, facts: Facts) -> Rows:
 
 
 def _references(batch: LeafBatch, facts: Facts) -> Rows:
-    items = split(batch.of_type(ItemType.INODE_REF), size_by_fields(InodeRef, "name_len"), facts.report)
-    return items, _reference_columns(items, InodeRef, items.offset, np.zeros(len(items.leaf), np.uint64))
+    items, record = split_records(batch.of_type(ItemType.INODE_REF), InodeRef, facts.report)
+    return items, _reference_columns(items, record, InodeRef, items.offset, np.zeros(len(record), np.uint64))
 
 
 def _extended_references(batch: LeafBatch, facts: Facts) -> Rows:
-    items = split(batch.of_type(ItemType.INODE_EXTREF), size_by_fields(InodeExtref, "name_len"), facts.report)
-    parent = items.records(InodeExtref)["parent_objectid"]
-    return items, _reference_columns(items, InodeExtref, parent, items.offset)
+    items, record = split_records(batch.of_type(ItemType.INODE_EXTREF), InodeExtref, facts.report)
+    return items, _reference_columns(items, record, InodeExtref, record["parent_objectid"], items.offset)
 
 
-def _reference_columns(items: LeafBatch, kind: type[Record], parent: Unsigned, hashed: Unsigned) -> Arrays:
-    record = items.records(kind)
+def _reference_columns(
+    items: LeafBatch, record: Structs, kind: type[Record], parent: Unsigned, hashed: Unsigned
+) -> Arrays:
     return {
         "parent": parent,
         "inode": items.objectid,
@@ -110,8 +140,7 @@ def _reference_columns(items: LeafBatch, kind: type[Record], parent: Unsigned, h
 
 def xattrs(batch: LeafBatch, facts: Facts) -> Taken:
     """Return the rows of ``xattrs``."""
-    items = split(batch.of_type(ItemType.XATTR_ITEM), _DIR_ITEM_SIZE, facts.report)
-    record = items.records(DirItem)
+    items, record = _entries_of(batch, facts, xattrs=True)
     at, length = items.position + DirItem.SIZE, record["name_len"].astype(np.int64)
     name = Slices(items.data, at, length)
     return items, {

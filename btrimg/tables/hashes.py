@@ -92,6 +92,21 @@ def scattered(seed: int, count: int) -> Words:
     return mixed ^ (mixed >> np.uint64(31))
 
 
+def mixed(seeds: Words, *columns: NDArray[Any]) -> Words:
+    """Return a number for each row of some *columns* of u64; *seeds* are random and odd, two for each of them.
+
+    The first column may be what was mixed before of others.
+    """
+    found: Words = columns[0] * seeds[0]
+    for column, first, second in zip(columns, seeds[::2], seeds[1::2], strict=False):
+        if column is not columns[0]:
+            found ^= column
+            found *= first
+        found ^= found >> np.uint64(32)
+        found *= second
+    return found
+
+
 def _by_length(values: Slices) -> Iterator[tuple[NDArray[Any], NDArray[np.uint8]]]:
     """Yield for each length that occurs the numbers of the strings, and these as rows of bytes."""
     short = values.length.max(initial=0) < 1 << 16

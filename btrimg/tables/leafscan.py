@@ -144,6 +144,7 @@ class LeafScan:
             for name, (types, take) in self._taken.items():
                 if name not in self._tables and not batch.types.isdisjoint(types):
                     take(batch)  # for what it reports: of items that stand where there should be none
+            batch.made.clear()  # before the next one is there
             payloads = np.bincount(batch.leaf - batch.first_leaf, batch.size, batch.leaves)
             self._payload_bytes.append(payloads.astype(np.int64))
             progress(batch.leaves, len(batch.data))

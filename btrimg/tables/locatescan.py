@@ -19,7 +19,7 @@ from btrimg.filesystem.treepaths import every_path_of
 from btrimg.ondisk.constants import ExtentFlag, FileExtentType, ItemType, TreeId
 from btrimg.ondisk.extents import ExtentItem, FileExtent, TreeBlockInfo
 from btrimg.ondisk.inodes import InodeExtref, InodeRef
-from btrimg.tables.entries import merged, size_by_fields, split
+from btrimg.tables.entries import merged, split_records
 from btrimg.trees.batches import ranges, records_at, structs_at
 from btrimg.trees.distinct import different
 
@@ -212,8 +212,8 @@ def _names(batch: LeafBatch, image: Image) -> tuple[LeafBatch, Names]:
     """Return every name of every inode, one per row."""
     parts = []
     for key_type, record in ((ItemType.INODE_REF, InodeRef), (ItemType.INODE_EXTREF, InodeExtref)):
-        items = split(batch.of_type(key_type), size_by_fields(record, "name_len"), image.report)
-        parent = items.offset if record is InodeRef else items.records(InodeExtref)["parent_objectid"]
+        items, fixed = split_records(batch.of_type(key_type), record, image.report)
+        parent = items.offset if record is InodeRef else fixed["parent_objectid"]
         parts.append((items, {"parent": parent, "head": np.full(len(parent), record.SIZE)}))
     items, columns = merged(parts)
     order = np.lexsort((items.objectid, items.leaf))  # stable: of one inode, INODE_REF first, as keys have it

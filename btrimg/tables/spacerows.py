@@ -21,6 +21,7 @@ from btrimg.ondisk.extents import (
 from btrimg.tables.devicerows import block_group
 from btrimg.tables.entries import merged, sound, split
 from btrimg.tables.schema import BACKREF_KINDS, EXTENT_KINDS, FREE_SPACE_SOURCES
+from btrimg.trees.batches import records_at
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,7 +40,8 @@ _INLINE_SIZES[ItemType.EXTENT_DATA_REF] = InlineDataRef.SIZE
 _INLINE_SIZES[ItemType.SHARED_DATA_REF] = InlineSharedDataRef.SIZE
 _KEYED_SIZES = np.zeros(256, np.int64)
 _KEYED_SIZES[ItemType.EXTENT_DATA_REF], _KEYED_SIZES[ItemType.SHARED_DATA_REF] = ExtentDataRef.SIZE, SharedDataRef.SIZE
-_OF_TREE = (ItemType.TREE_BLOCK_REF, ItemType.EXTENT_OWNER_REF)
+_IS_OF_TREE = np.zeros(256, np.bool_)
+_IS_OF_TREE[[ItemType.TREE_BLOCK_REF, ItemType.EXTENT_OWNER_REF]] = True
 _KEYED = (ItemType.TREE_BLOCK_REF, ItemType.SHARED_BLOCK_REF, ItemType.EXTENT_DATA_REF, ItemType.SHARED_DATA_REF)
 
 
@@ -84,13 +86,14 @@ def _inline(batch: LeafBatch, facts: Facts) -> Rows:
     refs = split(rest, inline_sizes, facts.report)
     kind = refs.data[refs.position]
     columns = _no_backrefs(refs, kind, inline=True)
-    simple = _INLINE_SIZES[kind] == InlineRef.SIZE
-    where = refs.take(simple).records(InlineRef)["offset"]
-    columns["root"][simple] = np.where(np.isin(kind[simple], _OF_TREE), where, 0)
-    columns["parent"][simple] = np.where(np.isin(kind[simple], _OF_TREE), 0, where)
+    simple = np.flatnonzero(_INLINE_SIZES[kind] == InlineRef.SIZE)
+    where = records_at(refs.data, InlineRef, refs.position[simple])["offset"]
+    of_tree = _IS_OF_TREE[kind[simple]]
+    columns["root"][simple] = np.where(of_tree, where, 0)
+    columns["parent"][simple] = np.where(of_tree, 0, where)
     _fill_data(columns, kind == ItemType.EXTENT_DATA_REF, refs, InlineDataRef)
-    shared = kind == ItemType.SHARED_DATA_REF
-    record = refs.take(shared).records(InlineSharedDataRef)
+    shared = np.flatnonzero(kind == ItemType.SHARED_DATA_REF)
+    record = records_at(refs.data, InlineSharedDataRef, refs.position[shared])
     columns["parent"][shared], columns["count"][shared] = record["offset"], record["count"]
     return refs, columns
 
@@ -105,8 +108,8 @@ def _keyed(batch: LeafBatch, facts: Facts) -> Rows:
         (kind == ItemType.SHARED_BLOCK_REF) | (kind == ItemType.SHARED_DATA_REF), items.offset, 0
     )
     _fill_data(columns, kind == ItemType.EXTENT_DATA_REF, items, ExtentDataRef)
-    shared = kind == ItemType.SHARED_DATA_REF
-    columns["count"][shared] = items.take(shared).records(SharedDataRef)["count"]
+    shared = np.flatnonzero(kind == ItemType.SHARED_DATA_REF)
+    columns["count"][shared] = records_at(items.data, SharedDataRef, items.position[shared])["count"]
     return items, columns
 
 
@@ -124,9 +127,10 @@ def _no_backrefs(items: LeafBatch, kind: NDArray[np.uint8], *, inline: bool) -> 
 
 
 def _fill_data(columns: dict[str, NDArray[Any]], where: NDArray[np.bool_], items: LeafBatch, record: Any) -> None:
-    found = items.take(where).records(record)
-    columns["root"][where], columns["inode"][where] = found["root"], found["objectid"]
-    columns["offset"][where], columns["count"][where] = found["offset"].view(np.int64), found["count"]
+    rows = np.flatnonzero(where)
+    found = records_at(items.data, record, items.position[rows])
+    columns["root"][rows], columns["inode"][rows] = found["root"], found["objectid"]
+    columns["offset"][rows], columns["count"][rows] = found["offset"].view(np.int64), found["count"]
 
 
 def csums(batch: LeafBatch, facts: Facts) -> Taken:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     Structs = NDArray[np.void]
     Keys = NDArray[np.bytes_]
 
-BATCH_BYTES = 6 << 20  #: of tree blocks in one batch, of which each thread holds one
+BATCH_BYTES = 5 << 20  #: of tree blocks in one batch, of which each thread holds one
 
 # A key as bytes that sort as keys do; and a promise, so that equal promises are equal bytes.
 _SORTED_KEY = np.dtype([("objectid", ">u8"), ("type", "u1"), ("offset", ">u8")])
@@ -64,8 +64,13 @@ def structs_at(data: NDArray[np.uint8], size: int, position: Ints) -> Structs:
 
 def records_at(data: NDArray[np.uint8], record: type[Record], position: Ints) -> Structs:
     """Return the fixed parts of the *record* at every byte *position* of *data*, all of them inside."""
-    dtype = record.dtype()  # as void, a record is copied whole; as a structure it would be copied field by field
+    dtype = record.dtype()
     return structs_at(data, dtype.itemsize, position).view(dtype)
+
+
+def whole(records: Structs) -> Structs:
+    """Return *records* without their fields: so each is copied whole, and not field by field."""
+    return records.view(f"V{records.itemsize}")
 
 
 class BlockBatch(NamedTuple):

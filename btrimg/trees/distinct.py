@@ -28,9 +28,15 @@ def among(values: NDArray[Number], some: NDArray[Number]) -> NDArray[np.bool_]:
 
     That sorts both, and imports ``numpy.ma`` when it is used first, which takes as long as 15 million searches here.
     """
-    ordered = np.sort(some)
-    if not len(ordered):
+    if not len(some):
         return np.zeros(len(values), np.bool_)
+    limit = int(some.max()) + 1
+    if values.dtype.kind == "u" and limit <= _SPARSE * len(values):  # 390,000 inodes: 2 ms, to search for each 12
+        table = np.zeros(limit + 1, np.bool_)
+        table[some] = True
+        within: NDArray[np.bool_] = table[np.minimum(values, limit)]
+        return within
+    ordered = np.sort(some)
     found: NDArray[np.bool_] = ordered[np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)] == values
     return found
 

@@ -18,7 +18,8 @@ from btrimg.trees.batches import KEY_BYTES, PROMISE, BatchReader, key_of, promis
 from btrimg.trees.distinct import among
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from typing import TypeVar
 
     from numpy.typing import NDArray
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from btrimg.trees.batches import BlockBatch, Ints, Keys, Report, Structs
     from btrimg.trees.block import BlockReader, Pointer
 
+    T = TypeVar("T")
     Read = tuple[Keys, Ints, Structs]  # of some blocks: last keys, slots, Headers
 
 
@@ -38,6 +40,7 @@ class LeafBatch(NamedTuple):
     data: NDArray[np.uint8]  #: the leaves' bytes, valid until the next batch is asked for
     heads: Structs  #: Header of every leaf, zeros for one that cannot be read or is on no disk
     types: frozenset[int]  #: the types of the items, and perhaps more
+    made: dict[Any, Any]  #: what ``once`` has made of them
     leaf: Ints  #: number of the item's leaf
     objectid: NDArray[np.uint64]
     key_type: NDArray[np.uint8]
@@ -47,23 +50,36 @@ class LeafBatch(NamedTuple):
 
     def of_type(self, *key_types: int) -> LeafBatch:
         """Return the items of one or a few types."""
+        return self.take(self.numbers_of(*key_types))
+
+    def numbers_of(self, *key_types: int) -> NDArray[np.intp]:
+        """Return the indexes of the items of one or a few types."""
         kept = self.key_type == key_types[0]
         for key_type in key_types[1:]:
             kept |= self.key_type == key_type
-        return self.take(np.flatnonzero(kept))
+        return np.flatnonzero(kept)
+
+    def once(self, make: Callable[[LeafBatch], T]) -> T:
+        """Return what *make* makes of these items, which is made once for all who take rows of them."""
+        if make not in self.made:
+            self.made[make] = make(self)
+        found: T = self.made[make]
+        return found
 
     def take(self, kept: NDArray[Any]) -> LeafBatch:
         """Return some of the items: *kept* holds indexes or a truth value for each."""
+        if kept.dtype == np.bool_:  # once for all columns: it is most of the time that they take
+            kept = np.flatnonzero(kept)
         return self.with_columns(column[kept] for column in self.columns)
 
     @property
     def columns(self) -> tuple[NDArray[Any], ...]:
         """Return what there is of each item, *leaf* to *size*."""
-        return self[5:]
+        return self[6:]
 
     def with_columns(self, columns: Iterable[NDArray[Any]]) -> LeafBatch:
         """Return other items of the same leaves."""
-        return LeafBatch(*self[:5], *columns)
+        return LeafBatch(*self[:5], {}, *columns)
 
     def records(self, record: type[Record]) -> Structs:
         """Return the fixed part of the *record* at the start of every payload, each large enough."""
@@ -92,6 +108,7 @@ def leaf_of(items: Iterable[tuple[Key, bytes]], number: int) -> LeafBatch:
         np.frombuffer(b"".join(payloads) or b"\0", np.uint8),
         np.zeros(1, Header.dtype()),
         frozenset(key.type for key in keys),
+        {},
         np.full(len(keys), number, np.int64),
         np.array([key.objectid for key in keys], np.uint64),
         np.array([key.type for key in keys], np.uint8),
@@ -214,6 +231,7 @@ class Forest:
             batch.rows.reshape(-1),
             batch.heads,
             frozenset(np.flatnonzero(np.bincount(key_type)).tolist()),
+            {},
             row + batch.first,
             slots["key"]["objectid"].copy(),
             key_type,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import stat
 
 from btrimg.errors import CorruptError, NotFoundError, RefusedError
-from btrimg.filesystem.edit_names import FILE_TYPES, inode_key
+from btrimg.filesystem.edit_names import inode_key
 from btrimg.filesystem.inode import quoted
 from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import Key
-from btrimg.ondisk.constants import U64_MAX, FileExtentType, InodeFlag, ItemType
+from btrimg.ondisk.constants import FILE_TYPES, U64_MAX, FileExtentType, InodeFlag, ItemType
 from btrimg.ondisk.extents import FileExtentInline
 from btrimg.ondisk.inodes import InodeItem, Timespec
 

@@ -44,7 +44,7 @@ def scan(image: Image) -> Scanned:
 def made_and_recorded(scanned: Scanned) -> tuple[Counter[tuple[int, ...]], Counter[tuple[int, ...]]]:
     """Return all references by the trees, and all by the extent tree, with their counts, one by one."""
     extents, backrefs = (columns_of(scanned, relation) for relation in (EXTENTS, BACKREFS))
-    uses = scanned.tables["data_uses"].rows
+    uses = scanned.tables["data_uses"]
     made = references(scanned.scan.forest, scanned.scan.trees, uses, extents, scanned.image.volume.nodesize).references
     by_trees = Counter(zip(*(getattr(made, name).tolist() for name in REFERENCE), strict=True))
     recorded: Counter[tuple[int, ...]] = Counter()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from btrimg.filesystem import strings
 from btrimg.ondisk.csum import crc32c_raw, name_hash
-from btrimg.tables.hashes import crcs, fingerprints, name_hashes, scattered
+from btrimg.tables.hashes import crcs, fingerprints, mixed, name_hashes, scattered
 
 names = st.lists(st.one_of(st.binary(max_size=12), st.binary(min_size=240, max_size=300)))
 
@@ -47,3 +47,16 @@ def test_scattered_numbers_are_those_of_splitmix64() -> None:
     # The first ones of https://prng.di.unimi.it/splitmix64.c from the state 1234567.
     expected = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431]
     assert scattered(1234567, 4).tolist() == expected
+
+
+@given(st.sets(st.tuples(*[st.integers(0, 3) | st.integers(0, 2**64 - 1)] * 3), min_size=1))
+def test_different_rows_are_mixed_to_different_numbers(rows: set[tuple[int, int, int]]) -> None:
+    seeds = scattered(7, 6) | np.uint64(1)
+    columns = np.array(sorted(rows), np.uint64).reshape(-1, 3).T
+    found = mixed(seeds, *columns)
+    assert len(set(found.tolist())) == len(rows)
+    assert np.array_equal(mixed(seeds, *columns), found)
+    assert not np.array_equal(mixed(seeds[::-1], *columns), found)
+    before = columns.copy()
+    mixed(seeds, mixed(seeds, columns[0]), columns[1])
+    assert np.array_equal(columns, before)

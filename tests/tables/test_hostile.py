@@ -29,7 +29,6 @@ from btrimg.ondisk.extents import (
 from btrimg.ondisk.inodes import DirItem, InodeExtref, InodeRef
 from btrimg.ondisk.roots import RootItem
 from btrimg.tables.build import build
-from btrimg.tables.entries import size_by_fields, split
 from btrimg.tables.leafscan import TAKES, Facts
 from btrimg.tables.query import query
 from btrimg.tables.schema import RELATIONS
@@ -100,10 +99,11 @@ def test_a_length_that_lies_ends_the_payload_and_not_its_neighbour() -> None:
         (Key(256, ItemType.DIR_ITEM, 2), cut),
         (Key(256, ItemType.DIR_ITEM, 3), liar),
     ]
-    size_of = size_by_fields(DirItem, "name_len", "data_len")
-    found = split(leaf_of(items, 0), size_of, lambda error: said.append(str(error)))
+    found, columns = TAKES["names"](leaf_of(items, 0), facts(said))
     assert found.offset.tolist() == [1, 3]
     assert found.position.tolist() == [0, len(liar) + 2 * len(cut)]
+    assert isinstance(columns["name"], Slices)
+    assert columns["name"].cut().to_list() == [b"a", b"a"]
     assert said == [
         "leaf 0, item (256 84 2): its 31 bytes end inside a structure",
         "leaf 0, item (256 84 1): its 62 bytes end inside a structure",

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from support.forge import corrupt
 
 from btrimg.filesystem.image import open_image
+from btrimg.filesystem.leafrows import LeafTable
 from btrimg.filesystem.strings import Strings
+from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.constants import TreeId
 from btrimg.tables.build import objects_of
 from btrimg.tables.leafscan import TAKES, LeafScan, every_tree
 from btrimg.tables.schema import EXTENTS, RELATIONS
+from btrimg.trees.scan import LeafBatch, leaf_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +28,12 @@ if TYPE_CHECKING:
     from btrimg.tables.leafscan import Gathered
 
 OTHERS = [RELATIONS[name] for name in TAKES if TreeId.FS_TREE not in RELATIONS[name].trees]
+
+
+class Sizes(NamedTuple):
+    """A row for each item."""
+
+    size: Any
 
 
 def rows_of(gathered: Gathered) -> list[tuple[object, ...]]:
@@ -65,3 +74,15 @@ def test_of_items_in_a_wrong_tree_is_told_all_the_same(demo_image: str, tmp_path
         image.listen(told.append)
         LeafScan(image, [EXTENTS], every_tree(image), soon=lambda scan: at_once and scan.take(EXTENTS))
     assert ["its 2 bytes are fewer than 24" in str(each) for each in told] == [True]
+
+
+def test_a_table_that_is_finished_takes_no_more() -> None:
+    def sizes(batch: LeafBatch) -> tuple[LeafBatch, Sizes]:
+        return batch, Sizes(batch.size)
+
+    table = LeafTable(sizes)
+    table.add(leaf_of([(Key(1, 1, 0), b"abc")], 0))
+    table.finish()
+    table.add(leaf_of([(Key(1, 1, 0), b"a")], 1))
+    table.finish()
+    assert table.rows.size.tolist() == [3]

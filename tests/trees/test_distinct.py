@@ -24,6 +24,15 @@ def test_values_are_among_others_or_not(values: list[int], others: list[int]) ->
     assert found.tolist() == [value in others for value in values]
 
 
+UNSIGNED = some.lists(some.integers(0, 99) | some.integers(2**64 - 9, 2**64 - 1), max_size=30)
+
+
+@given(UNSIGNED, some.lists(some.integers(0, 120)) | UNSIGNED)
+def test_it_makes_no_difference_whether_a_table_is_made(values: list[int], others: list[int]) -> None:
+    found = among(np.array(values, np.uint64), np.array(others, np.uint64))
+    assert found.tolist() == [value in others for value in values]
+
+
 @given(VALUES, some.sampled_from([10, 11, 1 << 40]))
 def test_values_are_numbered_in_their_order_whatever_the_limit(values: list[int], limit: int) -> None:
     found, which = numbered(np.array(values, np.int64), limit)

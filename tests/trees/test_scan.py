@@ -16,7 +16,7 @@ from btrimg.ondisk.constants import ItemType, TreeId
 from btrimg.trees.batches import ranges
 from btrimg.trees.block import Block, Pointer, is_subvolume
 from btrimg.trees.salvage import walk
-from btrimg.trees.scan import Forest
+from btrimg.trees.scan import Forest, LeafBatch, leaf_of
 from btrimg.trees.tree import Tree
 
 if TYPE_CHECKING:
@@ -282,3 +282,17 @@ def test_a_root_that_cannot_be_is_reported_and_the_other_trees_are_read(dup_devi
 def test_ranges_are_joined_in_order() -> None:
     assert ranges(np.array([7, 0, 3]), np.array([2, 0, 3])).tolist() == [7, 8, 3, 4, 5]
     assert ranges(np.array([], np.int64), np.array([], np.int64)).tolist() == []
+
+
+def test_what_is_made_of_a_batch_is_made_once_and_not_of_others() -> None:
+    batch = leaf_of([(Key(number, 1, 0), bytes([number])) for number in range(5)], 0)
+    made: list[int] = []
+
+    def make(items: LeafBatch) -> int:
+        made.append(len(items.leaf))
+        return len(items.leaf)
+
+    some = batch.take(np.array([True, False, True, False, False]))
+    assert some.objectid.tolist() == batch.take(np.array([0, 2])).objectid.tolist() == [0, 2]
+    assert [batch.once(make), batch.once(make), some.once(make), batch.once(make)] == [5, 5, 2, 5]
+    assert made == [5, 2]
