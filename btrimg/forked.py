@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _STOPPING, _KILL = (1, 2, 15), 9  # SIGHUP, SIGINT, SIGTERM, SIGKILL; to import signal takes 4 ms
+_NICENESS = 10  # with 19, where a processor is busy with something else, others wait for what comes of it
 _SIZE = struct.Struct("<Q")  # before a value: the bytes that it takes
 
 
@@ -29,6 +30,12 @@ def cores() -> int:
 def alone() -> bool:
     """Return whether this process can be forked: of several threads of Python, another may hold a lock just now."""
     return active_count() == 1
+
+
+def give_way() -> None:
+    """Let others have the processors first that this thread competes with; in Linux, it is of the thread alone."""
+    with suppress(OSError):
+        os.nice(_NICENESS)
 
 
 class Line(Protocol):

@@ -14,7 +14,7 @@ from btrimg.check.sqlfiles import split, texts_in
 from btrimg.tables.database import engine
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
 
 class Derived(NamedTuple):
@@ -24,6 +24,26 @@ class Derived(NamedTuple):
     comment: str
     of: frozenset[str]  #: relations, without rows in any of which it has none and is not even made
     query: str
+
+
+class Asked(NamedTuple):
+    """What some rules ask."""
+
+    queries: tuple[str, ...]  #: of the rules, and of all that is derived for them
+    derived: tuple[Derived, ...]  #: first those that others need
+
+    @property
+    def words(self) -> set[str]:
+        """Return all that stands in the queries: names of relations and columns among it."""
+        return {word for query in self.queries for word in words_of(query)}
+
+    def words_about(self, *relations: str) -> set[str]:
+        """Return what stands in queries that read one of some *relations*, or something that is derived of them."""
+        read = set(relations)
+        for each in self.derived:  # in this order, once is enough
+            if not words_of(each.query).isdisjoint(read):
+                read.add(each.name)
+        return {word for query in self.queries if not words_of(query).isdisjoint(read) for word in words_of(query)}
 
 
 class Made(NamedTuple):
@@ -48,6 +68,12 @@ def _parsed(name: str, comments: str, of: frozenset[str], query: str) -> Derived
 def words_of(query: str) -> frozenset[str]:
     """Return the words of a query, but for texts and comments; those that name relations are those that it reads."""
     return frozenset(re.findall(r"\w+", re.sub(r"'[^']*'|--.*", "", query)))
+
+
+def asked(queries: Sequence[str]) -> Asked:
+    """Return what rules with these *queries* ask."""
+    further = needed({word for query in queries for word in words_of(query)})
+    return Asked((*queries, *(each.query for each in further)), tuple(further))
 
 
 def needed(words: Collection[str]) -> list[Derived]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from btrimg.check import derived
+from btrimg.check.derived import asked
 from btrimg.check.filling import Filling
 from btrimg.check.makers import CREATED
 from btrimg.check.namebook import NameBook
@@ -37,13 +37,11 @@ class Evidence:
         progress: Progress,
         begun: BegunScrub | None,
     ) -> None:
-        words = {word for rule in rules for word in derived.words_of(rule.query)}
-        further = derived.needed(words)
-        words |= {word for each in further for word in derived.words_of(each.query)}
+        asks = asked([rule.query for rule in rules])
         self._names = NameBook(image)
-        self._store = Store(words & CREATED, further)
+        self._store = Store(asks.words & CREATED, asks.derived, rules)
         try:
-            Filling(image, words, self._store, faults, progress, begun).fill()
+            Filling(image, asks, self._store, faults, progress, begun).fill()
         except BaseException:
             self._store.give_up()
             raise
@@ -52,8 +50,7 @@ class Evidence:
 
     def answers(self, rules: Sequence[Rule]) -> Iterator[tuple[Rule, dict[str, Any]]]:
         """Yield the rows that the queries of *rules* return, rule by rule."""
-        # Most rules are about what is wrong, and on a sound image there is nothing in what they read.
-        asked = [rule for rule in rules if not self._store.silent(rule.query, rule.of)]
+        asked = [rule for rule in rules if self._store.finds(rule)]
         refused = rule_of("image-unreadable")
         yield from ((refused, {"detail": sentence}) for sentence in self._store.refused)
         for rule, answer in zip(asked, self._store.answers([each.query for each in asked]), strict=True):

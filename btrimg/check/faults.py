@@ -1,4 +1,4 @@
-"""What scanning met, as rows of ``bad_blocks`` and ``bad_items``."""
+"""What scanning met, as rows of ``bad_blocks``, ``unread_trees`` and ``bad_items``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from btrimg.check.itemfaults import ITEM_FAULTS
 from btrimg.errors import BlockError, CorruptError, ItemError
 from btrimg.ondisk.constants import ItemType
+from btrimg.tables.leafscan import holds_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,6 +41,12 @@ def bad_blocks(faults: Iterable[CorruptError]) -> Table:
         "fault": np.array([error.fault for error in errors], object),
         "detail": np.array([error.detail for error in errors], object),
     }
+
+
+def unread_trees(faults: Iterable[CorruptError]) -> Table:
+    """Return the trees without files that blocks which could not be read hang in."""
+    trees = {error.tree for error in faults if isinstance(error, BlockError) and error.tree}
+    return {"tree": np.array(sorted(tree for tree in trees if not holds_files(tree)), np.uint64)}
 
 
 def bad_items(faults: Iterable[CorruptError], judged: ItemFaults) -> Table:

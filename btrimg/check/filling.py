@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from btrimg.check.makers import FURTHER, MAKERS, NEEDS, Scanned
+import numpy as np
+
+from btrimg.check.links import COLUMNS, links
+from btrimg.check.makers import FURTHER, LATE, LINKED, MAKERS, NEEDS, Scanned
 from btrimg.check.scrub.told import TELLING
 from btrimg.check.store import MANY
 from btrimg.ondisk.constants import TreeId
@@ -17,11 +20,12 @@ from btrimg.tables.build import FEW, few, of_columns
 from btrimg.tables.differences import ENDS, Differences, version_table
 from btrimg.tables.leafscan import TAKES, LeafScan, deleted_trees, every_tree
 from btrimg.tables.memory import give_back
-from btrimg.tables.schema import BACKREFS, EXTENTS, FILE_EXTENTS, INODES, NAMES, RELATIONS, TREE_BLOCKS
+from btrimg.tables.schema import BACKREFS, EXTENTS, FILE_EXTENTS, INODES, NAMES, RELATIONS, ROOTS, TREE_BLOCKS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Sequence
 
+    from btrimg.check.derived import Asked
     from btrimg.check.makers import Progress
     from btrimg.check.scrub.begun import BegunScrub
     from btrimg.check.store import Store
@@ -33,8 +37,11 @@ if TYPE_CHECKING:
     from btrimg.tables.relation import Relation
 
 
+_OF_LINKS = {INODES.name, NAMES.name}  # one is not judged without the other
+
+
 class Filling:
-    """Puts the relations of an image that are among *words*, with the columns that are, into a *store*.
+    """Puts the relations of an image that are *asked* of, with the columns that are, into a *store*.
 
     *faults* is what the image reports, the scrub *begun*, where its findings are asked for.
     """
@@ -42,19 +49,22 @@ class Filling:
     def __init__(
         self,
         image: Image,
-        words: set[str],
+        asked: Asked,
         store: Store,
         faults: list[CorruptError],
         progress: Progress,
         begun: BegunScrub | None,
     ) -> None:
+        words = asked.words
         self._image, self._words, self._store = image, words, store
         self._faults, self._progress, self._begun = faults, progress, begun
         self._shown = words & RELATIONS.keys()
-        if {INODES.name, "linked_inodes", "present"} & words:  # which inodes are linked is to be seen from names
-            self._shown |= {INODES.name, NAMES.name}
         self._needed = {relation.name: relation for name in words & NEEDS.keys() for relation in NEEDS[name]}
-        self._leaves = _scanned(words, self._shown | self._needed.keys(), self._needed.values())
+        self._linking = bool({*_OF_LINKS, "linked_inodes", *LINKED} & words)
+        if self._linking:
+            self._shown |= _OF_LINKS
+            self._needed[ROOTS.name] = ROOTS
+        self._leaves = _scanned(asked, words, self._shown | self._needed.keys(), self._needed.values())
         self._kept: dict[str, Gathered] = {}
         self._tables = {name: make(image) for name, (users, make) in FURTHER.items() if users & words}
         self._inodes: list[LeafTable[Versions]] = []
@@ -68,31 +78,35 @@ class Filling:
         scan = LeafScan(
             self._image, self._leaves, trees, self._further, deleted, self._soon, numbered=True, progress=progress
         )
+        self._store.hurry()
         if self._begun:
             sound = dict(zip(("logical", "generation"), scan.forest.sound_at_first(), strict=True))
             self._begun.tell(scan.columns(FILE_EXTENTS), sound)
         give_back()
-        made = dict[Any, Any]()
-        scanned = Scanned(self._image, scan, self._tables, self._kept, self._faults, progress, self._begun, made)
         differences = Differences(scan, self._inodes.pop())
         if TREE_BLOCKS.name in self._shown:
             self._store.create(of_columns(TREE_BLOCKS, scan.tree_blocks()))
-        makers = self._words & MAKERS.keys()
-        self._create(scanned, makers - NEEDS.keys() - {"bad_copies"})
-        self._create(scanned, makers & NEEDS.keys())  # it takes memory: while the database has little
+        if self._linking:
+            self._add_links(differences)
+        late = self._words & LATE - {"bad_copies"}
+        self._create(scan, late - NEEDS.keys())
+        self._create(scan, late & NEEDS.keys())  # it takes memory: while the database has little
         self._tables.clear()
         self._kept.clear()
-        files = [relation for relation in self._leaves if TreeId.FS_TREE in relation.trees]
-        for relation in sorted(files, key=lambda each: each.name != NAMES.name):  # the largest one first
-            self._add_files(differences, relation)
-        self._create(scanned, makers & {"bad_copies"})
+        for relation in self._leaves:
+            if TreeId.FS_TREE in relation.trees and relation.name in self._shown - _OF_LINKS:
+                gathered = differences.gathered(relation)
+                if len(gathered.rows) > MANY:
+                    give_back()
+                self._store.create(gathered)
+        self._create(scan, self._words & {"bad_copies"})
 
     def _further(self, scan: LeafScan) -> Sequence[LeafTable[Any]]:
         self._inodes.append(version_table(scan))
         return [*self._inodes, *self._tables.values()]
 
     def _soon(self, scan: LeafScan) -> None:
-        """Add the relations of trees without files."""
+        """Add what needs trees without files only."""
         wanted = {*self._shown, *self._needed, *([EXTENTS.name] if self._begun else [])}
         for relation in self._leaves:
             if TreeId.FS_TREE in relation.trees or relation.name not in wanted:
@@ -106,37 +120,48 @@ class Filling:
                 self._kept[relation.name] = gathered
             if relation.name in self._shown:
                 self._store.create(gathered)
+        self._create(scan, self._words & MAKERS.keys() - LATE)
 
-    def _add_files(self, differences: Differences, relation: Relation) -> None:
-        """Add a relation of trees of files."""
-        if relation.name not in self._shown:
-            return
-        gathered = differences.gathered(relation)
-        if len(gathered.rows) > MANY:
-            give_back()
-        more = {}
-        if relation.name in (INODES.name, NAMES.name):
-            more["differs"] = differences.differs(gathered)
-        if relation.name != INODES.name:
-            self._store.create(gathered, **more)
-            return
-        linked = gathered.relation._replace(name="linked_inodes")
-        self._store.create(gathered._replace(relation=linked), **more)
+    def _add_links(self, differences: Differences) -> None:
+        """Add names and inodes, and what is seen from both."""
+        relations = {relation.name: relation for relation in self._leaves}
+        names = differences.gathered(relations[NAMES.name])
+        inodes = differences.gathered(relations[INODES.name])
+        differs = differences.differs(names), differences.differs(inodes)
+        roots = self._kept.pop(ROOTS.name)
+        tops = np.asarray(roots.different["root_dirid"])[roots.rows]
+        linked = inodes.relation._replace(name="linked_inodes")
+        self._store.create(inodes._replace(relation=linked), differs=differs[1])
         self._store.create_view(INODES.name, "select * exclude (differs) from linked_inodes where differs")
-        self._store.create_from("present", differences.present())
+        found = links(names, differs[0], inodes, differs[1], tops)
+        del names
+        self._store.create(found.names, differs=found.differs)
+        self._store.create_from("directories", found.directories)
+        self._store.create_from("odd_ranges", found.odd_ranges)
 
-    def _create(self, scanned: Scanned, names: set[str]) -> None:
-        """Create the relations *names* that only the checker has, and forget what they were made of in common."""
+    def _create(self, scan: LeafScan, names: set[str]) -> None:
+        """Create the relations *names* that only the checker has."""
+        made = dict[Any, Any]()
+        scanned = Scanned(self._image, scan, self._tables, self._kept, self._faults, self._progress, self._begun, made)
         for name in sorted(names):
             self._store.create_from(name, MAKERS[name](scanned))
-        scanned.made.clear()
 
 
-def _scanned(words: set[str], names: set[str], whole: Iterable[Relation]) -> list[Relation]:
+def _scanned(asked: Asked, words: set[str], names: set[str], whole: Collection[Relation]) -> list[Relation]:
     """Return the relations to be made in the scan of all leaves, for *words*: *names*, with all columns of *whole*."""
-    columns = words.union(*ENDS.values(), *([column.name for column in relation.columns] for relation in whole))
+    further = {}
     if {"bad_blocks", "bad_items"} & words:  # what is wrong with items shows when rows are made of them
         names = names | RELATIONS.keys()
     if "bad_copies" in words:
-        names, columns = names.union((EXTENTS.name, FILE_EXTENTS.name)), columns.union(*TELLING)
-    return [relation.only(columns) for name, relation in RELATIONS.items() if name in names & TAKES.keys()]
+        further = dict(zip((EXTENTS.name, FILE_EXTENTS.name), TELLING, strict=False))
+        names = names | further.keys()
+    found = []
+    for relation in (RELATIONS[name] for name in RELATIONS if name in names & TAKES.keys()):
+        columns = asked.words_about(relation.name).union(ENDS.get(relation.name, ()), further.get(relation.name, ()))
+        if relation.name in _OF_LINKS:
+            columns |= COLUMNS | asked.words_about("linked_inodes")
+        some = relation.only(columns)
+        if not some.columns:  # rows are counted; or its name is a word for something else
+            some = relation.only([relation.columns[0].name])
+        found.append(relation if relation in whole else some)
+    return found

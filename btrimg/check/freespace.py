@@ -39,7 +39,9 @@ def infos(batch: LeafBatch) -> tuple[LeafBatch, Infos]:
 
 def free_space_infos(scanned: Scanned) -> Columns:
     """Return the columns of ``free_space_infos`` of check/schema.py."""
-    columns: Columns = scanned.tables["free_space_infos"].rows._asdict()
+    table = scanned.tables["free_space_infos"]
+    table.finish()
+    columns: Columns = table.rows._asdict()
     return columns
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from btrimg.check import disputes, freespace, logs, quotas, rootfacts, superblocks
-from btrimg.check.faults import bad_blocks, bad_items
+from btrimg.check import disputes, freespace, links, logs, quotas, rootfacts, superblocks
+from btrimg.check.faults import bad_blocks, bad_items, unread_trees
 from btrimg.check.itemfaults import ItemJudge
 from btrimg.check.references import data_uses
 from btrimg.filesystem.leafrows import LeafTable
 from btrimg.ondisk.constants import ItemType
 from btrimg.tables.build import FEW
 from btrimg.tables.growing import GrowingParts
-from btrimg.tables.leafscan import TAKES
+from btrimg.tables.leafscan import TAKES, holds_files
 from btrimg.tables.schema import BACKREFS, CSUMS, EXTENTS, TREE_BLOCKS
 
 if TYPE_CHECKING:
@@ -62,6 +62,13 @@ def _bad_blocks(scanned: Scanned) -> dict[str, NDArray[Any]]:
     return bad_blocks(scanned.faults)
 
 
+def _unread_trees(scanned: Scanned) -> dict[str, NDArray[Any]]:
+    for number, (tree, _) in enumerate(scanned.scan.trees):
+        if not holds_files(tree):
+            scanned.scan.leaves_of(number)  # as in _bad_blocks
+    return unread_trees(scanned.faults)
+
+
 def _of_logs(image: Image, take: Callable[[LeafBatch], tuple[LeafBatch, Any]]) -> LeafTable[Any]:
     return LeafTable(take, types=None if image.superblock.log_root else ())
 
@@ -87,9 +94,11 @@ NEEDS = {
     "unaligned_backrefs": (BACKREFS,),
     "log_data": (CSUMS,),
 }
-#: What makes the columns of each relation of ``schema`` once all leaves were scanned.
+#: What makes the columns of each relation of ``schema``: those of LATE once all leaves were scanned, the others once
+#: those of trees without files were.
 MAKERS: dict[str, Callable[[Scanned], dict[str, NDArray[Any]]]] = {
     "bad_blocks": _bad_blocks,
+    "unread_trees": _unread_trees,
     "bad_items": lambda scanned: bad_items(scanned.faults, scanned.tables["item_faults"].rows),
     "disputed": disputes.disputed,
     "unowned": disputes.unowned,
@@ -106,4 +115,7 @@ MAKERS: dict[str, Callable[[Scanned], dict[str, NDArray[Any]]]] = {
     **rootfacts.MAKERS,
     **quotas.MAKERS,
 }
-CREATED = {*FEW, *TAKES, TREE_BLOCKS.name, "linked_inodes", "present", *MAKERS}  #: names of all that is not derived
+LATE = {"bad_blocks", "bad_items", "bad_copies", *NEEDS}
+#: Relations that are seen from names and inodes together.
+LINKED = {each.name for each in links.RELATIONS}
+CREATED = {*FEW, *TAKES, TREE_BLOCKS.name, "linked_inodes", *LINKED, *MAKERS}  #: names of all that is not derived

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from btrimg.check import quotas, rootfacts
+from btrimg.check import links, quotas, rootfacts
 from btrimg.check.itemfaults import ITEM_FAULTS
 from btrimg.check.scrub.copies import STATES
 from btrimg.check.superblocks import ITEM_NUMBERS, NUMBERS
@@ -23,6 +23,11 @@ BAD_BLOCKS = Relation(
         text("fault", "what is wrong with it", *FAULTS),
         text("detail", "a phrase with what was found and expected"),
     ),
+)
+UNREAD_TREES = Relation(
+    "unread_trees",
+    "A tree without files that has a bad block; it is known before the leaves of files are read.",
+    (u64("tree", "its id"),),
 )
 BAD_ITEMS = Relation(
     "bad_items",
@@ -192,6 +197,7 @@ RELATIONS = {
     relation.name: relation
     for relation in (
         BAD_BLOCKS,
+        UNREAD_TREES,
         BAD_ITEMS,
         BAD_COPIES,
         DISPUTED,
@@ -205,6 +211,7 @@ RELATIONS = {
         SYSTEM_CHUNKS,
         CACHED_SPACE,
         FREE_SPACE_INFOS,
+        *links.RELATIONS,
         *rootfacts.RELATIONS,
         *quotas.RELATIONS,
     )

@@ -9,9 +9,9 @@ from queue import SimpleQueue
 from threading import Lock, Semaphore, Thread
 from typing import TYPE_CHECKING, Any
 
-from btrimg.check.derived import Made, make, words_of
+from btrimg.check.derived import Derived, Made, make, words_of
 from btrimg.errors import BtrimgError
-from btrimg.forked import cores
+from btrimg.forked import cores, give_way
 from btrimg.tables.database import QueryError, connect, engine
 from btrimg.tables.memory import give_back
 from btrimg.tables.native import create_empty, create_table, fill, type_of
@@ -23,13 +23,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from btrimg.check.derived import Derived
+    from btrimg.check.rule import Rule
     from btrimg.tables.leafscan import Gathered
 
     Task = Callable[[Any], object]  # takes the connection
     Rows = list[tuple[Any, ...]]
 
 _ROWS_AT_ONCE = 10_000
+_DATABASE = ""  # stands for the database among names of relations
 MANY = 130_000  # rows: the memory that making them took is worth giving back
 
 
@@ -37,10 +38,10 @@ class Store:
     """Relations in DuckDB. DuckDB works outside Python's lock, so what fills it need not keep the caller waiting.
 
     First it is filled with *relations*, in any order. Those that are *derived* are made by other threads, each as soon
-    as all is there that it is made of. After ``settle`` it is asked.
+    as all is there that it is made of, and so it is seen which *rules* find anything. After ``settle`` it is asked.
     """
 
-    def __init__(self, relations: Collection[str], derived: Collection[Derived]) -> None:
+    def __init__(self, relations: Collection[str], derived: Collection[Derived], rules: Collection[Rule] = ()) -> None:
         self._tasks: SimpleQueue[tuple[str, int, Task] | None] = SimpleQueue()
         self._large = Semaphore(1)  # of those with many rows none waits: it would hold memory
         self._con: Any = None
@@ -49,9 +50,19 @@ class Store:
         self._tables: set[str] = set()
         self._empty: set[str] = set()  # those of them without rows
         self._lock = Lock()  # of what follows
-        self._awaited = {*relations, *(each.name for each in derived)}  # names of what is not there
-        self._left = list(derived)  # that nobody makes yet
-        self._makers = ThreadPoolExecutor(THREADS)
+        awaited = {*relations, *(each.name for each in derived), _DATABASE}
+        #: what is to be made or tried, with the names of what has to be there before and is not yet
+        self._waiting: dict[Derived | Rule, set[str]] = {}
+        for relation in derived:
+            self._waiting[relation] = awaited & {*words_of(relation.query), _DATABASE} - {relation.name}
+        for rule in rules:
+            self._waiting[rule] = awaited & {*words_of(rule.query), _DATABASE}
+        self._waiters: dict[str, list[Derived | Rule]] = {name: [] for name in awaited}  # by what they wait for
+        for each, names in self._waiting.items():
+            for name in names:
+                self._waiters[name].append(each)
+        self._finding: set[str] = set()  # codes of the rules that find something, or that DuckDB refuses
+        self._makers = ThreadPoolExecutor(THREADS, initializer=give_way)
         self._making: deque[Future[None]] = deque()
         self._thread = Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -61,6 +72,8 @@ class Store:
             # Answers are sorted, so rows need not keep their order, and tables are made in half the time. A processor
             # is left to those who fill the tables and ask: each query is run by the thread that asks, too.
             self._con = connect(preserve_insertion_order=False, threads=max(cores() - 1, 1))
+            with self._lock:
+                self._begin(_DATABASE)
             while task := self._tasks.get():
                 name, rows, create = task
                 create(self._con)
@@ -77,10 +90,19 @@ class Store:
         """Note that a relation is there, and let those be made for which nothing else was awaited."""
         with self._lock:
             self._note(name, rows)
-            self._awaited.discard(name)
-            ready = [each for each in self._left if words_of(each.query) & self._awaited <= {each.name}]
-            self._left = [each for each in self._left if each not in ready]
-            self._making.extend(self._makers.submit(self._make, each) for each in ready)
+            self._begin(name)
+
+    def _begin(self, name: str) -> None:
+        for each in self._waiters.pop(name, ()):
+            self._waiting[each].remove(name)
+            if self._waiting[each]:
+                continue
+            del self._waiting[each]
+            if isinstance(each, Derived):
+                self._making.append(self._makers.submit(self._make, each))
+            # Most rules are about what is wrong, and on a sound image there is nothing in what they read.
+            elif not self.silent(each.query, each.of):
+                self._making.append(self._makers.submit(self._try, each))
 
     def _make(self, relation: Derived) -> None:
         # What is not made is not missed: whoever reads it is silent, too.
@@ -89,6 +111,18 @@ class Store:
         if made.refusal:
             self.refused.append(made.refusal)
         self._is_there(made.name, made.rows)
+
+    def _try(self, rule: Rule) -> None:
+        try:
+            finds = self._con.cursor().execute(rule.query).fetchone()
+        except engine().Error:
+            finds = True  # as ``answers`` will tell
+        if finds:
+            self._finding.add(rule.code)
+
+    def finds(self, rule: Rule) -> bool:
+        """Return whether one of the *rules* has something to tell; when all is settled."""
+        return rule.code in self._finding
 
     def _later(self, name: str, rows: int, create: Task) -> None:
         """Let *create* make a table when those before it are done; one with many rows waits here for others like it."""
@@ -118,6 +152,12 @@ class Store:
         """Create a view; a rule that reads it reads tables without rows when those of the *query* have none."""
         self._later(name, 0 if self.silent(query) else 1, lambda con: con.execute(f"create view {name} as {query}"))
 
+    def hurry(self) -> None:
+        """Note that what is derived from now on is waited for: before, its threads gave way to who fills the store."""
+        with self._lock:
+            before, self._makers = self._makers, ThreadPoolExecutor(THREADS)
+        before.shutdown(wait=False)
+
     def give_up(self) -> None:
         """Let the threads end: nothing more comes."""
         self._tasks.put(None)
@@ -132,8 +172,9 @@ class Store:
         while self._making:  # each adds those that it was awaited for
             self._making.popleft().result()
         self._makers.shutdown()
-        if self._left:
-            names, missing = (", ".join(sorted(some)) for some in ((each.name for each in self._left), self._awaited))
+        left = {each.name: missing for each, missing in self._waiting.items() if isinstance(each, Derived)}
+        if left:
+            names, missing = (", ".join(sorted(some)) for some in (left, set().union(*left.values())))
             raise BtrimgError(f"the relations {names} wait for some of {missing}, which nothing has made")
         self.refused.sort()
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from btrimg.filesystem.leafrows import LeafTable
-from btrimg.filesystem.treepaths import find
 from btrimg.ondisk.constants import U64_MAX, ItemType, TreeId
 from btrimg.ondisk.csum import crc32c
 from btrimg.tables.growing import GrowingParts
@@ -20,10 +19,10 @@ from btrimg.tables.hashes import scattered
 from btrimg.tables.leafscan import Gathered
 from btrimg.tables.schema import FILE_EXTENTS, INODES, NAMES, ORPHANS, XATTRS
 from btrimg.trees.batches import ranges
-from btrimg.trees.distinct import different
+from btrimg.trees.distinct import among, different
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -66,10 +65,9 @@ def versions(batch: LeafBatch, compared: Truths) -> tuple[LeafBatch, Versions]:
     start = np.flatnonzero(first)
     items, inode = batch.take(start), inode[start]
     content = (items.leaf.view(np.uint64) + np.uint64(1)) * _KEYS[5]
-    looked_at = compared[items.leaf]
-    some = batch.take(compared[batch.leaf])
-    if len(some.leaf):
-        content[looked_at] = _contents(some, np.flatnonzero(first[compared[batch.leaf]]))
+    some = np.flatnonzero(compared[batch.leaf])
+    if len(some):
+        content[np.flatnonzero(compared[items.leaf])] = _contents(batch.take(some), np.flatnonzero(first[some]))
     return items, Versions(inode, content)
 
 
@@ -155,23 +153,30 @@ class Differences:
         if relation.name not in ENDS:
             return self._scan.gathered(relation)
         table = self._scan.take(relation)
-        index = _Index(table, ENDS[relation.name])
+        wanted = self._wanted(relation)
+        index = _Index(table, ENDS[relation.name], wanted.values())
         parts, ids = [np.empty(0, np.int64)], [np.empty(0, np.uint64)]
         for number, tree in self._scan.trees_of(relation):
             leaves = self._scan.leaves_of(number)
-            if number in self._whole or number not in self.inodes:
-                rows = table.rows_of(leaves)
-            else:
-                wanted = self.inodes[number]
-                if relation.name == INODES.name and number in self._linked:
-                    wanted = different(np.concatenate([wanted, self._linked[number]]))
-                rows = index.rows_of(wanted, _among(leaves, self._scan.leaves))
+            if number in wanted:
+                rows = index.rows_of(wanted[number], _among(leaves, self._scan.leaves))
                 if relation.name == NAMES.name:
                     ends = [_TOP, table.rows.inode[rows], table.rows.parent[rows]]
                     self._linked[number] = different(np.concatenate(ends))
+            else:
+                rows = table.rows_of(leaves)
             parts.append(rows)
             ids.append(np.full(len(rows), tree, np.uint64))
         return Gathered(relation, table.rows._asdict(), np.concatenate(parts), np.concatenate(ids))
+
+    def _wanted(self, relation: Relation) -> dict[int, Unsigned]:
+        """Return the inodes of which rows are wanted, by number of the tree, where not all are."""
+        numbers = [number for number, _ in self._scan.trees_of(relation)]
+        wanted = {number: self.inodes[number] for number in numbers if number in self.inodes.keys() - self._whole}
+        if relation.name == INODES.name:
+            linked = self._linked.items()
+            wanted |= {number: different(np.concatenate([wanted[number], more])) for number, more in linked}
+        return wanted
 
     def differs(self, gathered: Gathered) -> Truths:
         """Return for every row whether its ``inode`` differs, so that all that is said of it is wanted, too."""
@@ -180,28 +185,21 @@ class Differences:
         for tree in range(len(self._scan.trees)):
             if tree in self.inodes:
                 rows = number[gathered.trees == self._scan.trees[tree][0]]
-                found.append(
-                    np.ones(len(rows), np.bool_) if tree in self._whole else find(self.inodes[tree], rows) >= 0
-                )
+                found.append(np.ones(len(rows), np.bool_) if tree in self._whole else among(rows, self.inodes[tree]))
         return np.concatenate([np.empty(0, np.bool_), *found])
-
-    def present(self) -> dict[str, NDArray[Any]]:
-        """Return the differing inodes of all subvolumes as columns ``subvolume`` and ``inode``."""
-        trees = np.array([self._scan.trees[number][0] for number in self.inodes], np.uint64)
-        inodes = list(self.inodes.values())
-        subvolume = np.repeat(trees, [len(each) for each in inodes])
-        return {"subvolume": subvolume, "inode": np.concatenate([np.empty(0, np.uint64), *inodes])}
 
 
 class _Index:
-    """The rows of a table by the inodes that they are about."""
+    """The rows of a table by the inodes that they are about, as far as these are *wanted* anywhere."""
 
-    def __init__(self, table: LeafTable[Any], ends: tuple[str, ...]) -> None:
+    def __init__(self, table: LeafTable[Any], ends: tuple[str, ...], wanted: Iterable[Unsigned]) -> None:
         self._leaf = table.leaves  # by row
         self._columns = []
+        anywhere = different(np.concatenate([np.empty(0, np.uint64), *wanted]))
         for name in ends:
             column = getattr(table.rows, name)
-            order = np.argsort(column, kind="stable")
+            some = np.flatnonzero(among(column, anywhere))
+            order = some[np.argsort(column[some], kind="stable")]
             self._columns.append((column[order], order))
         self._always = np.empty(0, np.int64)
         if "location_type" in table.rows._fields:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from btrimg.check.derived import Made, derived, make, needed, words_of
+from btrimg.check.derived import Made, asked, derived, make, needed, words_of
 from btrimg.check.rule import rules
 from btrimg.tables.database import connect
 
 
 def test_a_relation_is_made_after_those_that_it_is_made_of() -> None:
     order = [each.name for each in needed({"odd_links", "odd_names", "inodes"})]
-    assert order == ["directories", "odd_directories", "odd_links", "odd_ranges", "odd_names"]
+    assert order == ["odd_directories", "odd_links", "odd_names"]
     assert needed({"inodes"}) == []
 
 
@@ -26,14 +26,20 @@ def test_every_derived_relation_says_what_it_is() -> None:
 
 def test_the_query_fills_the_relation() -> None:
     con = connect()
-    con.execute(
-        "create table names as select 5 as subvolume, 256 as parent, 257 as inode, 'dir_item' as source, 1 as type,"
-        " 1 as location_type, 2 as index, 3 as name, 7 as name_length"
-    )
-    order = ["directories", "odd_directories"]
-    assert [make(con, each) for each in needed({"odd_directories"})] == [Made(name, 1) for name in order]
-    assert con.execute("from directories").fetchall() == [(5, 256, 1, 7, True)]
-    assert con.execute("from odd_directories").fetchall() == [(5, 256)]
+    con.execute("create table directories as select 5 as subvolume, unnest([256, 257]) as inode, inode = 257 as odd")
+    assert [make(con, each) for each in needed({"odd_directories"})] == [Made("odd_directories", 1)]
+    assert con.execute("from odd_directories").fetchall() == [(5, 257)]
+
+
+def test_what_is_asked_about_a_relation_is_in_queries_that_read_it_or_what_is_made_of_it() -> None:
+    asks = asked(["select one from odd_links", "select two from extents", "select three from names"])
+    assert [each.name for each in asks.derived] == ["odd_directories", "odd_links"]
+    about = asks.words_about("names")
+    assert {"one", "three", "location_type"} <= about
+    assert "two" not in about
+    assert {"one", "odd"} <= asks.words_about("directories")
+    assert "three" not in asks.words_about("directories")
+    assert asks.words == asks.words_about("names", "extents", "directories")
 
 
 def test_a_head_of_free_space_may_be_of_any_length() -> None:
@@ -43,7 +49,7 @@ def test_a_head_of_free_space_may_be_of_any_length() -> None:
         "superblock": "3 as compat_ro_flags",
         "block_groups": "4096::ubigint as logical, 8192::ubigint as length",
         "free_space": "8192::ubigint as logical, 8192::ubigint as length, 'extent' as source",
-        "bad_blocks": "99 as tree",
+        "unread_trees": "99 as tree",
     }.items():
         con.execute(f"create table {name} as select {columns}")
     for each in needed({"odd_free_space", "stray_free_space"}):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from btrimg.check.derived import Derived
+from btrimg.check.rule import Rule
 from btrimg.check.store import MANY, Store
 from btrimg.errors import BtrimgError
 from btrimg.tables.database import QueryError
@@ -22,7 +23,7 @@ _LARGE = Derived("large", "", frozenset(), "select number from doubled where num
 
 
 def _numbers(*numbers: int) -> dict[str, np.ndarray]:
-    return {"number": np.array(numbers)}
+    return {"number": np.array(numbers, np.int64)}
 
 
 def test_a_derived_relation_is_made_when_all_is_there_that_it_is_made_of() -> None:
@@ -56,6 +57,26 @@ def test_a_query_that_is_refused_keeps_no_other_from_being_answered() -> None:
     assert [isinstance(answer, QueryError) for answer in found] == [False, True, False]
 
 
+def test_which_rules_find_anything_is_seen_while_the_database_is_filled() -> None:
+    beyond = "select 18446744073709551615::ubigint + number::ubigint from left_ones"
+    queries = {
+        "found": "select number from large",
+        "nothing": "select number from large where number > 6",
+        "refused": beyond,
+        "silent": "select 1",
+    }
+    rules = {
+        code: Rule(code, "error", "", "none", "", query, False, frozenset({"empty"} if code == "silent" else ()))
+        for code, query in queries.items()
+    }
+    store = Store({"left_ones", "right_ones", "empty"}, [_DOUBLED, _LARGE], rules.values())
+    store.create_from("empty", _numbers())
+    store.create_from("right_ones", _numbers(2, 3))
+    store.create_from("left_ones", _numbers(1, 2, 3))
+    store.settle()
+    assert [code for code, rule in rules.items() if store.finds(rule)] == ["found", "refused"]
+
+
 def test_after_a_failure_nobody_waits_for_large_tables() -> None:
     store = Store(set(), [])
     store.create_view("nothing", "from nowhere")
@@ -85,7 +106,7 @@ def test_a_large_table_waits_where_it_is_made_until_the_one_before_is_there(monk
 def test_a_derived_relation_is_not_waited_for_silently_when_its_input_does_not_come() -> None:
     store = Store({"left_ones", "right_ones"}, [_DOUBLED, _LARGE])
     store.create_from("left_ones", _numbers(1))
-    with pytest.raises(BtrimgError, match="doubled, large wait for some of doubled, large, right_ones"):
+    with pytest.raises(BtrimgError, match="doubled, large wait for some of doubled, right_ones"):
         store.settle()
 
 

@@ -33,5 +33,5 @@ from (
 )
 where case
     when logical < before_end then kind between 1 and 3 and before_kind between 1 and 3 and (kind = 3) <> (before_kind = 3)
-    else logical > before_end and not exists (from bad_blocks where tree in (1, 2))
+    else logical > before_end and not exists (from unread_trees where tree in (1, 2))
 end

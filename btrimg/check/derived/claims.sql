@@ -8,6 +8,6 @@ select
     extents.kind as item_kind,
     extents.level as item_level,
     exists (from bad_blocks) as unread,
-    exists (from bad_blocks where tree in (1, 2)) as items_unread
+    exists (from unread_trees where tree in (1, 2)) as items_unread
 from disputed
 left join extents on extents.logical = extent

@@ -6,7 +6,7 @@ select
     any_value(block_groups.flags) as flags,
     sum(extents.length) as found,
     count(*) filter (extents.kind = 'data') as data_extents,
-    count(*) filter (extents.kind = 'tree block') as tree_blocks,
+    count(*) filter (extents.kind = 'tree block') as blocks,
     max(extents.logical + extents.length) as ends
 from extents
 asof left join block_groups on extents.logical >= block_groups.logical

@@ -2,7 +2,7 @@
 with odd_groups as (
     select *, logical is null or ends > logical + length as beyond
     from group_usage
-    where beyond and not exists (from bad_blocks where tree in (1, 2, 11)) or data_extents > 0 and flags & 1 = 0 or tree_blocks > 0 and flags & 6 = 0
+    where beyond and not exists (from unread_trees where tree in (1, 2, 11)) or data_extents > 0 and flags & 1 = 0 or blocks > 0 and flags & 6 = 0
 ),
 candidates as (
     select distinct extents.*
@@ -18,7 +18,7 @@ select
     block_groups.logical is null or odd.logical + odd.length > block_groups.logical + block_groups.length as outside
 from candidates as odd
 asof left join block_groups on odd.logical >= block_groups.logical
-where outside and not exists (from bad_blocks where tree in (1, 2, 11))
+where outside and not exists (from unread_trees where tree in (1, 2, 11))
     or not outside and block_groups.flags & case odd.kind when 'data' then 1 else 6 end = 0
 union all
 select blocks.logical, 0, 'tree block', block_groups.logical, holds, false

@@ -29,7 +29,7 @@ select
         or chunks.length >= 4294967295 << 16 as wrong_length,
     groups.logical is null
         and chunks.flags & 4096 = 0
-        and not exists (from bad_blocks where tree in (1, 2, 11)) as without_group,
+        and not exists (from unread_trees where tree in (1, 2, 11)) as without_group,
     groups.length as group_length,
     groups.flags as group_flags,
     coalesce(groups.length <> chunks.length or groups.flags <> chunks.flags, false) as unlike_group

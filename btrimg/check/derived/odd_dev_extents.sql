@@ -37,7 +37,7 @@ select
     chunk_objectid,
     before,
     before_end,
-    found.length is null and not exists (from bad_blocks where tree in (1, 4)) as missing,
+    found.length is null and not exists (from unread_trees where tree in (1, 4)) as missing,
     expected.length is null and chunks_read as orphan,
     found.length is not null and devices.devid is null and chunks_read as without_device,
     coalesce(physical < before_end, false) as overlapping,
@@ -48,5 +48,5 @@ select
 from found
 full join expected using (devid, physical, chunk)
 left join devices using (devid)
-cross join (select not exists (from bad_blocks where tree = 3) as chunks_read)
+cross join (select not exists (from unread_trees where tree = 3) as chunks_read)
 where missing or orphan or without_device or overlapping or beyond or wrong_length or wrong_chunk_key or wrong_device

@@ -4,7 +4,7 @@ select
     coalesce(found, 0) as found,
     device_size,
     sectorsize,
-    bytes_used <> coalesce(found, 0) and not exists (from bad_blocks where tree in (1, 4)) as wrong_used,
+    bytes_used <> coalesce(found, 0) and not exists (from unread_trees where tree in (1, 4)) as wrong_used,
     coalesce(device_size < total_bytes, false) as cut_short
 from devices
 cross join (select sectorsize from superblock)

@@ -30,5 +30,5 @@ left join (
     group by head
 ) as entries on entries.logical = infos.logical
 where compat_ro_flags & 3 = 3
-    and not exists (from bad_blocks where tree in (1, 2, 10, 11))
+    and not exists (from unread_trees where tree in (1, 2, 10, 11))
     and (without_group or extent_count <> coalesce(found, 0) or of_other_form > 0)

@@ -17,9 +17,9 @@ select
 from superblock
 cross join (
     select
-        not exists (from bad_blocks where tree in (1, 2, 11)) as groups_read,
-        not exists (from bad_blocks where tree = 3) as chunks_read,
-        not exists (from bad_blocks where tree = 1) as roots_read
+        not exists (from unread_trees where tree in (1, 2, 11)) as groups_read,
+        not exists (from unread_trees where tree = 3) as chunks_read,
+        not exists (from unread_trees where tree = 1) as roots_read
 )
 where bytes_used <> used
     or total_bytes <> device_bytes

@@ -30,5 +30,5 @@ where case
         and kind <> 4
         and before_kind <> 0
         and compat_ro_flags & 3 = 3
-        and not exists (from bad_blocks where tree in (1, 2, 10))
+        and not exists (from unread_trees where tree in (1, 2, 10))
 end

@@ -6,7 +6,7 @@ cross join superblock
 asof left join block_groups as groups on free.logical >= groups.logical
 asof left join free_space_infos as infos on free.logical >= infos.logical
 where compat_ro_flags & 3 = 3
-    and not exists (from bad_blocks where tree in (1, 2, 10, 11))
+    and not exists (from unread_trees where tree in (1, 2, 10, 11))
     and (groups.logical is null or free.logical + free.length > groups.logical + groups.length)
     -- Heads may be of any length: their ends could overflow.
     and (infos.logical is null or free.logical - infos.logical + free.length > infos.length)

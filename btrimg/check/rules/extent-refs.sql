@@ -6,4 +6,4 @@
 --   --repair` corrects the number.
 select extent, refs, recorded
 from recounted
-where not exists (from bad_blocks where tree in (1, 2))
+where not exists (from unread_trees where tree in (1, 2))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import traceback
-from contextlib import closing, suppress
+from contextlib import closing
 from queue import SimpleQueue
 from threading import Thread
 from time import monotonic
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 from btrimg.check.scrub.told import TELLING, Outcome, hear_column
 from btrimg.check.scrub.whole import Scrub
 from btrimg.errors import BtrimgError
+from btrimg.forked import give_way
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,14 +24,12 @@ if TYPE_CHECKING:
     from btrimg.volume.volume import Volume
 
 
-_NICENESS = 10  #: the caller's work is the longer one, where the two compete for processors
 _SELDOM = 0.05  # seconds between two messages
 
 
 def serve(volume: Volume, csum_root: Pointer | None, line: Line) -> None:
     """Judge all there is, and tell the outcome, or the error that it ended with."""
-    with suppress(OSError):
-        os.nice(_NICENESS)  # of this thread, in Linux
+    give_way()  # the caller's work is the longer one
     heard = _Heard(line)
     judged = _Judged(line, heard)
     warned: list[str] = []
