@@ -7,6 +7,7 @@ others, those are the same of which these leaves say the same.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from btrimg.tables.hashes import scattered
 from btrimg.tables.leafscan import Gathered
 from btrimg.tables.schema import FILE_EXTENTS, INODES, NAMES, ORPHANS, XATTRS
 from btrimg.trees.batches import ranges
-from btrimg.trees.distinct import among, different
+from btrimg.trees.distinct import among, different, runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -180,13 +181,15 @@ class Differences:
 
     def differs(self, gathered: Gathered) -> Truths:
         """Return for every row whether its ``inode`` differs, so that all that is said of it is wanted, too."""
-        found = []
-        number = gathered.different["inode"][gathered.rows]
-        for tree in range(len(self._scan.trees)):
-            if tree in self.inodes:
-                rows = number[gathered.trees == self._scan.trees[tree][0]]
-                found.append(np.ones(len(rows), np.bool_) if tree in self._whole else among(rows, self.inodes[tree]))
-        return np.concatenate([np.empty(0, np.bool_), *found])
+        inode: Any = gathered.different["inode"]
+        numbers = {self._scan.trees[number][0]: number for number in self.inodes}
+        found = np.ones(len(gathered.rows), np.bool_)
+        first, _ = runs(gathered.trees)
+        for start, end in pairwise([*first.tolist(), len(found)]):
+            number = numbers[int(gathered.trees[start])]
+            if number not in self._whole:
+                found[start:end] = among(inode[gathered.rows[start:end]], self.inodes[number])
+        return found
 
 
 class _Index:
