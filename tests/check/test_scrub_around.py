@@ -11,10 +11,11 @@ import pytest
 from support.uncached import written_back
 
 from btrimg.check.scrub.around import AroundReader, new_room
-from btrimg.check.scrub.copies import GROUP_BYTES, Pieces
+from btrimg.check.scrub.copies import GROUP_BYTES, Pieces, expect_copy
 from btrimg.errors import DeviceError
 from btrimg.pagecache import residency
 from btrimg.units import KIB, MIB
+from btrimg.volume.cachestat import cached_bytes
 from btrimg.volume.device import Device
 
 if TYPE_CHECKING:
@@ -105,3 +106,33 @@ def test_a_file_that_has_taken_the_place_of_a_device_is_not_read(path: str) -> N
         reader = AroundReader(volume)
         assert reader.read(pieces_of([(MIB, MIB)]), range(1), 0, new_room()) is None
         reader.close()
+
+
+class ToldDevice(Device):
+    """A device that keeps what it was told to expect."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.expected: list[tuple[int, int]] = []
+
+    def expect(self, length: int, offset: int) -> None:
+        self.expected.append((offset, length))
+
+
+def test_the_kernel_is_asked_to_read_only_what_it_does_not_have(path: str) -> None:
+    parts = [(MIB, 768 * KIB), (MIB + 800 * KIB, 256 * KIB)]
+    with ToldDevice(path) as device:
+        try:
+            cached_bytes(device.fileno())
+        except OSError as error:
+            pytest.skip(str(error))
+        volume: Any = OneDevice(device)
+        expect_copy(volume, pieces_of(parts), range(1), 0)
+        assert device.expected == parts
+        with open(path, "rb", buffering=0) as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)  # nothing of what lies between
+            for at, size in parts:
+                os.pread(file.fileno(), size, at)
+        device.expected.clear()
+        expect_copy(volume, pieces_of(parts), range(1), 0)
+        assert device.expected == []

@@ -185,25 +185,27 @@ def neighbours(devids: NDArray[np.uint64], starts: Ints, ends: Ints, far: int) -
 def expect_copy(volume: Volume, pieces: Pieces, groups: range, copy: int) -> None:
     """Let the kernel begin to read one copy of neighbouring *groups*, of those that there are.
 
-    It looks at each page of what it is to read; to ask whether it has them all takes a tenth of the time.
+    It looks at each page of what it is to read; to ask how many it has takes a tenth of the time. Where it has as many
+    as there are of the copy, these are taken to be them: what lies between, mostly free, it reads with them or not.
     """
     devids, starts, lengths = parts_of(pieces, groups, copy)
     if not 0 < len(starts) <= _MOST_PARTS:
         return
     for some in neighbours(devids, starts, starts + lengths, _FAR):
         device, first, last = volume.devices.get(int(devids[some[0]])), int(starts[some[0]]), some[-1]
-        if device is None or _is_all_cached(device, first, int(starts[last] + lengths[last]) - first):
+        span = int(starts[last] + lengths[last]) - first
+        if device is None or _cached(device, first, span) >= int(lengths[some].sum()):
             continue
         for start, size in zip(starts[some].tolist(), lengths[some].tolist(), strict=True):
             device.expect(size, start)
 
 
-def _is_all_cached(device: Device, start: int, length: int) -> bool:
-    """Return whether the page cache is known to have all of a part of a device."""
+def _cached(device: Device, start: int, length: int) -> int:
+    """Return how many bytes of a part of a device the page cache is known to have."""
     try:
-        return cached_bytes(device.fileno(), start, length) >= length
+        return cached_bytes(device.fileno(), start, length)
     except OSError:
-        return False
+        return 0
 
 
 def parts_of(pieces: Pieces, groups: range, copy: int) -> tuple[NDArray[np.uint64], Ints, Ints]:
