@@ -66,9 +66,11 @@ def versions(batch: LeafBatch, compared: Truths) -> tuple[LeafBatch, Versions]:
     start = np.flatnonzero(first)
     items, inode = batch.take(start), inode[start]
     content = (items.leaf.view(np.uint64) + np.uint64(1)) * _KEYS[5]
-    some = np.flatnonzero(compared[batch.leaf])
-    if len(some):
-        content[np.flatnonzero(compared[items.leaf])] = _contents(batch.take(some), np.flatnonzero(first[some]))
+    looked_at = compared[batch.leaf]
+    some = batch.take(looked_at)
+    if len(some.leaf):
+        start = np.flatnonzero(first[np.flatnonzero(looked_at)])
+        content[np.flatnonzero(compared[items.leaf])] = _contents(some, start)
     return items, Versions(inode, content)
 
 

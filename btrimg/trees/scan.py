@@ -68,8 +68,10 @@ class LeafBatch(NamedTuple):
 
     def take(self, kept: NDArray[Any]) -> LeafBatch:
         """Return some of the items: *kept* holds indexes or a truth value for each."""
-        if kept.dtype == np.bool_:  # once for all columns: it is most of the time that they take
-            kept = np.flatnonzero(kept)
+        if kept.dtype == np.bool_:
+            if kept.all():
+                return self
+            kept = np.flatnonzero(kept)  # once for all columns: it is most of the time that they take
         return self.with_columns(column[kept] for column in self.columns)
 
     @property

@@ -293,6 +293,7 @@ def test_what_is_made_of_a_batch_is_made_once_and_not_of_others() -> None:
         return len(items.leaf)
 
     some = batch.take(np.array([True, False, True, False, False]))
+    assert batch.take(np.ones(5, np.bool_)) is batch
     assert some.objectid.tolist() == batch.take(np.array([0, 2])).objectid.tolist() == [0, 2]
     assert [batch.once(make), batch.once(make), some.once(make), batch.once(make)] == [5, 5, 2, 5]
     assert made == [5, 2]
