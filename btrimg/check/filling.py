@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from btrimg.check.links import COLUMNS, links
-from btrimg.check.makers import FURTHER, LATE, LINKED, MAKERS, NEEDS, Scanned
+from btrimg.check import filedata, links
+from btrimg.check.makers import COMPARED, FURTHER, LATE, MAKERS, NEEDS, Scanned
 from btrimg.check.scrub.told import TELLING
 from btrimg.check.store import MANY
 from btrimg.ondisk.constants import TreeId
@@ -20,7 +20,7 @@ from btrimg.tables.build import FEW, few, of_columns
 from btrimg.tables.differences import ENDS, Differences, version_table
 from btrimg.tables.leafscan import TAKES, LeafScan, deleted_trees, every_tree
 from btrimg.tables.memory import give_back
-from btrimg.tables.schema import BACKREFS, EXTENTS, FILE_EXTENTS, INODES, NAMES, RELATIONS, ROOTS, TREE_BLOCKS
+from btrimg.tables.schema import BACKREFS, CSUMS, EXTENTS, FILE_EXTENTS, INODES, NAMES, RELATIONS, ROOTS, TREE_BLOCKS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from btrimg.tables.relation import Relation
 
 
-_OF_LINKS = {INODES.name, NAMES.name}  # one is not judged without the other
+_COMPARED = {INODES.name, NAMES.name, FILE_EXTENTS.name}  # with each other
 
 
 class Filling:
@@ -60,10 +60,10 @@ class Filling:
         self._faults, self._progress, self._begun = faults, progress, begun
         self._shown = words & RELATIONS.keys()
         self._needed = {relation.name: relation for name in words & NEEDS.keys() for relation in NEEDS[name]}
-        self._linking = bool({*_OF_LINKS, "linked_inodes", *LINKED} & words)
-        if self._linking:
-            self._shown |= _OF_LINKS
-            self._needed[ROOTS.name] = ROOTS
+        self._comparing = bool({*_COMPARED, "linked_inodes", *COMPARED} & words)
+        if self._comparing:
+            self._shown |= _COMPARED
+            self._needed |= {relation.name: relation for relation in (ROOTS, CSUMS)}
         self._leaves = _scanned(asked, words, self._shown | self._needed.keys(), self._needed.values())
         self._kept: dict[str, Gathered] = {}
         self._tables = {name: make(image) for name, (users, make) in FURTHER.items() if users & words}
@@ -86,15 +86,15 @@ class Filling:
         differences = Differences(scan, self._inodes.pop())
         if TREE_BLOCKS.name in self._shown:
             self._store.create(of_columns(TREE_BLOCKS, scan.tree_blocks()))
-        if self._linking:
-            self._add_links(differences)
+        if self._comparing:
+            self._add_compared(differences)
         late = self._words & LATE - {"bad_copies"}
         self._create(scan, late - NEEDS.keys())
         self._create(scan, late & NEEDS.keys())  # it takes memory: while the database has little
         self._tables.clear()
         self._kept.clear()
         for relation in self._leaves:
-            if TreeId.FS_TREE in relation.trees and relation.name in self._shown - _OF_LINKS:
+            if TreeId.FS_TREE in relation.trees and relation.name in self._shown - _COMPARED:
                 gathered = differences.gathered(relation)
                 if len(gathered.rows) > MANY:
                     give_back()
@@ -122,22 +122,26 @@ class Filling:
                 self._store.create(gathered)
         self._create(scan, self._words & MAKERS.keys() - LATE)
 
-    def _add_links(self, differences: Differences) -> None:
-        """Add names and inodes, and what is seen from both."""
+    def _add_compared(self, differences: Differences) -> None:
+        """Add inodes, and those of names and file extents that have to be looked at, with what shows when they are."""
         relations = {relation.name: relation for relation in self._leaves}
         names = differences.gathered(relations[NAMES.name])
         inodes = differences.gathered(relations[INODES.name])
-        differs = differences.differs(names), differences.differs(inodes)
+        differ = differences.differs(inodes)
+        linked = inodes.relation._replace(name="linked_inodes")
+        self._store.create(inodes._replace(relation=linked), differs=differ)
+        self._store.create_view(INODES.name, "select * exclude (differs) from linked_inodes where differs")
         roots = self._kept.pop(ROOTS.name)
         tops = np.asarray(roots.different["root_dirid"])[roots.rows]
-        linked = inodes.relation._replace(name="linked_inodes")
-        self._store.create(inodes._replace(relation=linked), differs=differs[1])
-        self._store.create_view(INODES.name, "select * exclude (differs) from linked_inodes where differs")
-        found = links(names, differs[0], inodes, differs[1], tops)
+        found = links.links(names, differences.differs(names), inodes, differ, tops)
         del names
         self._store.create(found.names, differs=found.differs)
         self._store.create_from("directories", found.directories)
         self._store.create_from("odd_ranges", found.odd_ranges)
+        extents = differences.gathered(relations[FILE_EXTENTS.name])
+        data = filedata.file_data(extents, inodes, differ, self._kept[CSUMS.name], self._image.superblock)
+        self._store.create(data.extents)
+        self._store.create_from("odd_sizes", data.odd_sizes)
 
     def _create(self, scan: LeafScan, names: set[str]) -> None:
         """Create the relations *names* that only the checker has."""
@@ -158,8 +162,8 @@ def _scanned(asked: Asked, words: set[str], names: set[str], whole: Collection[R
     found = []
     for relation in (RELATIONS[name] for name in RELATIONS if name in names & TAKES.keys()):
         columns = asked.words_about(relation.name).union(ENDS.get(relation.name, ()), further.get(relation.name, ()))
-        if relation.name in _OF_LINKS:
-            columns |= COLUMNS | asked.words_about("linked_inodes")
+        if relation.name in _COMPARED:
+            columns |= links.COLUMNS | filedata.COLUMNS | asked.words_about("linked_inodes")
         some = relation.only(columns)
         if not some.columns:  # rows are counted; or its name is a word for something else
             some = relation.only([relation.columns[0].name])

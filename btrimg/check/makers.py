@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from btrimg.check import disputes, freespace, links, logs, quotas, rootfacts, superblocks
+from btrimg.check import disputes, filedata, freespace, links, logs, quotas, rootfacts, superblocks
 from btrimg.check.faults import bad_blocks, bad_items, unread_trees
 from btrimg.check.itemfaults import ItemJudge
 from btrimg.check.references import data_uses
@@ -116,6 +116,6 @@ MAKERS: dict[str, Callable[[Scanned], dict[str, NDArray[Any]]]] = {
     **quotas.MAKERS,
 }
 LATE = {"bad_blocks", "bad_items", "bad_copies", *NEEDS}
-#: Relations that are seen from names and inodes together.
-LINKED = {each.name for each in links.RELATIONS}
-CREATED = {*FEW, *TAKES, TREE_BLOCKS.name, "linked_inodes", *LINKED, *MAKERS}  #: names of all that is not derived
+#: Relations that show when names, inodes and file extents are held against each other.
+COMPARED = {each.name for each in (*links.RELATIONS, filedata.ODD_SIZES)}
+CREATED = {*FEW, *TAKES, TREE_BLOCKS.name, "linked_inodes", *COMPARED, *MAKERS}  #: names of all that is not derived

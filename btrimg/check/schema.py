@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from btrimg.check import links, quotas, rootfacts
+from btrimg.check import filedata, links, quotas, rootfacts
 from btrimg.check.itemfaults import ITEM_FAULTS
 from btrimg.check.scrub.copies import STATES
 from btrimg.check.superblocks import ITEM_NUMBERS, NUMBERS
@@ -212,6 +212,7 @@ RELATIONS = {
         CACHED_SPACE,
         FREE_SPACE_INFOS,
         *links.RELATIONS,
+        filedata.ODD_SIZES,
         *rootfacts.RELATIONS,
         *quotas.RELATIONS,
     )

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from btrimg.check import links as links_module
+from btrimg.check import sums
 from btrimg.check.links import links
 from btrimg.tables.leafscan import Gathered
 from btrimg.tables.schema import INODES, NAME_SOURCES, NAMES
@@ -229,7 +229,7 @@ def test_a_directory_with_one_wrong_name_is_odd_and_no_other(wrong: str) -> None
 def test_what_one_directory_lacks_and_another_has_too_much_of_does_not_come_to_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(links_module, "_SUMS", 0)  # all share one sum
+    monkeypatch.setattr(sums, "_BITS", 0)  # all share one sum
     names, inodes = a_tree(5)
     at = next(at for at, row in enumerate(names) if row.inode == 1003 and row.source == INDEX)
     names[at] = replace(names[at], parent=302)
