@@ -50,10 +50,10 @@ class Evidence:
 
     def answers(self, rules: Sequence[Rule]) -> Iterator[tuple[Rule, dict[str, Any]]]:
         """Yield the rows that the queries of *rules* return, rule by rule."""
-        asked = [rule for rule in rules if self._store.finds(rule)]
+        finding = [rule for rule in rules if self._store.finds(rule)]
         refused = rule_of("image-unreadable")
         yield from ((refused, {"detail": sentence}) for sentence in self._store.refused)
-        for rule, answer in zip(asked, self._store.answers([each.query for each in asked]), strict=True):
+        for rule, answer in zip(finding, self._store.answers([each.query for each in finding]), strict=True):
             if isinstance(answer, QueryError):
                 yield refused, {"detail": f"{rule.code} could not be judged: {answer}"}
                 continue

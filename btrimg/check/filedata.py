@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from btrimg.check.sums import Sums, first_of_each, odd_ranges, slices, sum_of
+from btrimg.check.sums import Sums, first_of_each, odd_ranges, slices, some_of
 from btrimg.filesystem.columns import COMPRESSED, HOLE, INLINE, PREALLOC, REGULAR
 from btrimg.filesystem.extents import OFFSET_MAX
 from btrimg.ondisk.blocks import Header, Item
@@ -69,20 +69,18 @@ def file_data(
         kept = _apart(extents, superblock.sectorsize) | _unlike_inodes(extents, inodes, inodes_differ)
         kept |= _odd_by_themselves(extents, superblock) | _unsummed(extents, csums)
     sums = Sums(1)
-    number = np.empty(len(extents.rows), np.uint16)
-    for some, tree, column in slices(extents, ("inode", "kind", "length")):
+    places: list[Unsigned] = []
+    for _, tree, column in slices(extents, ("inode", "kind", "length")):
         place = sums.place(tree, column["inode"] >> np.uint64(8))
-        number[some] = sum_of(place)
+        places.append(place)
         said = sums.said(place, column["inode"]) * column["length"].view(np.uint64)
         sums.subtract(0, place, column["kind"] != HOLE, said)
     for some, tree, column in slices(inodes, _OF_INODES):
         place, kind = sums.place(tree, column["inode"] >> np.uint64(8)), column["mode"] >> 12
         counted = inodes_differ[some] & ((kind == _REGULAR) | (kind == _SYMLINK)) & (column["nlink"] > 0)
         sums.add(0, place, counted, sums.said(place, column["inode"]) * column["nbytes"])
-    odd = sums.odd(0)
-    rows = np.flatnonzero(kept | odd[number])
-    found = extents._replace(rows=extents.rows[rows], trees=extents.trees[rows]).in_order()
-    return FileData(found, odd_ranges(sums, odd, inodes, extents))
+    kept |= np.concatenate([np.zeros(0, np.bool_), *map(sums.odd, places)])
+    return FileData(some_of(extents, np.flatnonzero(kept)).in_order(), odd_ranges(sums, inodes, extents))
 
 
 def _by_file(extents: Gathered) -> Gathered:

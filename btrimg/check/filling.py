@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from btrimg.tables.relation import Relation
 
 
-_COMPARED = {INODES.name, NAMES.name, FILE_EXTENTS.name}  # with each other
+_OF_FILES = {INODES.name, NAMES.name, FILE_EXTENTS.name}  # held against each other: none is judged without the others
 
 
 class Filling:
@@ -60,9 +60,9 @@ class Filling:
         self._faults, self._progress, self._begun = faults, progress, begun
         self._shown = words & RELATIONS.keys()
         self._needed = {relation.name: relation for name in words & NEEDS.keys() for relation in NEEDS[name]}
-        self._comparing = bool({*_COMPARED, "linked_inodes", *COMPARED} & words)
+        self._comparing = bool({*_OF_FILES, "linked_inodes", *COMPARED} & words)
         if self._comparing:
-            self._shown |= _COMPARED
+            self._shown |= _OF_FILES
             self._needed |= {relation.name: relation for relation in (ROOTS, CSUMS)}
         self._leaves = _scanned(asked, words, self._shown | self._needed.keys(), self._needed.values())
         self._kept: dict[str, Gathered] = {}
@@ -94,7 +94,7 @@ class Filling:
         self._tables.clear()
         self._kept.clear()
         for relation in self._leaves:
-            if TreeId.FS_TREE in relation.trees and relation.name in self._shown - _COMPARED:
+            if TreeId.FS_TREE in relation.trees and relation.name in self._shown - _OF_FILES:
                 gathered = differences.gathered(relation)
                 if len(gathered.rows) > MANY:
                     give_back()
@@ -162,7 +162,7 @@ def _scanned(asked: Asked, words: set[str], names: set[str], whole: Collection[R
     found = []
     for relation in (RELATIONS[name] for name in RELATIONS if name in names & TAKES.keys()):
         columns = asked.words_about(relation.name).union(ENDS.get(relation.name, ()), further.get(relation.name, ()))
-        if relation.name in _COMPARED:
+        if relation.name in _OF_FILES:
             columns |= links.COLUMNS | filedata.COLUMNS | asked.words_about("linked_inodes")
         some = relation.only(columns)
         if not some.columns:  # rows are counted; or its name is a word for something else

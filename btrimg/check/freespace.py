@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from btrimg.ondisk.chunks import FreeSpaceInfo
-from btrimg.ondisk.constants import ItemType
+from btrimg.ondisk.constants import ItemType, TreeId
 from btrimg.tables.cachedspace import cached_rows
 from btrimg.volume.devicemap import superblock_ranges
 
@@ -41,8 +41,12 @@ def free_space_infos(scanned: Scanned) -> Columns:
     """Return the columns of ``free_space_infos`` of check/schema.py."""
     table = scanned.tables["free_space_infos"]
     table.finish()
-    columns: Columns = table.rows._asdict()
-    return columns
+    leaves = [np.empty(0, np.int64)]
+    for number, (tree, _) in enumerate(scanned.scan.trees):
+        if tree == TreeId.FREE_SPACE_TREE:  # the last one of several, as the kernel
+            leaves = [scanned.scan.leaves_of(number)]
+    rows = table.rows_of(leaves[0])
+    return {name: column[rows] for name, column in table.rows._asdict().items()}
 
 
 def cached_space(scanned: Scanned) -> Columns:

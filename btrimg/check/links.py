@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from btrimg.check.sums import Sums, first_of_each, odd_ranges, slices, sum_of
+from btrimg.check.sums import Sums, first_of_each, odd_ranges, slices, some_of
 from btrimg.ondisk.constants import FILE_TYPES, NAME_MAX, ItemType, TreeId
 from btrimg.tables.relation import BYTES, Column, Relation, i64, u64
 from btrimg.tables.schema import NAME_SOURCES
@@ -46,12 +46,15 @@ ODD_RANGES = Relation(
 )
 RELATIONS = (DIRECTORIES, ODD_RANGES)
 
-_OF_NAMES = (
-    *("source", "parent", "inode", "index", "hash", "expected_hash"),
-    *("location_type", "type", "name", "name_length"),
-)
+_OF_NAMES = (*("source", "parent", "inode", "index", "location_type", "type", "name"),)
 _OF_INODES = ("inode", "nlink", "mode")
-COLUMNS = {*_OF_NAMES, *_OF_INODES}  #: of ``names`` and ``inodes``, that must be there
+COLUMNS = {
+    *_OF_NAMES,
+    "hash",
+    "expected_hash",
+    "name_length",
+    *_OF_INODES,
+}  #: of ``names`` and ``inodes``, that must be there
 
 _ITEM, _INDEX = (list(NAME_SOURCES).index(kind) for kind in (ItemType.DIR_ITEM, ItemType.DIR_INDEX))
 _TYPES = np.full(17, 99, np.uint64)  # by the four bits of the mode, FileType; the last is for modes that cannot be
@@ -73,48 +76,71 @@ def links(names: Gathered, differs: Truths, inodes: Gathered, inodes_differ: Tru
 
     Of *inodes* those that *differ* are judged, and every name that leads to another one is kept.
     """
-    sums = Sums(4)
-    entries, references, counts, types = range(4)
-    directory, range_ = (np.empty(len(names.rows), np.uint16) for _ in range(2))  # the sum that each name is in
-    parts: list[Entries] = []
+    directories, ranges = Sums(2), Sums(2)
+    doubted = _count(directories, ranges, names, differs, inodes, inodes_differ)
+    some, others = (np.flatnonzero(each) for each in doubted)
+    if len(some) + len(others):  # each is counted by itself: rules tell of more than makes sums odd
+        several = some_of(names, some), differs[some], some_of(inodes, others), inodes_differ[others]
+        places = _places(directories, ranges, several[0], several[2])
+        directories, ranges = (sums.of_each(each) for sums, each in zip((directories, ranges), places, strict=True))
+        odd, _ = _count(directories, ranges, *several)
+        some = some[np.flatnonzero(odd)]
+    kept = ~differs | _told_by_themselves(names, tops)[names.rows]
+    kept[some] = True
+    rows = np.flatnonzero(kept)
+    found = some_of(names, rows).in_order()
+    held = _directories(_entries(names), found)
+    held["odd"] = directories.odd(directories.place(held["subvolume"], held["inode"]))
+    return Links(found, differs[rows], held, odd_ranges(ranges, some_of(inodes, others), some_of(names, some)))
+
+
+def _count(
+    directories: Sums, ranges: Sums, names: Gathered, differs: Truths, inodes: Gathered, inodes_differ: Truths
+) -> tuple[Truths, Truths]:
+    """Count all that is said; return which names and which inodes are said to be in odd places."""
+    entries, references, links, types = 0, 1, 0, 1
+    places: list[tuple[Unsigned, Unsigned]] = []
     for some, tree, column in slices(names, _OF_NAMES):
-        parent, inode, source = column["parent"], column["inode"], column["source"]
+        inode, source = column["inode"], column["source"]
         of_inode = column["location_type"] != ItemType.ROOT_ITEM
         # The top directory's reference to itself has no entry.
-        told = (parent != inode) | (column["location_type"] != 0)
+        told = (column["parent"] != inode) | (column["location_type"] != 0)
         item, index, reference = told & (source == _ITEM), told & (source == _INDEX), told & (source > _INDEX)
-        place = sums.place(tree, parent)
-        directory[some] = sum_of(place)
-        name = sums.said(place, inode, column["name"])
-        said = sums.said(name, column["location_type"].astype(np.uint64) << np.uint64(8) | column["type"])
-        sums.add(entries, place, item, said)
-        sums.subtract(entries, place, index, said)
-        said = sums.said(name, column["index"])
-        sums.add(references, place, index & of_inode, said)
-        sums.subtract(references, place, reference, said)
-        place = sums.place(tree, inode >> np.uint64(8))
-        range_[some] = sum_of(place)
-        said = sums.said(place, inode)
-        judged = differs[some] & of_inode
-        sums.subtract(counts, place, judged & (source > _INDEX), said)
-        sums.subtract(types, place, judged & (source == _ITEM), said * column["type"])
-        parts.append(_entries(tree, column))
+        directory, range_ = directories.place(tree, column["parent"]), ranges.place(tree, inode >> np.uint64(8))
+        name = directories.said(directory, inode, column["name"])
+        said = directories.said(name, column["location_type"].astype(np.uint64) << np.uint64(8) | column["type"])
+        directories.add(entries, directory, item, said)
+        directories.subtract(entries, directory, index, said)
+        said = directories.said(name, column["index"])
+        directories.add(references, directory, index & of_inode, said)
+        directories.subtract(references, directory, reference, said)
+        said, judged = ranges.said(range_, inode), differs[some] & of_inode
+        ranges.subtract(links, range_, judged & (source > _INDEX), said)
+        ranges.subtract(types, range_, judged & (source == _ITEM), said * column["type"])
+        places.append((directory, range_))
+    of_inodes: list[Unsigned] = []
     for some, tree, column in slices(inodes, _OF_INODES):
         inode, kind = column["inode"], _TYPES[np.minimum(column["mode"] >> 12, len(_TYPES) - 1)]
-        place = sums.place(tree, inode >> np.uint64(8))
-        said = sums.said(place, inode) * column["nlink"]
-        judged = inodes_differ[some]
-        sums.add(counts, place, judged, said)
-        sums.add(types, place, judged & (inode != TreeId.FIRST_FREE), said * kind)  # no entry leads to the top
-    odd_directory, odd_range = sums.odd(entries, references), sums.odd(counts, types)
-    kept = np.flatnonzero(
-        odd_directory[directory] | odd_range[range_] | ~differs | _told_by_themselves(names, tops)[names.rows]
-    )
-    found = names._replace(rows=names.rows[kept], trees=names.trees[kept]).in_order()
-    directories = _directories(parts, found)
-    place = sums.place(directories["subvolume"], directories["inode"])
-    directories["odd"] = odd_directory[sum_of(place)]
-    return Links(found, differs[kept], directories, odd_ranges(sums, odd_range, inodes, found))
+        range_, judged = ranges.place(tree, inode >> np.uint64(8)), inodes_differ[some]
+        said = ranges.said(range_, inode) * column["nlink"]
+        ranges.add(links, range_, judged, said)
+        ranges.add(types, range_, judged & (inode != TreeId.FIRST_FREE), said * kind)  # no entry leads to the top
+        of_inodes.append(range_)
+    none = np.zeros(0, np.bool_)
+    odd_names = [directories.odd(directory) | ranges.odd(range_) for directory, range_ in places]
+    return np.concatenate([none, *odd_names]), np.concatenate([none, *map(ranges.odd, of_inodes)])
+
+
+def _places(directories: Sums, ranges: Sums, names: Gathered, inodes: Gathered) -> tuple[Unsigned, Unsigned]:
+    """Return the odd places of names and inodes: directories, and ranges."""
+    found: tuple[list[Unsigned], list[Unsigned]] = [np.empty(0, np.uint64)], [np.empty(0, np.uint64)]
+    for _, tree, column in slices(names, ("parent",)):
+        found[0].append(directories.place(tree, column["parent"]))
+    for gathered in (names, inodes):
+        for _, tree, column in slices(gathered, ("inode",)):
+            found[1].append(ranges.place(tree, column["inode"] >> np.uint64(8)))
+    of_directories, of_ranges = map(np.concatenate, found)
+    return of_directories[directories.odd(of_directories)], of_ranges[ranges.odd(of_ranges)]
 
 
 def _told_by_themselves(names: Gathered, tops: Unsigned) -> Truths:
@@ -135,13 +161,17 @@ def _told_by_themselves(names: Gathered, tops: Unsigned) -> Truths:
     return found
 
 
-def _entries(tree: Unsigned, column: Columns) -> Entries:
-    """Return how many entries directories have in some rows; there are several rows of one if it comes again."""
-    rows = np.flatnonzero(column["source"] <= _INDEX)
-    tree, parent, size = tree[rows], column["parent"][rows], column["name_length"][rows].astype(np.int64)
-    start = first_of_each(tree, parent)
-    sizes = np.add.reduceat(size, start) if len(start) else size
-    return tree[start], parent[start], np.diff(np.append(start, len(rows))), sizes
+def _entries(names: Gathered) -> list[Entries]:
+    """Return how many entries directories have; there are several rows of one if it comes again."""
+    none = np.empty(0, np.uint64)
+    parts: list[Entries] = [(none, none, none.astype(np.int64), none.astype(np.int64))]
+    for _, tree, column in slices(names, ("source", "parent", "name_length")):
+        rows = np.flatnonzero(column["source"] <= _INDEX)
+        tree, parent, size = tree[rows], column["parent"][rows], column["name_length"][rows].astype(np.int64)
+        start = first_of_each(tree, parent)
+        sizes = np.add.reduceat(size, start) if len(start) else size
+        parts.append((tree[start], parent[start], np.diff(np.append(start, len(rows))), sizes))
+    return parts
 
 
 def _directories(parts: list[Entries], names: Gathered) -> Columns:

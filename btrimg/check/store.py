@@ -172,10 +172,11 @@ class Store:
         while self._making:  # each adds those that it was awaited for
             self._making.popleft().result()
         self._makers.shutdown()
-        left = {each.name: missing for each, missing in self._waiting.items() if isinstance(each, Derived)}
+        waiting = self._waiting.items()
+        left = {each.name if isinstance(each, Derived) else each.code: missing for each, missing in waiting}
         if left:
             names, missing = (", ".join(sorted(some)) for some in (left, set().union(*left.values())))
-            raise BtrimgError(f"the relations {names} wait for some of {missing}, which nothing has made")
+            raise BtrimgError(f"{names} wait for some of {missing}, which nothing has made")
         self.refused.sort()
 
     def _note(self, name: str, rows: int) -> None:

@@ -98,8 +98,8 @@ def mixed(seeds: Words, *columns: NDArray[Any]) -> Words:
     The first column may be what was mixed before of others.
     """
     found: Words = columns[0] * seeds[0]
-    for column, first, second in zip(columns, seeds[::2], seeds[1::2], strict=False):
-        if column is not columns[0]:
+    for number, (column, first, second) in enumerate(zip(columns, seeds[::2], seeds[1::2], strict=False)):
+        if number:
             found ^= column
             found *= first
         found ^= found >> np.uint64(32)

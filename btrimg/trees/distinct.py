@@ -31,7 +31,9 @@ def among(values: NDArray[Number], some: NDArray[Number]) -> NDArray[np.bool_]:
     if not len(some):
         return np.zeros(len(values), np.bool_)
     limit = int(some.max()) + 1
-    if values.dtype == np.uint64 and limit <= _SPARSE * len(values):  # 390,000 inodes: 2 ms, to search for each 12
+    if values.dtype == some.dtype == np.uint64 and limit <= _SPARSE * len(
+        values
+    ):  # 390,000 inodes: 2 ms, to search for each 12
         table = np.zeros(limit + 1, np.bool_)
         table[some] = True
         within: NDArray[np.bool_] = table[np.minimum(values, limit)]

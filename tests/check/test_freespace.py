@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support import images, kernel
+from support.forge import corrupt
 from support.populate import Filler
 
 from btrimg.check import freespace
@@ -14,6 +15,7 @@ from btrimg.check.rule import rule
 from btrimg.check.run import check
 from btrimg.filesystem.image import open_image
 from btrimg.filesystem.spacecache import cached_free_space
+from btrimg.trees import batches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,3 +54,15 @@ def test_the_cache_lacks_the_places_of_superblocks_and_no_more(
 def judged(image: Image) -> set[str]:
     """Return which rules of the cache fire."""
     return {finding.rule.code for finding in check(image, [rule("space-cache-missing"), rule("space-cache-used")])}
+
+
+@pytest.mark.parametrize("batch_bytes", [1 << 16, 1 << 24])
+def test_heads_of_block_groups_stand_in_their_own_tree_whatever_is_read_with_it(
+    batch_bytes: int, forged: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corrupt(forged, "5/300.FREE_SPACE_INFO.4096=0x0000000000000000")
+    monkeypatch.setattr(batches, "BATCH_BYTES", batch_bytes)
+    chosen = [rule(code) for code in ("free-space-info-orphan", "item-tree")]
+    with open_image(forged) as image:
+        found = [(each.rule.code, each.row.get("objectid", each.row.get("logical"))) for each in check(image, chosen)]
+    assert [each for each in found if each[0] == "item-tree" or each[1] == 300] == [("item-tree", 300)]
