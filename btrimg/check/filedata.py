@@ -6,7 +6,6 @@ long as the inode says, which is counted in :mod:`sums`.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,7 +17,7 @@ from btrimg.ondisk.blocks import Header, Item
 from btrimg.ondisk.constants import Incompat, InodeFlag
 from btrimg.ondisk.extents import FileExtentInline
 from btrimg.tables.relation import Relation, u64
-from btrimg.trees.distinct import among, different, runs
+from btrimg.trees.distinct import among, different, segments
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -87,17 +86,12 @@ def _by_file(extents: Gathered) -> Gathered:
     """Return the same rows, those of a file together and in order, as in most trees they are."""
     inode, offset = (np.asarray(extents.different[name])[extents.rows] for name in ("inode", "offset"))
     order = np.arange(len(inode))
-    for start, end in _segments(extents.trees):
+    for start, end in segments(extents.trees):
         some = slice(start, end)
         ino, at = inode[some], offset[some]
         if ((ino[1:] < ino[:-1]) | ((ino[1:] == ino[:-1]) & (at[1:] < at[:-1]))).any():
             order[some] = start + np.lexsort((at, ino))
     return extents._replace(rows=extents.rows[order])
-
-
-def _segments(trees: Unsigned) -> list[tuple[int, int]]:
-    """Return where the rows of each tree begin and end."""
-    return list(pairwise([*runs(trees)[0].tolist(), len(trees)])) if len(trees) else []
 
 
 def _apart(extents: Gathered, sector: int) -> Truths:
@@ -107,9 +101,7 @@ def _apart(extents: Gathered, sector: int) -> Truths:
     )
     ending = at + np.where(kind == INLINE, (length + (sector - 1)) // sector * sector, length)
     first = first_of_each(extents.trees, inode)
-    file = np.zeros(len(inode), np.int64)
-    file[first[1:]] = 1
-    file = np.cumsum(file)
+    file = np.repeat(np.arange(len(first)), np.diff(np.append(first, len(inode))))
     wrong = np.flatnonzero((at[1:] != ending[:-1]) & (file[1:] == file[:-1]))
     apart = np.zeros(len(first), np.bool_)
     apart[file[wrong]] = True
@@ -121,10 +113,10 @@ def _unlike_inodes(extents: Gathered, inodes: Gathered, inodes_differ: Truths) -
     number, mode, flags = (np.asarray(inodes.different[name])[inodes.rows] for name in ("inode", "mode", "flags"))
     kind = mode >> 12
     special = inodes_differ & ((kind == _DIRECTORY) | (kind == _SYMLINK) | (flags & int(InodeFlag.NODATASUM) != 0))
-    of_tree = {int(inodes.trees[start]): slice(start, end) for start, end in _segments(inodes.trees)}
+    of_tree = {int(inodes.trees[start]): slice(start, end) for start, end in segments(inodes.trees)}
     inode = np.asarray(extents.different["inode"])
     found = np.ones(len(extents.rows), np.bool_)
-    for start, end in _segments(extents.trees):
+    for start, end in segments(extents.trees):
         there = of_tree.get(int(extents.trees[start]))
         if there is not None:
             mine = inode[extents.rows[start:end]]

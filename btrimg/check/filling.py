@@ -88,9 +88,7 @@ class Filling:
             self._store.create(of_columns(TREE_BLOCKS, scan.tree_blocks()))
         if self._comparing:
             self._add_compared(differences)
-        late = self._words & LATE - {"bad_copies"}
-        self._create(scan, late - NEEDS.keys())
-        self._create(scan, late & NEEDS.keys())  # it takes memory: while the database has little
+        self._create(scan, self._words & LATE - {"bad_copies"})
         self._tables.clear()
         self._kept.clear()
         for relation in self._leaves:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from btrimg.ondisk.chunks import FreeSpaceInfo
-from btrimg.ondisk.constants import ItemType, TreeId
+from btrimg.ondisk.constants import ItemType
 from btrimg.tables.cachedspace import cached_rows
+from btrimg.tables.schema import FREE_SPACE
 from btrimg.volume.devicemap import superblock_ranges
 
 if TYPE_CHECKING:
@@ -41,11 +42,8 @@ def free_space_infos(scanned: Scanned) -> Columns:
     """Return the columns of ``free_space_infos`` of check/schema.py."""
     table = scanned.tables["free_space_infos"]
     table.finish()
-    leaves = [np.empty(0, np.int64)]
-    for number, (tree, _) in enumerate(scanned.scan.trees):
-        if tree == TreeId.FREE_SPACE_TREE:  # the last one of several, as the kernel
-            leaves = [scanned.scan.leaves_of(number)]
-    rows = table.rows_of(leaves[0])
+    leaves = [scanned.scan.leaves_of(number) for number, _ in scanned.scan.trees_of(FREE_SPACE)]
+    rows = table.rows_of(np.concatenate([np.empty(0, np.int64), *leaves]))
     return {name: column[rows] for name, column in table.rows._asdict().items()}
 
 

@@ -74,7 +74,7 @@ class Links(NamedTuple):
 def links(names: Gathered, differs: Truths, inodes: Gathered, inodes_differ: Truths, tops: Unsigned) -> Links:
     """Return what of *names* has to be looked at, in the light of *inodes*; *tops* are numbers of top directories.
 
-    Of *inodes* those that *differ* are judged, and every name that leads to another one is kept.
+    Of *inodes* those that differ are judged; of names that lead to others, every one is kept.
     """
     directories, ranges = Sums(2), Sums(2)
     doubted = _count(directories, ranges, names, differs, inodes, inodes_differ)

@@ -37,7 +37,9 @@ class Scanned(NamedTuple):
     image: Image
     scan: LeafScan
     tables: dict[str, LeafTable[Any]]  #: those of FURTHER, by name
-    gathered: dict[str, Gathered]  #: the relations that NEEDS names, by name
+    gathered: dict[
+        str, Gathered
+    ]  #: relations of trees without files that were kept, by name: what NEEDS names among them
     faults: list[CorruptError]  #: what scanning met
     progress: Progress
     scrub: BegunScrub | None  #: begun before the scan, where its findings are asked for

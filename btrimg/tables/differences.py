@@ -7,7 +7,6 @@ others, those are the same of which these leaves say the same.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,7 +19,7 @@ from btrimg.tables.hashes import scattered
 from btrimg.tables.leafscan import Gathered
 from btrimg.tables.schema import FILE_EXTENTS, INODES, NAMES, ORPHANS, XATTRS
 from btrimg.trees.batches import ranges
-from btrimg.trees.distinct import among, different, runs
+from btrimg.trees.distinct import among, different, segments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -186,8 +185,7 @@ class Differences:
         inode: Any = gathered.different["inode"]
         numbers = {self._scan.trees[number][0]: number for number in self.inodes}
         found = np.ones(len(gathered.rows), np.bool_)
-        first, _ = runs(gathered.trees)
-        for start, end in pairwise([*first.tolist(), len(found)]):
+        for start, end in segments(gathered.trees):
             number = numbers[int(gathered.trees[start])]
             if number not in self._whole:
                 found[start:end] = among(inode[gathered.rows[start:end]], self.inodes[number])

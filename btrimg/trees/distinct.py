@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -60,3 +61,8 @@ def runs(column: NDArray[Any]) -> tuple[Ints, Ints]:
     """Return where each run of equal values begins, and for each value which run it is in."""
     begins = np.append(True, column[1:] != column[:-1])[: len(column)]
     return np.flatnonzero(begins), np.cumsum(begins) - 1
+
+
+def segments(column: NDArray[Any]) -> list[tuple[int, int]]:
+    """Return where each run of equal values begins and ends."""
+    return list(pairwise([*runs(column)[0].tolist(), len(column)])) if len(column) else []

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as some
 
-from btrimg.trees.distinct import among, different, numbered, runs
+from btrimg.trees.distinct import among, different, numbered, runs, segments
 
 VALUES = some.lists(some.integers(0, 9))
 
@@ -44,5 +44,7 @@ def test_values_are_numbered_in_their_order_whatever_the_limit(values: list[int]
 def test_runs_are_those_of_equal_neighbours(values: list[int]) -> None:
     column = np.array(values, np.int64)
     begins, run = runs(column)
+    ends = [*begins.tolist()[1:], len(values)]
+    assert segments(column) == (list(zip(begins.tolist(), ends, strict=True)) if values else [])
     assert column[begins].tolist() == [value for value, _ in groupby(values)]
     assert run.tolist() == [number for number, (_, each) in enumerate(groupby(values)) for _ in each]
