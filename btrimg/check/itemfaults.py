@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from btrimg.trees.scan import LeafBatch
+    from btrimg.trees.leafbatch import LeafBatch
     from btrimg.volume.volume import Volume
 
     Ints = NDArray[np.int64]

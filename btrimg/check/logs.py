@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from btrimg.check.makers import Scanned
     from btrimg.errors import CorruptError
-    from btrimg.trees.scan import LeafBatch
+    from btrimg.trees.leafbatch import LeafBatch
     from btrimg.volume.volume import Volume
 
     Ints = NDArray[np.int64]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from btrimg.errors import CorruptError
     from btrimg.filesystem.image import Image
     from btrimg.tables.leafscan import Gathered, LeafScan
-    from btrimg.trees.scan import LeafBatch
+    from btrimg.trees.leafbatch import LeafBatch
 
     T = TypeVar("T")
     Progress = Callable[[int, int], None]  # takes how many more things, of how many bytes, are done

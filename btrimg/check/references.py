@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from btrimg.filesystem.leafrows import LeafTable
     from btrimg.trees.block import Pointer
-    from btrimg.trees.scan import Forest, LeafBatch
+    from btrimg.trees.leafbatch import LeafBatch
+    from btrimg.trees.scan import Forest
 
     Ints = NDArray[np.int64]
     Unsigned = NDArray[np.uint64]

@@ -18,7 +18,7 @@ from btrimg.ondisk.extents import ExtentItem, FileExtent, FileExtentInline
 from btrimg.ondisk.inodes import DirItem, InodeExtref, InodeItem, InodeRef
 from btrimg.trees import batches
 from btrimg.trees.batches import ranges, records_at
-from btrimg.trees.scan import leaf_of
+from btrimg.trees.leafbatch import leaf_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from btrimg.errors import CorruptError
-    from btrimg.trees.scan import LeafBatch
+    from btrimg.trees.leafbatch import LeafBatch
 
     Report = Callable[[CorruptError], None]
     Ints = NDArray[np.int64]

@@ -10,8 +10,9 @@ from btrimg.errors import CorruptError
 from btrimg.filesystem import namei
 from btrimg.filesystem.treepaths import find
 from btrimg.ondisk.blocks import KEY_MAX, KEY_MIN
+from btrimg.trees.leafbatch import leaf_of
 from btrimg.trees.overlay import OverlayTree
-from btrimg.trees.scan import Forest, leaf_of
+from btrimg.trees.scan import Forest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from btrimg.filesystem.leafrows import LeafTable
     from btrimg.ondisk.blocks import Key
     from btrimg.trees.block import Pointer
-    from btrimg.trees.scan import LeafBatch
+    from btrimg.trees.leafbatch import LeafBatch
     from btrimg.trees.tree import Report
 
     Ints = NDArray[np.int64]

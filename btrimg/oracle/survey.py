@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from btrimg.errors import CorruptError
     from btrimg.filesystem.image import Image
     from btrimg.filesystem.inode import Inode
-    from btrimg.trees.scan import LeafBatch
+    from btrimg.trees.leafbatch import LeafBatch
 
     Thing = TypeVar("Thing")
     Ints = NDArray[np.int64]

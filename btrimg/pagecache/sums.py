@@ -11,8 +11,9 @@ from btrimg.filesystem import strings
 from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.constants import ItemType, TreeId
 from btrimg.trees.batches import ranges
+from btrimg.trees.leafbatch import leaf_of
 from btrimg.trees.overlay import OverlayTree
-from btrimg.trees.scan import Forest, leaf_of
+from btrimg.trees.scan import Forest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from btrimg.filesystem.image import Image
     from btrimg.filesystem.strings import Strings
-    from btrimg.trees.scan import LeafBatch
+    from btrimg.trees.leafbatch import LeafBatch
 
     Ints = NDArray[np.int64]
     Bytes = NDArray[np.uint8]

@@ -10,7 +10,7 @@ from btrimg.filesystem.spacecache import cached_free_space
 from btrimg.tables import spacerows
 from btrimg.tables.leafscan import Facts
 from btrimg.tables.schema import FREE_SPACE_SOURCES
-from btrimg.trees.scan import leaf_of
+from btrimg.trees.leafbatch import leaf_of
 
 if TYPE_CHECKING:
     from btrimg.filesystem.image import Image

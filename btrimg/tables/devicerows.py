@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from btrimg.filesystem.strings import Strings
     from btrimg.ondisk.roots import RootItem
     from btrimg.tables.leafscan import Columns, Facts, Taken
-    from btrimg.trees.scan import LeafBatch
+    from btrimg.trees.leafbatch import LeafBatch
 
 _PROFILE_CODES = {bits: number for number, bits in enumerate(PROFILES)}
 _ROOT_FIELDS = (

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from btrimg.tables.leafscan import LeafScan
     from btrimg.tables.relation import Relation
-    from btrimg.trees.scan import LeafBatch
+    from btrimg.trees.leafbatch import LeafBatch
 
     Ints = NDArray[np.int64]
     Unsigned = NDArray[np.uint64]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from btrimg.errors import CorruptError
     from btrimg.ondisk.record import Record
     from btrimg.trees.batches import Structs
-    from btrimg.trees.scan import LeafBatch
+    from btrimg.trees.leafbatch import LeafBatch
 
     Report = Callable[[CorruptError], None]
     Ints = NDArray[np.int64]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from btrimg.tables.entries import Rows
     from btrimg.tables.leafscan import Facts, Taken
     from btrimg.trees.batches import Structs
-    from btrimg.trees.scan import LeafBatch
+    from btrimg.trees.leafbatch import LeafBatch
 
     Ints = NDArray[np.int64]
     Unsigned = NDArray[np.uint64]

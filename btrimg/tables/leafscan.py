@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from btrimg.filesystem.leafrows import Parts
     from btrimg.tables.relation import Column, Relation
     from btrimg.trees.block import Pointer
-    from btrimg.trees.scan import LeafBatch
+    from btrimg.trees.leafbatch import LeafBatch
 
     Ints = NDArray[np.int64]
     Columns = Mapping[str, NDArray[Any] | Strings]

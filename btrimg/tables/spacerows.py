@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from btrimg.tables.entries import Rows
     from btrimg.tables.leafscan import Columns, Facts, Taken
-    from btrimg.trees.scan import LeafBatch
+    from btrimg.trees.leafbatch import LeafBatch
 
     Ints = NDArray[np.int64]
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from btrimg.filesystem.image import Image, Parent
     from btrimg.filesystem.strings import Strings
     from btrimg.trees.batches import Report
-    from btrimg.trees.scan import LeafBatch
+    from btrimg.trees.leafbatch import LeafBatch
 
     Ints = NDArray[np.int64]
     Unsigned = NDArray[np.uint64]

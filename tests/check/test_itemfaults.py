@@ -27,7 +27,7 @@ from btrimg.ondisk.extents import (
 from btrimg.ondisk.inodes import DirItem
 from btrimg.ondisk.items import ITEM_KINDS
 from btrimg.ondisk.roots import RootRef
-from btrimg.trees.scan import LeafBatch, leaf_of
+from btrimg.trees.leafbatch import LeafBatch, leaf_of
 
 SECTOR, CSUM = 4096, 4
 JUDGE = ItemJudge(SimpleNamespace(nodesize=16384, sectorsize=SECTOR, csum=SimpleNamespace(size=CSUM)))  # type: ignore[arg-type]

@@ -26,8 +26,8 @@ from btrimg.filesystem.walk import walk
 from btrimg.ondisk.chunks import Chunk, Stripe
 from btrimg.ondisk.constants import STRIPE_LEN, BlockGroup, TreeId
 from btrimg.trees.block import Block
+from btrimg.trees.leafbatch import leaf_of
 from btrimg.trees.salvage import walk as walk_blocks
-from btrimg.trees.scan import leaf_of
 from btrimg.volume.chunkmap import ChunkMap
 from btrimg.volume.places import PlaceMap
 

@@ -32,7 +32,7 @@ from btrimg.tables.build import build
 from btrimg.tables.leafscan import TAKES, Facts
 from btrimg.tables.query import query
 from btrimg.tables.schema import RELATIONS
-from btrimg.trees.scan import leaf_of
+from btrimg.trees.leafbatch import leaf_of
 
 from .reference import runs
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import MutableMapping
     from pathlib import Path
 
-    from btrimg.trees.scan import LeafBatch
+    from btrimg.trees.leafbatch import LeafBatch
 
     Item = tuple[Key, bytes]
 

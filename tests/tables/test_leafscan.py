@@ -16,7 +16,7 @@ from btrimg.ondisk.constants import TreeId
 from btrimg.tables.build import objects_of
 from btrimg.tables.leafscan import TAKES, LeafScan, every_tree
 from btrimg.tables.schema import EXTENTS, RELATIONS
-from btrimg.trees.scan import LeafBatch, leaf_of
+from btrimg.trees.leafbatch import LeafBatch, leaf_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

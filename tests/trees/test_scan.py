@@ -15,8 +15,9 @@ from btrimg.ondisk.blocks import Header, Item, Key, KeyPtr
 from btrimg.ondisk.constants import ItemType, TreeId
 from btrimg.trees.batches import ranges
 from btrimg.trees.block import Block, Pointer, is_subvolume
+from btrimg.trees.leafbatch import LeafBatch, leaf_of
 from btrimg.trees.salvage import walk
-from btrimg.trees.scan import Forest, LeafBatch, leaf_of
+from btrimg.trees.scan import Forest
 from btrimg.trees.tree import Tree
 
 if TYPE_CHECKING:
