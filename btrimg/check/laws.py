@@ -110,6 +110,7 @@ class LawTable:
         by_type = suspects.reshape(256, _SIZES)
         by_type[:, -1] = ~self.size.unlimited() | ~told  # of this size or larger
         by_type[ItemType.EXTENT_DATA] = np.arange(_SIZES) != FileExtent.SIZE
+        by_type[ItemType.FREE_SPACE_BITMAP] = True  # what is right depends on the key, and there are few
         return (by_type | ~STANDS_IN[:, :, np.newaxis]).reshape(-1)
 
     def suspects(self, row: NDArray[np.intp], items: LeafBatch) -> NDArray[np.intp]:

@@ -136,6 +136,12 @@ def test_what_breaks_a_law_is_found_and_nothing_else(
     assert found == expected
 
 
+def test_a_bitmap_of_another_size_than_its_range_needs_is_found() -> None:
+    for offset, size in ((0, 1), (SECTOR, 2), (SECTOR * 800, 99)):
+        (fault,) = faults_of([(Key(SECTOR, ItemType.FREE_SPACE_BITMAP, offset), bytes(size))], TreeId.FREE_SPACE_TREE)
+        assert fault[0] == "size"
+
+
 def test_of_xattrs_with_one_hash_every_one_is_looked_at() -> None:
     one, other = (bytes(DirItem.SIZE - 5) + b"\0\0\1\0" + bytes([kind]) + b"a" for kind in (8, 1))
     key = Key(257, ItemType.XATTR_ITEM, 7)
