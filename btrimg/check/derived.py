@@ -1,7 +1,7 @@
 """Relations that several rules share: files ``derived/NAME.sql``, comments and one query over other relations.
 
-A derived relation is made once for each check, and only where a rule names it. The large ones among the others are read
-here, once, so that the rules themselves have few rows to look at where nothing is wrong.
+A derived relation is made once for each check, and only where a query that is run names it. The large ones among the
+others are read here, once, so that the rules themselves have few rows to look at where nothing is wrong.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Derived(NamedTuple):
 
     name: str
     comment: str
-    of: frozenset[str]  #: relations, without rows in any of which it has none and is not even made
+    of: frozenset[str]  #: relations, without rows in any of which it has none
     query: str
 
 
@@ -44,14 +44,6 @@ class Asked(NamedTuple):
             if not words_of(each.query).isdisjoint(read):
                 read.add(each.name)
         return {word for query in self.queries if not words_of(query).isdisjoint(read) for word in words_of(query)}
-
-
-class Made(NamedTuple):
-    """What came of making a derived relation."""
-
-    name: str
-    rows: int  #: how many there are
-    refusal: str = ""  #: a sentence where DuckDB refused to make it
 
 
 @cache
@@ -89,11 +81,14 @@ def needed(words: Collection[str]) -> list[Derived]:
     return list(found.values())
 
 
-def make(con: Any, relation: Derived) -> Made:
-    """Make *relation* in the database; one that numbers on the image make DuckDB refuse is left empty."""
+def make(con: Any, relation: Derived) -> str | None:
+    """Make *relation* in the database; of one that numbers on the image make DuckDB refuse, return a sentence.
+
+    That one is left empty.
+    """
     try:
         con.execute(f"create table {relation.name} as {relation.query}")
-        return Made(relation.name, *con.fetchone())
     except engine().Error as error:
         con.execute(f"create table {relation.name} as from ({relation.query}) limit 0")
-        return Made(relation.name, 0, f"{relation.name} could not be made: {str(error).partition(chr(10))[0]}")
+        return f"{relation.name} could not be made: {str(error).partition(chr(10))[0]}"
+    return None

@@ -14,7 +14,7 @@ import numpy as np
 from btrimg.check import filedata, links
 from btrimg.check.makers import COMPARED, FURTHER, LATE, MAKERS, NEEDS, Scanned
 from btrimg.check.scrub.told import TELLING
-from btrimg.check.store import MANY
+from btrimg.check.sums import some_of
 from btrimg.ondisk.constants import TreeId
 from btrimg.tables.build import FEW, few, of_columns
 from btrimg.tables.differences import ENDS, Differences, version_table
@@ -93,10 +93,7 @@ class Filling:
         self._kept.clear()
         for relation in self._leaves:
             if TreeId.FS_TREE in relation.trees and relation.name in self._shown - _OF_FILES:
-                gathered = differences.gathered(relation)
-                if len(gathered.rows) > MANY:
-                    give_back()
-                self._store.create(gathered)
+                self._store.create(differences.gathered(relation))
         self._create(scan, self._words & {"bad_copies"})
 
     def _further(self, scan: LeafScan) -> Sequence[LeafTable[Any]]:
@@ -128,7 +125,7 @@ class Filling:
         differ = differences.differs(inodes)
         linked = inodes.relation._replace(name="linked_inodes")
         self._store.create(inodes._replace(relation=linked), differs=differ)
-        self._store.create_view(INODES.name, "select * exclude (differs) from linked_inodes where differs")
+        self._store.create(some_of(inodes, np.flatnonzero(differ)))
         roots = self._kept.pop(ROOTS.name)
         tops = np.asarray(roots.different["root_dirid"])[roots.rows]
         found = links.links(names, differences.differs(names), inodes, differ, tops)

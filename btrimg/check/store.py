@@ -1,202 +1,192 @@
-"""The database that rules are run in: filled by threads of its own while relations are made, then asked by several."""
+"""What rules are asked of: relations in memory, and in DuckDB those that something has to be asked about."""
 
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from queue import SimpleQueue
-from threading import Lock, Semaphore, Thread
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from btrimg.check.derived import Derived, Made, make, words_of
+from btrimg.check.derived import Derived, make, words_of
+from btrimg.check.looks.named import LOOKS
+from btrimg.check.looks.rows import Rows
 from btrimg.errors import BtrimgError
 from btrimg.forked import cores, give_way
 from btrimg.tables.database import QueryError, connect, engine
-from btrimg.tables.memory import give_back
 from btrimg.tables.native import create_empty, create_table, fill, type_of
 from btrimg.trees.ahead import THREADS, ahead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
-    from concurrent.futures import Future
 
     from numpy.typing import NDArray
 
     from btrimg.check.rule import Rule
     from btrimg.tables.leafscan import Gathered
 
-    Task = Callable[[Any], object]  # takes the connection
-    Rows = list[tuple[Any, ...]]
+    Fetched = list[tuple[Any, ...]]
 
 _ROWS_AT_ONCE = 10_000
-_DATABASE = ""  # stands for the database among names of relations
-MANY = 130_000  # rows: the memory that making them took is worth giving back
 
 
 class Store:
-    """Relations in DuckDB. DuckDB works outside Python's lock, so what fills it need not keep the caller waiting.
+    """Relations, and what *rules* find in them.
 
-    First it is filled with *relations*, in any order. Those that are *derived* are made by other threads, each as soon
-    as all is there that it is made of, and so it is seen which *rules* find anything. After ``settle`` it is asked.
+    First it is filled with *relations*, in any order. As soon as all is there that a rule reads, itself or through what
+    is *derived*, a look tells whether it may find anything. Only for those that may, threads put what they read into
+    DuckDB and ask it. After ``settle`` the store can be asked anything.
     """
 
     def __init__(self, relations: Collection[str], derived: Collection[Derived], rules: Collection[Rule] = ()) -> None:
-        self._tasks: SimpleQueue[tuple[str, int, Task] | None] = SimpleQueue()
-        self._large = Semaphore(1)  # of those with many rows none waits: it would hold memory
-        self._con: Any = None
-        self._error: BaseException | None = None
-        self.refused: list[str] = []  # a sentence for each derived relation that DuckDB could not make
-        self._tables: set[str] = set()
-        self._empty: set[str] = set()  # those of them without rows
-        self._lock = Lock()  # of what follows
-        awaited = {*relations, *(each.name for each in derived), _DATABASE}
-        #: what is to be made or tried, with the names of what has to be there before and is not yet
-        self._waiting: dict[Derived | Rule, set[str]] = {}
-        for relation in derived:
-            self._waiting[relation] = awaited & {*words_of(relation.query), _DATABASE} - {relation.name}
-        for rule in rules:
-            self._waiting[rule] = awaited & {*words_of(rule.query), _DATABASE}
-        self._waiters: dict[str, list[Derived | Rule]] = {name: [] for name in awaited}  # by what they wait for
-        for each, names in self._waiting.items():
-            for name in names:
-                self._waiters[name].append(each)
+        self._derived = {each.name: each for each in derived}
+        self._known = {*relations, *self._derived}
+        self._rows: dict[str, Rows] = {}
+        self._create: dict[str, Callable[[Any], object]] = {}  # by relation: makes its table, with a connection
+        self._may_have: dict[str, bool] = {}  # by derived relation: whether it may have rows
+        reached: dict[str, set[str]] = {}  # by derived relation: what it is made of in the end
+        for each in derived:
+            reached[each.name] = self._reached(self._read(each), reached)
+        #: by rule: what it reads that is not there yet
+        self._awaited = {rule: self._reached(self._read(rule), reached) for rule in rules}
         self._finding: set[str] = set()  # codes of the rules that find something, or that DuckDB refuses
-        self._makers = ThreadPoolExecutor(THREADS, initializer=give_way)
-        self._making: deque[Future[None]] = deque()
-        self._thread = Thread(target=self._run, daemon=True)
-        self._thread.start()
+        self.refused: list[str] = []  # a sentence for each derived relation that DuckDB could not make
+        self._lock = Lock()  # of what follows
+        self._con: Any = None
+        self._tables: dict[str, Future[None]] = {}  # by relation: when its table is there
+        self._filling = Lock()  # of the connection, while a table is filled by it
+        self._askers = ThreadPoolExecutor(THREADS, initializer=give_way)
+        self._asking: deque[Future[None]] = deque()
 
-    def _run(self) -> None:
+    def _read(self, asks: Rule | Derived) -> frozenset[str]:
+        return words_of(asks.query) & self._known - {_name(asks)}
+
+    def _reached(self, read: frozenset[str], reached: dict[str, set[str]]) -> set[str]:
+        return {*(read - reached.keys())}.union(*(reached[name] for name in read & reached.keys()))
+
+    def create(self, gathered: Gathered, **more: NDArray[Any]) -> None:
+        """Add a relation, and truth values *more* behind its columns."""
+        create = partial(create_table, gathered=gathered, **more)
+        self._add(gathered.relation.name, Rows.of(gathered, more), create)
+
+    def create_from(self, name: str, columns: dict[str, NDArray[Any]]) -> None:
+        """Add a relation that has *columns*, text in them as objects."""
+        rows = Rows(columns)
+
+        def create(con: Any) -> None:
+            if len(rows):
+                fill(con, name, columns)
+            else:
+                create_empty(con, name, {column: type_of(values) for column, values in columns.items()})
+
+        self._add(name, rows, create)
+
+    def _add(self, name: str, rows: Rows, create: Callable[[Any], object]) -> None:
+        self._rows[name], self._create[name] = rows, create
+        for awaited in self._awaited.values():
+            awaited.discard(name)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Let those rules be asked that wait for nothing any more, and may find something."""
+        for rule in [rule for rule, awaited in self._awaited.items() if not awaited]:
+            del self._awaited[rule]
+            if self._may_find(rule):
+                self._asking.append(self._askers.submit(self._ask, rule))
+
+    def _may_find(self, asks: Rule | Derived) -> bool:
+        if not any(map(self._may_have_rows, asks.of or self._read(asks))):
+            return False
+        look = LOOKS.get(_name(asks))
+        return look is None or look(self._rows)
+
+    def _may_have_rows(self, relation: str) -> bool:
+        if relation not in self._derived:
+            return len(self._rows[relation]) > 0
+        if relation not in self._may_have:
+            self._may_have[relation] = self._may_find(self._derived[relation])
+        return self._may_have[relation]
+
+    def _ask(self, rule: Rule) -> None:
+        self._make_tables(self._read(rule))
         try:
-            # Answers are sorted, so rows need not keep their order, and tables are made in half the time. A processor
-            # is left to those who fill the tables and ask: each query is run by the thread that asks, too.
-            self._con = connect(preserve_insertion_order=False, threads=max(cores() - 1, 1))
-            with self._lock:
-                self._begin(_DATABASE)
-            while task := self._tasks.get():
-                name, rows, create = task
-                create(self._con)
-                del task, create  # and their columns
-                if rows > MANY:
-                    self._large.release()
-                    give_back()
-                self._is_there(name, rows)
-        except BaseException as error:  # raised where it is waited for
-            self._error = error
-            self._large.release(MANY)  # nobody shall wait for what does not come
-
-    def _is_there(self, name: str, rows: int) -> None:
-        """Note that a relation is there, and let those be made for which nothing else was awaited."""
-        with self._lock:
-            self._note(name, rows)
-            self._begin(name)
-
-    def _begin(self, name: str) -> None:
-        for each in self._waiters.pop(name, ()):
-            self._waiting[each].remove(name)
-            if self._waiting[each]:
-                continue
-            del self._waiting[each]
-            if isinstance(each, Derived):
-                self._making.append(self._makers.submit(self._make, each))
-            # Most rules are about what is wrong, and on a sound image there is nothing in what they read.
-            elif not self.silent(each.query, each.of):
-                self._making.append(self._makers.submit(self._try, each))
-
-    def _make(self, relation: Derived) -> None:
-        # What is not made is not missed: whoever reads it is silent, too.
-        silent = relation.of and self.silent(relation.query, relation.of)
-        made = Made(relation.name, 0) if silent else make(self._con.cursor(), relation)
-        if made.refusal:
-            self.refused.append(made.refusal)
-        self._is_there(made.name, made.rows)
-
-    def _try(self, rule: Rule) -> None:
-        try:
-            finds = self._con.cursor().execute(rule.query).fetchone()
+            finds = self._cursor().execute(rule.query).fetchone()
         except engine().Error:
             finds = True  # as ``answers`` will tell
         if finds:
             self._finding.add(rule.code)
 
-    def finds(self, rule: Rule) -> bool:
-        """Return whether one of the *rules* has something to tell; when all is settled."""
-        return rule.code in self._finding
+    def _make_tables(self, relations: Collection[str]) -> None:
+        """Put *relations* into DuckDB, those that are not there; raises what making them raised, here or elsewhere."""
+        for name in relations:
+            with self._lock:
+                there = self._tables.get(name)
+                if there is None:
+                    made = self._tables[name] = Future()
+            if there is not None:
+                there.result()
+                continue
+            try:
+                self._make_table(name)
+            except BaseException as error:
+                made.set_exception(error)
+                raise
+            made.set_result(None)
 
-    def _later(self, name: str, rows: int, create: Task) -> None:
-        """Let *create* make a table when those before it are done; one with many rows waits here for others like it."""
-        self._note(name, rows)
-        if rows > MANY:
-            self._large.acquire()
-        self._tasks.put((name, rows, create))
+    def _make_table(self, name: str) -> None:
+        if name not in self._derived:
+            with self._filling:
+                self._create[name](self._connection())
+            return
+        self._make_tables(self._read(self._derived[name]))
+        if refusal := make(self._cursor(), self._derived[name]):
+            self.refused.append(refusal)
 
-    def create(self, gathered: Gathered, **more: NDArray[Any]) -> None:
-        """Create the table of a relation, as ``create_table`` does."""
-        create = partial(create_table, gathered=gathered, **more)
-        self._later(gathered.relation.name, len(gathered.rows), create)
+    def _connection(self) -> Any:
+        with self._lock:
+            if self._con is None:
+                # Answers are sorted, so rows need not keep their order, and tables are made in half the time. Each
+                # query is run by the thread that asks, too, and a processor is left to who fills the store.
+                self._con = connect(preserve_insertion_order=False, threads=max(cores() - 1, 1))
+            return self._con
 
-    def create_from(self, name: str, columns: dict[str, NDArray[Any]]) -> None:
-        """Create a table of *columns*, text in them as objects."""
-        rows = len(next(iter(columns.values())))
-
-        def create(con: Any) -> None:
-            if rows:
-                fill(con, name, columns)
-            else:
-                create_empty(con, name, {column: type_of(values) for column, values in columns.items()})
-
-        self._later(name, rows, create)
-
-    def create_view(self, name: str, query: str) -> None:
-        """Create a view; a rule that reads it reads tables without rows when those of the *query* have none."""
-        self._later(name, 0 if self.silent(query) else 1, lambda con: con.execute(f"create view {name} as {query}"))
+    def _cursor(self) -> Any:
+        return self._connection().cursor()
 
     def hurry(self) -> None:
-        """Note that what is derived from now on is waited for: before, its threads gave way to who fills the store."""
-        with self._lock:
-            before, self._makers = self._makers, ThreadPoolExecutor(THREADS)
+        """Note that what is asked from now on is waited for: before, its threads gave way to who fills the store."""
+        before, self._askers = self._askers, ThreadPoolExecutor(THREADS)
         before.shutdown(wait=False)
 
     def give_up(self) -> None:
         """Let the threads end: nothing more comes."""
-        self._tasks.put(None)
-        self._makers.shutdown(wait=False, cancel_futures=True)
+        self._askers.shutdown(wait=False, cancel_futures=True)
 
     def settle(self) -> None:
-        """Wait until all is there; raises what making it has raised, and BtrimgError for what nobody has made."""
-        self._tasks.put(None)
-        self._thread.join()
-        if self._error:
-            raise self._error
-        while self._making:  # each adds those that it was awaited for
-            self._making.popleft().result()
-        self._makers.shutdown()
-        waiting = self._waiting.items()
-        left = {each.name if isinstance(each, Derived) else each.code: missing for each, missing in waiting}
-        if left:
-            names, missing = (", ".join(sorted(some)) for some in (left, set().union(*left.values())))
-            raise BtrimgError(f"{names} wait for some of {missing}, which nothing has made")
+        """Wait until all rules were asked; raises what asking raised, and BtrimgError for what nobody has made."""
+        self._begin()
+        while self._asking:
+            self._asking.popleft().result()
+        self._askers.shutdown()
+        if self._awaited:
+            codes = ", ".join(sorted(rule.code for rule in self._awaited))
+            missing = ", ".join(sorted(set().union(*self._awaited.values())))
+            raise BtrimgError(f"{codes} wait for some of {missing}, which nothing has made")
         self.refused.sort()
 
-    def _note(self, name: str, rows: int) -> None:
-        self._tables.add(name)
-        if not rows:
-            self._empty.add(name)
+    def finds(self, rule: Rule) -> bool:
+        """Return whether one of the *rules* has something to tell; when all is settled."""
+        return rule.code in self._finding
 
-    def silent(self, query: str, of: Collection[str] = ()) -> bool:
-        """Return whether all tables that a *query* is *of*, or else all that it reads, are without rows."""
-        return (set(of) or words_of(query) & self._tables) <= self._empty
-
-    def answers(self, queries: Sequence[str]) -> Iterator[tuple[tuple[str, ...], Iterator[Rows]] | QueryError]:
+    def answers(self, queries: Sequence[str]) -> Iterator[tuple[tuple[str, ...], Iterator[Fetched]] | QueryError]:
         """Yield for each of *queries*, in order, the names of its columns and its rows, some at once.
 
         The rows are there until the next answer is asked for. Of a query that numbers on the image make DuckDB refuse,
         as when a sum has more than 64 bits, its error is the answer.
         """
-        refusal = engine().Error
 
-        def ask(query: str, cursor: Any) -> tuple[tuple[str, ...], Rows, Any] | QueryError:
+        def ask(query: str, cursor: Any) -> tuple[tuple[str, ...], Fetched, Any] | QueryError:
+            self._make_tables(words_of(query) & self._known)
             try:
                 cursor.execute(query)
                 rows = cursor.fetchmany(2)
@@ -204,14 +194,18 @@ class Store:
                     cursor.execute(f"from ({query}) order by all")
                     rows = cursor.fetchmany(_ROWS_AT_ONCE)
                 return tuple(name for name, *_ in cursor.description), rows, cursor
-            except refusal as error:
+            except engine().Error as error:
                 return QueryError(str(error).partition("\n")[0])
 
-        for _, answer in ahead(ask, queries, self._con.cursor):
+        for _, answer in ahead(ask, queries, self._cursor):
             yield answer if isinstance(answer, QueryError) else (answer[0], _all(*answer[1:]))
 
 
-def _all(rows: Rows, cursor: Any) -> Iterator[Rows]:
+def _name(asks: Rule | Derived) -> str:
+    return asks.name if isinstance(asks, Derived) else asks.code
+
+
+def _all(rows: Fetched, cursor: Any) -> Iterator[Fetched]:
     while rows:
         yield rows
         rows = cursor.fetchmany(_ROWS_AT_ONCE)

@@ -6,13 +6,12 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.stores import kept_store
 
 from btrimg.check import store
 from btrimg.check.derived import derived, words_of
 from btrimg.check.makers import CREATED
 from btrimg.check.rule import rules
-from btrimg.check.run import check
-from btrimg.filesystem.image import open_image
 from btrimg.tables.database import connect
 
 if TYPE_CHECKING:
@@ -27,19 +26,16 @@ SAID = {name: each for name, each in QUERIES.items() if each.of}
 
 @pytest.fixture(scope="module")
 def database(demo_image: str) -> Any:
-    """Give the database in which the rules judged an image; plans in it do not depend on what the tables hold."""
+    """Give the database in which the rules judge an image; plans in it do not depend on what the tables hold."""
     made = []
 
     def remembered(**settings: Any) -> Any:
         made.append(connect(**settings, disabled_optimizers="statistics_propagation"))
         return made[-1]
 
-    with pytest.MonkeyPatch.context() as patch, open_image(demo_image) as image:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store, "connect", remembered)
-        list(check(image, list(rules().values())))
-    for each in derived().values():
-        if each.of:  # else it is there
-            made[0].execute(f"create table if not exists {each.name} as {each.query}")
+        assert all(kept_store([demo_image]).answers([f"from {name}" for name in CREATED | derived().keys()]))
     return made[0]
 
 
@@ -97,11 +93,3 @@ def test_without_what_a_query_is_of_it_has_no_rows(name: str, database: Any) -> 
 )
 def test_of_a_query_that_may_have_rows_no_plan_shows_that_it_has_none(query: str, database: Any) -> None:
     assert not has_no_rows(database, query, ["dev_extents"])
-
-
-def test_what_is_not_made_is_read_by_nothing_that_is_run() -> None:
-    relations = CREATED | derived().keys()
-    for name in (name for name, each in derived().items() if each.of):
-        readers = [each for each in QUERIES.values() if name in words_of(each.query)]
-        assert readers
-        assert all(each.of == {name} or words_of(each.query) & relations == {name} for each in readers), name
