@@ -244,7 +244,11 @@ def fill(volume: Volume, rows: NDArray[np.uint8], devid: NDArray[np.uint64], phy
         try:
             device.pread_into(rows[start:end].data, int(physical[start]))
         except DeviceError:
-            got[start:end] = False
+            for row in range(start, end):  # some of them may be there
+                try:
+                    device.pread_into(rows[row].data, int(physical[row]))
+                except DeviceError:
+                    got[row] = False
     return got
 
 
