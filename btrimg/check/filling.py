@@ -7,6 +7,7 @@ relations of other trees while those of files are read.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,9 @@ from btrimg.tables.schema import BACKREFS, CSUMS, EXTENTS, FILE_EXTENTS, INODES,
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
+    from concurrent.futures import Future
+
+    from numpy.typing import NDArray
 
     from btrimg.check.derived import Asked
     from btrimg.check.makers import Progress
@@ -83,12 +87,15 @@ class Filling:
             sound = dict(zip(("logical", "generation"), scan.forest.sound_at_first(), strict=True))
             self._begun.tell(scan.columns(FILE_EXTENTS), sound)
         give_back()
-        differences = Differences(scan, self._inodes.pop())
         if TREE_BLOCKS.name in self._shown:
             self._store.create(of_columns(TREE_BLOCKS, scan.tree_blocks()))
-        if self._comparing:
-            self._add_compared(differences)
-        self._create(scan, self._words & LATE - {"bad_copies"})
+        with ThreadPoolExecutor(1) as beside:  # the scrub leaves a processor free towards the end
+            made = [beside.submit(self._create, scan, self._words & LATE - {"bad_copies"})]
+            differences = Differences(scan, self._inodes.pop())
+            if self._comparing:
+                made.append(self._add_compared(differences, beside))
+            for each in made:
+                each.result()
         self._tables.clear()
         self._kept.clear()
         for relation in self._leaves:
@@ -117,26 +124,36 @@ class Filling:
                 self._store.create(gathered)
         self._create(scan, self._words & MAKERS.keys() - LATE)
 
-    def _add_compared(self, differences: Differences) -> None:
-        """Add inodes, and those of names and file extents that have to be looked at, with what shows when they are."""
-        relations = {relation.name: relation for relation in self._leaves}
-        names = differences.gathered(relations[NAMES.name])
-        inodes = differences.gathered(relations[INODES.name])
+    def _add_compared(self, differences: Differences, beside: ThreadPoolExecutor) -> Future[None]:
+        """Add inodes, and those of names and file extents that have to be looked at, with what shows when they are.
+
+        The file extents are still being added *beside*.
+        """
+        names = differences.gathered(self._leaf_relation(NAMES))
+        inodes = differences.gathered(self._leaf_relation(INODES))
         differ = differences.differs(inodes)
         linked = inodes.relation._replace(name="linked_inodes")
         self._store.create(inodes._replace(relation=linked), differs=differ)
         self._store.create(some_of(inodes, np.flatnonzero(differ)))
-        roots = self._kept.pop(ROOTS.name)
+        extents = beside.submit(self._add_file_data, differences, inodes, differ)
+        roots = self._kept[ROOTS.name]
         tops = np.asarray(roots.different["root_dirid"])[roots.rows]
         found = links.links(names, differences.differs(names), inodes, differ, tops)
         del names
         self._store.create(found.names, differs=found.differs)
         self._store.create_from("directories", found.directories)
         self._store.create_from("odd_ranges", found.odd_ranges)
-        extents = differences.gathered(relations[FILE_EXTENTS.name])
+        return extents
+
+    def _add_file_data(self, differences: Differences, inodes: Gathered, differ: NDArray[np.bool_]) -> None:
+        extents = differences.gathered(self._leaf_relation(FILE_EXTENTS))
         data = filedata.file_data(extents, inodes, differ, self._kept[CSUMS.name], self._image.superblock)
         self._store.create(data.extents)
         self._store.create_from("odd_sizes", data.odd_sizes)
+
+    def _leaf_relation(self, declared: Relation) -> Relation:
+        """Return a relation with the columns that are asked of."""
+        return next(relation for relation in self._leaves if relation.name == declared.name)
 
     def _create(self, scan: LeafScan, names: set[str]) -> None:
         """Create the relations *names* that only the checker has."""

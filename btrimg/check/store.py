@@ -33,9 +33,9 @@ _ROWS_AT_ONCE = 10_000
 class Store:
     """Relations, and what *rules* find in them.
 
-    First it is filled with *relations*, in any order. As soon as all is there that a rule reads, itself or through what
-    is *derived*, a look tells whether it may find anything. Only for those that may, threads put what they read into
-    DuckDB and ask it. After ``settle`` the store can be asked anything.
+    First it is filled with *relations*, in any order, by any thread. As soon as all is there that a rule reads, itself
+    or through what is *derived*, a look tells whether it may find anything. Only for those that may, threads put what
+    they read into DuckDB and ask it. After ``settle`` the store can be asked anything.
     """
 
     def __init__(self, relations: Collection[str], derived: Collection[Derived], rules: Collection[Rule] = ()) -> None:
@@ -51,6 +51,7 @@ class Store:
         self._awaited = {rule: self._reached(self._read(rule), reached) for rule in rules}
         self._finding: set[str] = set()  # codes of the rules that find something, or that DuckDB refuses
         self.refused: list[str] = []  # a sentence for each derived relation that DuckDB could not make
+        self._adding = Lock()  # of all above
         self._lock = Lock()  # of what follows
         self._con: Any = None
         self._tables: dict[str, Future[None]] = {}  # by relation: when its table is there
@@ -82,10 +83,11 @@ class Store:
         self._add(name, rows, create)
 
     def _add(self, name: str, rows: Rows, create: Callable[[Any], object]) -> None:
-        self._rows[name], self._create[name] = rows, create
-        for awaited in self._awaited.values():
-            awaited.discard(name)
-        self._begin()
+        with self._adding:
+            self._rows[name], self._create[name] = rows, create
+            for awaited in self._awaited.values():
+                awaited.discard(name)
+            self._begin()
 
     def _begin(self) -> None:
         """Let those rules be asked that wait for nothing any more, and may find something."""
