@@ -35,7 +35,7 @@ class Asked(NamedTuple):
     @property
     def words(self) -> set[str]:
         """Return all that stands in the queries: names of relations and columns among it."""
-        return {word for query in self.queries for word in words_of(query)}
+        return set().union(*map(words_of, self.queries))
 
     def words_about(self, *relations: str) -> set[str]:
         """Return what stands in queries that read one of some *relations*, or something that is derived of them."""
@@ -43,7 +43,7 @@ class Asked(NamedTuple):
         for each in self.derived:  # in this order, once is enough
             if not words_of(each.query).isdisjoint(read):
                 read.add(each.name)
-        return {word for query in self.queries if not words_of(query).isdisjoint(read) for word in words_of(query)}
+        return set().union(*(words for words in map(words_of, self.queries) if not words.isdisjoint(read)))
 
 
 @cache

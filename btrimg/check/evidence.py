@@ -11,7 +11,6 @@ from btrimg.check.namebook import NameBook
 from btrimg.check.rule import rule as rule_of
 from btrimg.check.store import Store
 from btrimg.tables.database import QueryError
-from btrimg.tables.memory import give_back
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,7 +45,6 @@ class Evidence:
             self._store.give_up()
             raise
         self._store.settle()
-        give_back()
 
     def answers(self, rules: Sequence[Rule]) -> Iterator[tuple[Rule, dict[str, Any]]]:
         """Yield the rows that the queries of *rules* return, rule by rule."""

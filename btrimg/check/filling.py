@@ -20,7 +20,6 @@ from btrimg.ondisk.constants import TreeId
 from btrimg.tables.build import FEW, few, of_columns
 from btrimg.tables.differences import ENDS, Differences, version_table
 from btrimg.tables.leafscan import TAKES, LeafScan, deleted_trees, every_tree
-from btrimg.tables.memory import give_back
 from btrimg.tables.schema import BACKREFS, CSUMS, EXTENTS, FILE_EXTENTS, INODES, NAMES, RELATIONS, ROOTS, TREE_BLOCKS
 
 if TYPE_CHECKING:
@@ -86,7 +85,6 @@ class Filling:
         if self._begun:
             sound = dict(zip(("logical", "generation"), scan.forest.sound_at_first(), strict=True))
             self._begun.tell(scan.columns(FILE_EXTENTS), sound)
-        give_back()
         if TREE_BLOCKS.name in self._shown:
             self._store.create(of_columns(TREE_BLOCKS, scan.tree_blocks()))
         with ThreadPoolExecutor(1) as beside:  # the scrub leaves a processor free towards the end

@@ -1,4 +1,4 @@
-"""Memory that was freed, given back to the system."""
+"""Memory that was freed, kept for what comes next."""
 
 from __future__ import annotations
 
@@ -6,17 +6,6 @@ import ctypes
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 _MAPPED, _KEPT = 4 << 20, 16 << 20  # bytes
-
-
-def give_back() -> None:
-    """Give freed memory back where the C library would keep it for later.
-
-    glibc keeps what lies below something that is still used; ``malloc_trim`` gives back the pages in between. A scan of
-    many leaves ends with a third of its memory free in that way. Elsewhere nothing is done.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim:
-        trim(0)
 
 
 def keep_for_batches() -> None:
