@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import zlib
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from btrimg.errors import BtrimgError
+from btrimg.named import NamedTuple
 from btrimg.ondisk.compression import zstd_module
 from btrimg.units import MIB
 

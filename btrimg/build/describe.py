@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import stat
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from btrimg.build import tomltext as toml
 from btrimg.build.described import Contents, Described, describe
 from btrimg.build.extentwords import ExtentWords
 from btrimg.build.readers import FLAGS
 from btrimg.filesystem.image import device_items
+from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import BlockGroup, Incompat, InodeFlag, TreeId
 from btrimg.ondisk.inodes import Timespec
 from btrimg.volume.superblocks import uuid_text

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import stat
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.errors import BtrimgError, CorruptError
 from btrimg.filesystem.extents import row_of_item
 from btrimg.filesystem.inode import quoted
+from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.constants import EMPTY_SUBVOL_DIR_OBJECTID, U64_MAX, InodeFlag, ItemType
 from btrimg.ondisk.inodes import InodeItem

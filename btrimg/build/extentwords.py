@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from btrimg.build import tomltext as toml
 from btrimg.errors import BtrimgError, ChecksumError, CorruptError
 from btrimg.filesystem.data import row_bytes
 from btrimg.filesystem.extents import COMPRESSION_NAMES, ExtentRef, FileExtentRow
 from btrimg.filesystem.inode import quoted
+from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import InodeFlag
 
 if TYPE_CHECKING:

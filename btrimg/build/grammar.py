@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from btrimg.build import readers as read
 from btrimg.build import values as made
@@ -24,6 +24,7 @@ from btrimg.build.keys import (
     storage_of,
 )
 from btrimg.build.values import Attributes, Part, Storage
+from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import InodeFlag
 
 if TYPE_CHECKING:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.build.builder import Builder
 from btrimg.build.filesystem import options_of
 from btrimg.errors import OptionError
+from btrimg.named import NamedTuple
 from btrimg.ondisk.inodes import Timespec
 from btrimg.volume.fresh import block_size, fresh_devices
 from btrimg.write.mkfs import make_filesystem

@@ -11,7 +11,7 @@ import re
 import tomllib
 from functools import partial
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from btrimg.build.counters import COUNTER, fill, varies
 from btrimg.build.filesystem import read_filesystem
@@ -20,6 +20,7 @@ from btrimg.build.keys import FaultError, read_key
 from btrimg.build.lines import Lines
 from btrimg.build.readers import read_count, read_string
 from btrimg.errors import RecipeError
+from btrimg.named import NamedTuple
 from btrimg.write.collector import uncollected
 
 if TYPE_CHECKING:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import re
 from struct import Struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from btrimg.named import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from btrimg.check.sqlfiles import split, texts_in
+from btrimg.named import NamedTuple
 from btrimg.tables.database import engine
 
 if TYPE_CHECKING:

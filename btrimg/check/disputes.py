@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from btrimg.check.references import EXTENT_DATA, KINDS, OWNER, SHARED_BLOCK, SHARED_DATA, TREE_BLOCK, references
 from btrimg.filesystem.treepaths import find
+from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import Incompat
 from btrimg.tables.hashes import mixed
 from btrimg.tables.schema import BACKREFS, EXTENT_KINDS, EXTENTS

@@ -6,13 +6,14 @@ long as the inode says, which is counted in :mod:`sums`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from btrimg.check.sums import Sums, first_of_each, odd_ranges, slices, some_of
 from btrimg.filesystem.columns import COMPRESSED, HOLE, INLINE, PREALLOC, REGULAR
 from btrimg.filesystem.extents import OFFSET_MAX
+from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import Header, Item
 from btrimg.ondisk.constants import Incompat, InodeFlag
 from btrimg.ondisk.extents import FileExtentInline

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from btrimg.named import NamedTuple
 from btrimg.ondisk.chunks import FreeSpaceInfo
 from btrimg.ondisk.constants import ItemType
 from btrimg.tables.cachedspace import cached_rows

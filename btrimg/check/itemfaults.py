@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from btrimg.check.laws import STANDS_IN, law_table, row_of_tree
 from btrimg.filesystem.leafrows import file_extent_items
+from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import Header
 from btrimg.ondisk.constants import FILE_TYPE_ENCRYPTED, ExtentFlag, FileExtentType, FileType, ItemType, TreeId
 from btrimg.ondisk.extents import (

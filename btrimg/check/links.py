@@ -7,11 +7,12 @@ by type of file.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from btrimg.check.sums import Sums, first_of_each, odd_ranges, slices, some_of
+from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import FILE_TYPES, NAME_MAX, ItemType, TreeId
 from btrimg.tables.relation import BYTES, Column, Relation, i64, u64
 from btrimg.tables.schema import NAME_SOURCES

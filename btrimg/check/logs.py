@@ -7,13 +7,14 @@ btrfs-progs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from btrimg.filesystem import leafrows
 from btrimg.filesystem.columns import COMPRESSED, REGULAR
 from btrimg.filesystem.forest import item_roots
+from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import InodeFlag, ItemType, TreeId
 from btrimg.ondisk.inodes import InodeItem
 from btrimg.trees.distinct import among

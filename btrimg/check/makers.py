@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from btrimg.check import disputes, filedata, freespace, links, logs, quotas, rootfacts, superblocks
 from btrimg.check.faults import bad_blocks, bad_items, unread_trees
 from btrimg.check.itemfaults import ItemJudge
 from btrimg.check.references import data_uses
 from btrimg.filesystem.leafrows import LeafTable
+from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import ItemType
 from btrimg.tables.build import FEW
 from btrimg.tables.growing import GrowingParts

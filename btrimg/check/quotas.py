@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from btrimg.check.disputes import owner_refs
 from btrimg.errors import CorruptError, NotFoundError
 from btrimg.filesystem.treepaths import find
+from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import ItemType, QgroupStatusFlag, TreeId
 from btrimg.ondisk.items import records_of
 from btrimg.ondisk.roots import QgroupStatus

@@ -9,12 +9,13 @@ recorded nowhere.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from btrimg.filesystem.leafrows import file_extent_items
 from btrimg.filesystem.treepaths import find
+from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import MAX_LEVEL, ExtentFlag, HeaderFlag, TreeId
 from btrimg.tables.schema import BACKREF_KINDS
 from btrimg.trees.distinct import among

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from typing import NamedTuple
 
 from btrimg.check.sqlfiles import split, texts_in
 from btrimg.errors import BtrimgError
+from btrimg.named import NamedTuple
 
 ERROR, WARNING = "error", "warning"
 
+_FOLD = re.compile(r"\s*\n--\s+")
 _ENTRY = re.compile(r"^-- (\w+): (.*(?:\n--   .*)*)", re.MULTILINE)
 
 
@@ -53,7 +54,7 @@ def rule(code: str) -> Rule:
 def parse_rule(code: str, text: str) -> Rule:
     """Return the rule in the *text* of its file; raises ValueError when a key is missing or unknown."""
     header, of, query = split(text)
-    entries = {key: " ".join(re.split(r"\s*\n--\s+", value)) for key, value in _ENTRY.findall(header)}
+    entries = {key: _FOLD.sub(" ", value) for key, value in _ENTRY.findall(header)}
     needs = entries.pop("needs", "")
     if set(entries) != {"severity", "sentence", "progs", "explain"} or needs not in ("", "data"):
         raise ValueError(f"rule {code}: bad header {sorted(entries)} {needs!a}")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.cli.command import Option
 from btrimg.cli.parameters import TARGET, TOP_LEVEL, open_inode, open_target
 from btrimg.errors import BtrimgError, NotFoundError
+from btrimg.named import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

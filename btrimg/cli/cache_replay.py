@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from btrimg.cli.cache_estimate import parse_plot
 from btrimg.cli.cache_options import DOMAINS, SCHEME_NAMES, domains_of, parse_scheme
@@ -22,6 +22,7 @@ from btrimg.cli.parameters import (
 from btrimg.cli.terminal import standard_input
 from btrimg.cli.unit_options import UNITS, take_units
 from btrimg.errors import BtrimgError
+from btrimg.named import NamedTuple
 from btrimg.units import parse_size
 
 if TYPE_CHECKING:

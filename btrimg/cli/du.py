@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from btrimg.cli.command import Option, command
 from btrimg.cli.parameters import JSON, OPENING, SUBVOLUME, TARGET, open_inode, open_target, parse_subvolume
 from btrimg.cli.unit_options import UNITS, take_units
 from btrimg.errors import NotFoundError
+from btrimg.named import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

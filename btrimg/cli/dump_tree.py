@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from btrimg.cli.command import Argument, Option, command
 from btrimg.cli.parameters import JSON, Target, open_target, parse_target
 from btrimg.errors import BlockError, CorruptError
+from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import KEY_MAX, KEY_MIN, Key
 from btrimg.ondisk.constants import Incompat, TreeId
 from btrimg.ondisk.keynames import highest_key, lowest_key, tree_id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.cli.command import Argument, Option, command
 from btrimg.cli.parameters import (
@@ -20,6 +20,7 @@ from btrimg.cli.parameters import (
 from btrimg.cli.terminal import standard_input
 from btrimg.errors import BtrimgError, CorruptError, NotFoundError
 from btrimg.filesystem.extents import OFFSET_MAX
+from btrimg.named import NamedTuple
 from btrimg.units import parse_size
 
 if TYPE_CHECKING:

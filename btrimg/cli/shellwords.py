@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.cli.command import Argument, Option, load_from
 from btrimg.cli.main import COMMANDS
@@ -12,6 +12,7 @@ from btrimg.cli.parameters import DEFAULTS_OF_OPENING, Target, parse_target
 from btrimg.cli.verbs import VERBS
 from btrimg.edit.lines import quoted, split_words
 from btrimg.errors import BtrimgError
+from btrimg.named import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

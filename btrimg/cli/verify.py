@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.cli.command import Option, command
 from btrimg.cli.parameters import FURTHER_DEVICES, JSON, SUBVOLUME, TARGET, open_inode, open_target
 from btrimg.cli.stopping import clean_up_when_stopped
 from btrimg.errors import BtrimgError, UnsupportedError
+from btrimg.named import NamedTuple
 
 if TYPE_CHECKING:
     from btrimg.cli.parameters import Target

@@ -6,9 +6,10 @@ The layout is told in :mod:`btrimg.filesystem.spacecache`, which reads only what
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.errors import NotFoundError
+from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.chunks import FreeSpaceEntry, FreeSpaceHeader
 from btrimg.ondisk.constants import ItemType, TreeId

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.corrupt import leaf
 from btrimg.errors import BtrimgError, CorruptError, NotFoundError
+from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import KEY_MAX, KEY_MIN, Key, KeyPtr
 from btrimg.ondisk.constants import U64_MAX, ItemType, TreeId
 from btrimg.ondisk.roots import RootItem

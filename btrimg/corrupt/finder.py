@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.corrupt import leaf
 from btrimg.corrupt.addresses import find_csum, parity_place
@@ -14,6 +14,7 @@ from btrimg.corrupt.places import in_block, in_payload, in_slot, in_superblock
 from btrimg.corrupt.storage import Storage
 from btrimg.corrupt.values import Values
 from btrimg.errors import NotFoundError
+from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.constants import SUPERBLOCK_OFFSETS, SUPERBLOCK_SIZE, TreeId
 from btrimg.ondisk.keynames import tree_id

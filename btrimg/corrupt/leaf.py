@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.errors import CorruptError
+from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import DiskKey, Header, Item, Key, KeyPtr
 
 if TYPE_CHECKING:

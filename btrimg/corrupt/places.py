@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.corrupt import leaf
 from btrimg.errors import CorruptError, NotFoundError
+from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import DiskKey, Header, Item
 from btrimg.ondisk.chunks import Chunk
 from btrimg.ondisk.constants import SUPERBLOCK_SIZE

@@ -6,8 +6,9 @@ Text in braces is a reference to another target; nothing in it counts for the wo
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
+from btrimg.named import NamedTuple
 from btrimg.ondisk.spans import Step, parse_path
 
 if TYPE_CHECKING:

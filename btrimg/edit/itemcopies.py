@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.corrupt.assign import Assignment, read_span
 from btrimg.corrupt.descent import bounds
@@ -12,6 +12,7 @@ from btrimg.corrupt.places import in_payload
 from btrimg.corrupt.values import Values
 from btrimg.edit.pending import PendingImage
 from btrimg.errors import BtrimgError, NotFoundError
+from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import DiskKey, Item, Key
 from btrimg.ondisk.constants import FileExtentType, ItemType, TreeId
 from btrimg.ondisk.extents import FileExtent

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from contextlib import contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.corrupt.engine import Corruptor
 from btrimg.corrupt.finder import Finder
@@ -21,6 +21,7 @@ from btrimg.edit.itemreading import readings
 from btrimg.edit.itemwords import Manner, parse_place, says_all
 from btrimg.edit.newitems import new_payload
 from btrimg.errors import BtrimgError, UnsupportedError
+from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import ItemType, TreeId
 from btrimg.ondisk.keynames import key_words
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.corrupt.words import parse_edit, parse_target, split_outside
 from btrimg.errors import BtrimgError
+from btrimg.named import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

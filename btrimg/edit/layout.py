@@ -7,10 +7,11 @@ extents nor who refers to them matter, nor snapshots, checksums and compression,
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.edit.room import Room
 from btrimg.errors import NoSpaceError
+from btrimg.named import NamedTuple
 from btrimg.ondisk.chunks import Stripe
 from btrimg.ondisk.constants import BlockGroup
 from btrimg.units import GIB, MIB

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.check.rule import rules
 from btrimg.check.run import check
 from btrimg.errors import BlockError, BtrimgError
 from btrimg.filesystem.data import read_logical
+from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import Header, Key
 from btrimg.ondisk.constants import STRIPE_LEN, U64_MAX, ItemType, TreeId
 from btrimg.ondisk.extents import ExtentItem

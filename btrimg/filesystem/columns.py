@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from btrimg.filesystem import strings
+from btrimg.named import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

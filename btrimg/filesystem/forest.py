@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.errors import BlockError, CorruptError, ItemError
 from btrimg.filesystem.image import chunk_tree_pointer, log_root_pointer, root_item, root_pointer, root_tree_pointer
+from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import ItemType, TreeId
 from btrimg.trees.salvage import fault_of, walk
 

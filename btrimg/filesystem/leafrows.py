@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from btrimg.filesystem import strings
 from btrimg.filesystem.columns import COMPRESSED, HOLE, INLINE, PREALLOC, REGULAR, ExtentColumns
 from btrimg.filesystem.extents import COMPRESSION_NAMES, OFFSET_MAX, row_of_item
 from btrimg.filesystem.strings import Strings
+from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.constants import MAX_COMPRESSED, ExtentFlag, FileExtentType, FileType, ItemType
 from btrimg.ondisk.extents import ExtentItem, FileExtent, FileExtentInline

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.errors import NotFoundError
+from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.chunks import DevExtent
 from btrimg.ondisk.constants import DEV_ITEMS_OBJECTID, SUPERBLOCK_OFFSETS, U64_MAX, ItemType, TreeId

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from btrimg.named import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.filesystem.backrefs import Backrefs
 from btrimg.filesystem.extents import file_extents
+from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import InodeFlag
 from btrimg.units import round_down
 

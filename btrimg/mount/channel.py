@@ -10,7 +10,7 @@ import struct
 import threading
 import time
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from btrimg.errors import BtrimgError, NotFoundError
 from btrimg.mount.system import FUSE_DEVICE
@@ -27,6 +27,7 @@ from btrimg.mount.wire import (
     Opcode,
     OutHeader,
 )
+from btrimg.named import NamedTuple
 from btrimg.units import MIB
 
 if TYPE_CHECKING:

@@ -9,9 +9,8 @@ in the order of their first appearance, and keep them.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from btrimg.mount.wire import ROOT
+from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import EMPTY_SUBVOL_DIR_OBJECTID, TreeId
 
 _INO_BITS = 40

@@ -9,11 +9,12 @@ import stat
 import threading
 from collections import defaultdict
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from btrimg.errors import BtrimgError
 from btrimg.filesystem.namei import path_in_subvolume
 from btrimg.mount.system import MountError
+from btrimg.named import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -12,9 +12,9 @@ import os
 import socket
 import subprocess
 import time
-from typing import NamedTuple
 
 from btrimg.errors import BtrimgError, NotFoundError
+from btrimg.named import NamedTuple
 
 FUSE_DEVICE = "/dev/fuse"
 KIND = "fuse.btrimg"  #: of our mounts, in /proc/self/mountinfo

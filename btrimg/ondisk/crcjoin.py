@@ -18,10 +18,11 @@ chance of 2**-32.
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from btrimg.named import NamedTuple
 from btrimg.ondisk.csum import crc32c_raw
 
 if TYPE_CHECKING:

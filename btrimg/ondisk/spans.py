@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 import struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.errors import NotFoundError
+from btrimg.named import NamedTuple
 from btrimg.ondisk.record import split_code
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ import fcntl
 import os
 import struct
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from btrimg.named import NamedTuple
 from btrimg.volume.statx import Stat as Stat
 from btrimg.volume.statx import stat as stat
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import stat
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from btrimg.errors import BlockError
+from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import KEY_MAX, KEY_MIN
 from btrimg.oracle.survey import Extents, some_of, spread, subject_of
 from btrimg.trees.salvage import walk

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from btrimg.named import NamedTuple
 from btrimg.oracle.known import known_differences
 
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ docs/verification.md tells the same to people.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import SuperFlag
 
 if TYPE_CHECKING:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 from functools import cache, partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from btrimg.errors import DeviceError
+from btrimg.named import NamedTuple
 from btrimg.oracle.progs import SilentToolError, run_tool
 from btrimg.oracle.setting import judging
 from btrimg.oracle.survey import spread

@@ -6,9 +6,9 @@ import os
 import re
 import shutil
 import subprocess
-from typing import NamedTuple
 
 from btrimg.errors import BtrimgError
+from btrimg.named import NamedTuple
 
 Version = tuple[int, ...]
 

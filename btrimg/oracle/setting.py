@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.errors import BtrimgError
+from btrimg.named import NamedTuple
 from btrimg.oracle.progs import ToolError
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from btrimg.filesystem.forest import item_roots, superblock_roots
 from btrimg.filesystem.leafrows import LeafTable
 from btrimg.filesystem.namei import paths_of
 from btrimg.filesystem.walk import walk
+from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import MAX_LEVEL, ExtentFlag, InodeFlag, ItemType
 from btrimg.ondisk.extents import ExtentItem
 from btrimg.ondisk.inodes import InodeItem

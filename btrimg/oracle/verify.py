@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.errors import BtrimgError
+from btrimg.named import NamedTuple
 from btrimg.oracle import chosen, files, kernel, mapping, offline, resolving
 from btrimg.oracle.files import FileComparison
 from btrimg.oracle.kernel import MountError

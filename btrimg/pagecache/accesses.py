@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from btrimg.errors import TraceError
+from btrimg.named import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable

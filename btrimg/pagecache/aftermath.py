@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from btrimg.filesystem.inode import Inode
+from btrimg.named import NamedTuple
 from btrimg.pagecache.dirty import HOLE, Changes, PageRun
 from btrimg.pagecache.pages import PAGE, Place
 from btrimg.pagecache.schemes import DEVICE, INODE, NONE

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from btrimg.named import NamedTuple
 from btrimg.pagecache.coverage import ranked
 
 if TYPE_CHECKING:

@@ -8,12 +8,13 @@ from contextlib import closing
 from mmap import ACCESS_READ, mmap
 from statistics import median
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from btrimg.errors import NotFoundError
 from btrimg.filesystem.columns import COMPRESSED, HOLE, REGULAR
+from btrimg.named import NamedTuple
 from btrimg.pagecache import residency
 from btrimg.pagecache.cache import PageCache
 from btrimg.pagecache.filerows import of_image

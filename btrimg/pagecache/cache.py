@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from threading import Event, Lock
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from btrimg.errors import RefusedError
+from btrimg.named import NamedTuple
 from btrimg.pagecache import filerows
 from btrimg.pagecache.fill import Filler
 from btrimg.pagecache.handle import CachedFile

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from btrimg.named import NamedTuple
 from btrimg.pagecache.coverage import cover
 from btrimg.pagecache.pages import REFUSALS
 from btrimg.pagecache.posted import examine

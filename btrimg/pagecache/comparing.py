@@ -6,13 +6,14 @@ Extents that many files use are looked at once: pages that have one key under ``
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from btrimg.errors import BtrimgError
 from btrimg.filesystem.columns import COMPRESSED
 from btrimg.filesystem.data import read_logical
+from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import InodeFlag
 from btrimg.pagecache.coverage import cover, grouped
 from btrimg.pagecache.pages import PAGE_SHIFT, REFUSALS, KeyRuns

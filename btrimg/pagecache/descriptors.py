@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os.path
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from btrimg.named import NamedTuple
 from btrimg.pagecache.accesses import FAULT, READ, WRITE
 
 if TYPE_CHECKING:

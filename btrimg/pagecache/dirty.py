@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import sys
 from bisect import bisect_left, bisect_right
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from btrimg.errors import BtrimgError
+from btrimg.named import NamedTuple
 from btrimg.pagecache.pages import PAGE
 
 if TYPE_CHECKING:

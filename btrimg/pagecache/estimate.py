@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from itertools import accumulate
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from btrimg.errors import UnsupportedError
+from btrimg.named import NamedTuple
 from btrimg.pagecache.attribution import attribute
 from btrimg.pagecache.comparing import Source, contents_of, settle
 from btrimg.pagecache.coverage import cover

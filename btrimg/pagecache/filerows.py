@@ -5,7 +5,7 @@ Both come as the same columns, so that a scheme of sharing is written once.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from btrimg.filesystem.columns import COMPRESSED, HOLE, INLINE, KINDS, PREALLOC,
 from btrimg.filesystem.extents import OFFSET_MAX, ExtentRef
 from btrimg.filesystem.inode import Inode
 from btrimg.filesystem.treepaths import find
+from btrimg.named import NamedTuple
 from btrimg.pagecache.pages import PAGE, PAGE_SHIFT, REFUSALS
 from btrimg.volume.places import PlaceMap
 

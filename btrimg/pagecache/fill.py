@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.errors import BtrimgError, DeviceError
 from btrimg.filesystem.columns import COMPRESSED, INLINE, REGULAR
 from btrimg.filesystem.data import read_logical
 from btrimg.filesystem.inode import Inode
+from btrimg.named import NamedTuple
 from btrimg.ondisk.compression import decompress
 from btrimg.ondisk.constants import CsumType, InodeFlag
 from btrimg.ondisk.crcjoin import PIECES, joined

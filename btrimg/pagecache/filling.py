@@ -11,10 +11,11 @@ import mmap
 from contextlib import ExitStack, suppress
 from queue import Empty, SimpleQueue
 from threading import local
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 from btrimg.errors import BtrimgError
 from btrimg.forked import alone, beside, cores
+from btrimg.named import NamedTuple
 from btrimg.pagecache.fill import stored
 from btrimg.pagecache.pages import PAGE, PAGE_SHIFT
 from btrimg.units import MIB

@@ -7,9 +7,11 @@ Accesses are numbers of pages, in order. :func:`reuse_distances` answers for LRU
 from __future__ import annotations
 
 from heapq import heappop, heappush, heapreplace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from btrimg.named import NamedTuple
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

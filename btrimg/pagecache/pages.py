@@ -7,7 +7,9 @@ so that everything is done by runs, not page by page.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from btrimg.named import NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np

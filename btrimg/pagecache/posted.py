@@ -7,11 +7,12 @@ device, which knows no checksums.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from btrimg.filesystem.columns import COMPRESSED, INLINE, PREALLOC, REGULAR
+from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import InodeFlag
 from btrimg.pagecache.pages import PAGE_SHIFT, KeyRuns
 from btrimg.pagecache.schemes import cut_at_stripes, posted

@@ -10,10 +10,11 @@ the tracepoints of Linux 6.18: it brings in the same number of pages.
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from btrimg.named import NamedTuple
 from btrimg.pagecache.pages import PAGE
 from btrimg.pagecache.schemes import SCHEMES, Domains
 from btrimg.pagecache.streams import numbers_of

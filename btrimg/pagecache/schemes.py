@@ -7,11 +7,12 @@ one file made alone are those made in bulk.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from btrimg.filesystem.columns import COMPRESSED, INLINE
+from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import STRIPE_LEN, InodeFlag
 from btrimg.pagecache import sums
 from btrimg.pagecache.mixing import mix

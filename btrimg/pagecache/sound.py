@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from threading import Lock
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.errors import DeviceError
 from btrimg.filesystem.csums import Csums
+from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import TreeId
 from btrimg.units import MIB
 from btrimg.volume.ranges import Ranges

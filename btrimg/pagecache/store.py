@@ -8,10 +8,11 @@ from __future__ import annotations
 import sys
 from array import array
 from threading import RLock
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from btrimg.named import NamedTuple
 from btrimg.pagecache.arena import Arena
 from btrimg.pagecache.dirty import HOLE, PageMap, PageRun
 from btrimg.pagecache.eviction import POLICIES

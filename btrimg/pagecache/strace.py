@@ -8,8 +8,9 @@ is the business of :mod:`descriptors`.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from btrimg.named import NamedTuple
 from btrimg.pagecache.accesses import NS
 from btrimg.pagecache.descriptors import MOST_PROCESSES, Call, Processes
 

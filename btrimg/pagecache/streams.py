@@ -6,11 +6,12 @@ All schemes are given the same page accesses in the same order, so that streams 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from btrimg.errors import TraceError
+from btrimg.named import NamedTuple
 from btrimg.pagecache.comparing import Source, contents_of, settle
 from btrimg.pagecache.coverage import ranked
 from btrimg.pagecache.pages import REFUSALS, KeyRuns

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from btrimg.errors import NotFoundError
 from btrimg.filesystem import strings
+from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.constants import ItemType, TreeId
 from btrimg.trees.batches import ranges

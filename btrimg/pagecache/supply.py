@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from concurrent.futures import wait
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from btrimg.named import NamedTuple
 from btrimg.pagecache.filling import Packed, Plain
 from btrimg.pagecache.pages import PAGE, PAGE_SHIFT
 from btrimg.trees.batches import ranges

@@ -9,11 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice, pairwise, repeat
 from operator import getitem
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from btrimg.errors import BtrimgError, CorruptError
+from btrimg.named import NamedTuple
 from btrimg.pagecache.filling import Fillers, Filling
 from btrimg.pagecache.pages import PAGE, PAGE_SHIFT, Place
 from btrimg.pagecache.supply import NOWHERE, Here, Supply

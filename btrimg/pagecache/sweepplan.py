@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from btrimg.filesystem.columns import COMPRESSED, HOLE, INLINE, PREALLOC, REGULAR
+from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import InodeFlag
 from btrimg.pagecache.pages import PAGE, PAGE_SHIFT, REFUSALS
 from btrimg.pagecache.schemes import KIND_MASK, SAME_OFFSET

@@ -8,9 +8,10 @@ ahead, lets threads wait for each other's pages, and counts for whom. What both 
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.filesystem.data import row_bytes
+from btrimg.named import NamedTuple
 from btrimg.pagecache import filerows
 from btrimg.pagecache.pages import PAGE, REFUSALS, Place
 from btrimg.pagecache.schemes import INODE, KIND_MASK, NONE, SCHEMES

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os.path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from btrimg.errors import BtrimgError, CorruptError, TraceError
+from btrimg.named import NamedTuple
 from btrimg.pagecache.accesses import FAULT, FILL, WRITE, Accesses, InodeName
 from btrimg.pagecache.pages import PAGE_SHIFT
 from btrimg.pagecache.streams import Reads

@@ -7,11 +7,12 @@ that share an extent, in all processes, show the same page frames. A mount would
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.errors import CorruptError, NotFoundError, UnsupportedError
 from btrimg.filesystem import data
 from btrimg.filesystem.extents import file_extents
+from btrimg.named import NamedTuple
 from btrimg.pagecache.decoded import Decoded
 from btrimg.pagecache.sound import SoundCopies
 from btrimg.units import GIB, MIB, round_down, round_up

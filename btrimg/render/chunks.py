@@ -8,8 +8,9 @@ adds the chunk's logical length, which is too much for every striped profile).
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import PROFILE_MASK, BlockGroup
 from btrimg.render.names import profile_name
 from btrimg.volume.profiles import PROFILES, data_columns

@@ -7,12 +7,13 @@ in from the columns: no statement of Python runs per row.
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from btrimg.filesystem.columns import HOLE, INLINE, KINDS
 from btrimg.filesystem.extents import COMPRESSION_NAMES
+from btrimg.named import NamedTuple
 from btrimg.render import extent_json
 from btrimg.render.text import printable
 

@@ -1,9 +1,10 @@
-"""What the checker finds, and its rules, as text and JSON."""
+"""What the checker finds, and its rules, as text and JSON.
+
+What of Python is imported in functions takes 6 ms, which a check that finds nothing need not wait for.
+"""
 
 from __future__ import annotations
 
-import json
-import textwrap
 from typing import TYPE_CHECKING, Any
 
 from btrimg.render.names import escape
@@ -30,6 +31,8 @@ def more_line(rule: Rule, count: int) -> str:
 
 def finding_json(finding: Finding) -> str:
     """Return a finding as an object of one line; ``row`` has the numbers that the sentence is made of."""
+    import json
+
     rule = finding.rule
     facts: dict[str, Any] = {"code": rule.code, "severity": rule.severity, "sentence": finding.sentence()}
     return json.dumps(facts | {"row": finding.row})
@@ -51,6 +54,8 @@ def rule_lines(rules: Iterable[Rule]) -> Iterator[str]:
 
 def rule_json(rule: Rule) -> str:
     """Return all that is to say of a rule as an object of one line."""
+    import json
+
     fields = rule._asdict()
     del fields["of"]  # how the query is spared, which the query says
     return json.dumps(fields)
@@ -58,6 +63,8 @@ def rule_json(rule: Rule) -> str:
 
 def explanation_lines(rule: Rule) -> Iterator[str]:
     """Yield what a rule means, and its query."""
+    import textwrap
+
     yield f"{rule.code} ({rule.severity}): {rule.sentence}"
     yield ""
     yield from textwrap.wrap(rule.explain, _WIDTH)

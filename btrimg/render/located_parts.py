@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from btrimg.filesystem import strings
 from btrimg.filesystem.strings import Strings
+from btrimg.named import NamedTuple
 from btrimg.tables.locatemany import OTHER, PARITY, Users
 from btrimg.trees.distinct import numbered, runs
 from btrimg.volume.devicepieces import NOWHERE

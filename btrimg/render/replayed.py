@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from btrimg.named import NamedTuple
 from btrimg.pagecache.pages import PAGE
 from btrimg.render.text import table
 

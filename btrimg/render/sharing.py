@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from btrimg.named import NamedTuple
 from btrimg.pagecache.pages import PAGE
 from btrimg.pagecache.schemes import SCHEMES
 from btrimg.render.text import printable, table

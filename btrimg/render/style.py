@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from btrimg.named import NamedTuple
 from btrimg.ondisk.csum import CSUM_SIZES
 from btrimg.render.names import escape
 

@@ -6,11 +6,12 @@ Files come many at a time, as columns: their lines are put together column by co
 from __future__ import annotations
 
 from json.encoder import encode_basestring_ascii
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from btrimg.filesystem import strings
+from btrimg.named import NamedTuple
 from btrimg.render.text import printable, table
 from btrimg.trees.distinct import different
 

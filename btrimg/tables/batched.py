@@ -7,11 +7,12 @@ of a tree are gathered from them batch by batch. So memory stays bounded, howeve
 from __future__ import annotations
 
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from btrimg.filesystem.strings import Strings
+from btrimg.named import NamedTuple
 from btrimg.tables import blockcopies, devicespace
 from btrimg.tables.build import FEW, build, few
 from btrimg.tables.cachedspace import cached_rows

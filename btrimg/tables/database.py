@@ -6,9 +6,10 @@ import os
 import re
 from contextlib import ExitStack, suppress
 from time import sleep
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from btrimg.errors import BtrimgError
+from btrimg.named import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -6,11 +6,12 @@ a striped device of many terabytes has a piece for every 64 KiB.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from btrimg.errors import CorruptError
+from btrimg.named import NamedTuple
 from btrimg.tables.schema import DEVICE_HOLDS
 from btrimg.volume import devicepieces
 from btrimg.volume.devicemap import DeviceMap

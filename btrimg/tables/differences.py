@@ -7,11 +7,12 @@ others, those are the same of which these leaves say the same.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from btrimg.filesystem.leafrows import LeafTable
+from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import U64_MAX, ItemType, TreeId
 from btrimg.ondisk.csum import crc32c
 from btrimg.tables.growing import GrowingParts

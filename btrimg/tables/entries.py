@@ -6,10 +6,11 @@ many rounds as the fullest payload has structures, each over fewer items.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from btrimg.named import NamedTuple
 from btrimg.trees.batches import records_at
 
 if TYPE_CHECKING:

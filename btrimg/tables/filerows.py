@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from btrimg.filesystem import leafrows
 from btrimg.filesystem.strings import Slices
+from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import ItemType, TreeId
 from btrimg.ondisk.csum import extref_hash
 from btrimg.ondisk.extents import FileExtentInline

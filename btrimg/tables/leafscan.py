@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from btrimg.filesystem.forest import deleted_pointers, item_roots, superblock_ro
 from btrimg.filesystem.image import root_pointer
 from btrimg.filesystem.leafrows import LeafTable
 from btrimg.filesystem.strings import Slices, Strings
+from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import Header, Item, KeyPtr
 from btrimg.ondisk.constants import MAX_LEVEL, TreeId
 from btrimg.tables import devicerows, filerows, spacerows
@@ -245,7 +246,7 @@ def trees_of_kind(image: Image, tree: TreeId) -> Trees:
 
 @cache
 def _rows_of(names: tuple[str, ...]) -> Any:
-    return NamedTuple("Rows", [(name, Any) for name in names])
+    return type("Rows", (NamedTuple,), {"__annotations__": dict.fromkeys(names, Any)})
 
 
 def _taker(relation: Relation, facts: Facts) -> Callable[[LeafBatch], tuple[LeafBatch, Any]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from btrimg.filesystem.columns import COMPRESSED
+from btrimg.named import NamedTuple
 from btrimg.tables import locatestate
 from btrimg.tables.coverage import holders_of, portions
 from btrimg.tables.locatescan import Scan

@@ -5,7 +5,7 @@ First the addresses are known, then the leaves are read, and of these only what 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from btrimg.filesystem.forest import deleted_pointers, item_roots, superblock_ro
 from btrimg.filesystem.leafrows import LeafTable, Names
 from btrimg.filesystem.leaves import FileTrees
 from btrimg.filesystem.treepaths import every_path_of
+from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import ExtentFlag, FileExtentType, ItemType, TreeId
 from btrimg.ondisk.extents import ExtentItem, FileExtent, TreeBlockInfo
 from btrimg.ondisk.inodes import InodeExtref, InodeRef

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from btrimg.filesystem import copystate
 from btrimg.filesystem.locate import TreeBlock
+from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import Key
 from btrimg.trees.ahead import ahead
 from btrimg.trees.batches import BatchReader

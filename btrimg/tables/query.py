@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from btrimg.named import NamedTuple
 from btrimg.tables.batched import relations
 from btrimg.tables.database import Database, Limits, QueryError
 from btrimg.tables.schema import RELATIONS

@@ -10,7 +10,7 @@ that memory grows with what the image holds and not with the number of its snaps
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from btrimg.errors import CorruptError
 from btrimg.filesystem import leafrows
 from btrimg.filesystem.leafrows import LeafTable
 from btrimg.filesystem.leaves import FileTrees
+from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import FileExtentType
 from btrimg.ondisk.extents import FileExtentInline
 

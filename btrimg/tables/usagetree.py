@@ -7,13 +7,14 @@ entries each directory has below it is added up, bottom up, and then every entry
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from btrimg.filesystem import namei, strings
 from btrimg.filesystem.leafrows import DIRECTORY, FILE, SUBVOLUME
 from btrimg.filesystem.strings import LENGTH_MAX, Strings
+from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import EMPTY_SUBVOL_DIR_OBJECTID
 from btrimg.tables.usage import TYPES
 from btrimg.trees.batches import ranges

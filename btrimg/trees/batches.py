@@ -9,11 +9,12 @@ reported.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from btrimg.errors import BlockError, CorruptError, DeviceError
+from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import Header, Item, Key, KeyPtr
 from btrimg.ondisk.constants import CsumType, TreeId
 from btrimg.ondisk.sealed import all_sealed

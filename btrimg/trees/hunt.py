@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.errors import BtrimgError, CorruptError
+from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import Header
 from btrimg.ondisk.constants import STRIPE_LEN, BlockGroup, TreeId
 from btrimg.trees.block import Block, Pointer

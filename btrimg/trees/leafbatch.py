@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from btrimg.errors import ItemError
+from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import Header
 from btrimg.trees.batches import records_at
 

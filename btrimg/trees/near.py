@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import KEY_MAX, KEY_MIN
 from btrimg.trees.tree import Tree, after
 

@@ -7,11 +7,12 @@ unique first, so that every block is read, verified and decoded once, however ma
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from btrimg.errors import BlockError
+from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import Header, Item
 from btrimg.ondisk.constants import MAX_LEVEL, TreeId
 from btrimg.trees.batches import KEY_BYTES, PROMISE, BatchReader, key_of, promises_of, ranges

@@ -8,10 +8,11 @@ seek ends it. These are the terms of ``btrfs inspect-internal tree-stats`` (btrf
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import Header
 from btrimg.ondisk.constants import FileExtentType, ItemType
 from btrimg.ondisk.extents import FileExtentInline

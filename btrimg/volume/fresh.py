@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.errors import DeviceError
+from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import SUPERBLOCK_OFFSETS, SUPERBLOCK_SIZE
 from btrimg.units import MIB
 from btrimg.volume.device import Device

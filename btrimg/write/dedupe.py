@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from xxhash import xxh3_64_intdigest
 
 from btrimg.errors import NotFoundError
+from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import Key
 from btrimg.ondisk.compression import decompress
 from btrimg.ondisk.constants import Compression, FileExtentType, ItemType, TreeId

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.errors import OptionError
+from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import CompatRo, Incompat
 
 if TYPE_CHECKING:

@@ -6,9 +6,10 @@ refused here, before any byte is written.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrimg.errors import OptionError
+from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import BlockGroup, CompatRo, CsumType, Incompat
 from btrimg.units import round_down
 from btrimg.volume.devicemap import RESERVED

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from btrimg.filesystem.strings import Strings
+from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import CompatRo
 from btrimg.tables.build import objects_of
 from btrimg.trees.distinct import among

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from btrimg.check.looks.rows import are_small, has_free_space_tree, pairs, spans, spans_of
 from btrimg.filesystem.treepaths import find
+from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import Header, Item
 from btrimg.ondisk.constants import (
     BACKREF_REV_SHIFT,

@@ -7,11 +7,12 @@ every device, and a group of many short ranges costs no more than one of a long 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from btrimg.errors import DeviceError, UnsupportedError
+from btrimg.named import NamedTuple
 from btrimg.trees.batches import ranges
 from btrimg.trees.distinct import different
 from btrimg.volume.cachestat import cached_bytes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from btrimg.check.schema import COPY_KINDS
 from btrimg.check.scrub.copies import BAD, DIFFERS, GOOD
 from btrimg.check.scrub.promised import Blocks, digests
 from btrimg.errors import BtrimgError, DeviceError
+from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import STRIPE_LEN
 from btrimg.volume.parity import column_at_fault, compute_p, compute_q, rebuild
 

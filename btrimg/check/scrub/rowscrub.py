@@ -8,13 +8,14 @@ parity, whatever it is.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from btrimg.check.scrub.linejudge import LineJudge
 from btrimg.check.scrub.logicalsets import Spans, intersection
 from btrimg.errors import DeviceError
+from btrimg.named import NamedTuple
 from btrimg.ondisk.constants import STRIPE_LEN
 from btrimg.trees.ahead import ahead
 from btrimg.trees.batches import ranges
