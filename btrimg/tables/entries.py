@@ -1,7 +1,7 @@
 """Payloads that hold several structures one after the other, taken apart without a loop over items.
 
-The first structures of all payloads are found at once, then the second ones of those that have more, and so on: as
-many rounds as the fullest payload has structures, each over fewer items.
+The first structures of all payloads are found at once, then the second ones of those that have more, and so on, each
+round over fewer items; of the few that have many structures, all of one are found at once.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     Rows = tuple[LeafBatch, dict[str, NDArray[Any]]]  # an item for each row, and the columns
 
 
+_ROUNDS, _FEW = 4, 8  # after so many rounds, so few payloads are looked at one by one
+
+
 class Pieces(NamedTuple):
     """The structures in some payloads, in order."""
 
@@ -48,7 +51,7 @@ def pieces(data: NDArray[np.uint8], position: Ints, left: Ints, size_of: SizeOf)
     if len(number) < len(left):
         position, left = position[number], left[number]
     numbers, positions, sizes, cut = [number[:0]], [position[:0]], [left[:0]], [number[:0]]
-    while len(number):
+    while len(number) > _FEW or (len(numbers) <= _ROUNDS and len(number)):
         size = size_of(data, position, left)
         whole = (size > 0) & (size <= left)
         if not whole.all():
@@ -61,10 +64,30 @@ def pieces(data: NDArray[np.uint8], position: Ints, left: Ints, size_of: SizeOf)
         if not len(more) and len(numbers) == 2:  # one in each, as in nearly all: they are in order
             return Pieces(number, position, size, np.concatenate(cut))
         number, position, left = number[more], position[more] + size[more], left[more] - size[more]
+    for each, start, length in zip(number.tolist(), position.tolist(), left.tolist(), strict=True):
+        at, size, is_cut = _chain(data, start, length, size_of)
+        numbers.append(np.full(len(at), each))
+        positions.append(at)
+        sizes.append(size)
+        cut.append(np.array([each] * is_cut, np.int64))
     found = np.concatenate(numbers)
     order = np.argsort(found, kind="stable")
     position, size = np.concatenate(positions)[order], np.concatenate(sizes)[order]
     return Pieces(found[order], position, size, np.concatenate(cut))
+
+
+def _chain(data: NDArray[np.uint8], start: int, length: int, size_of: SizeOf) -> tuple[Ints, Ints, bool]:
+    """Return position and size of the structures in one payload, and whether it ends inside one.
+
+    What would be the size is found at every byte, so that only to go from one to the next is left to Python.
+    """
+    every = np.arange(length)
+    size = size_of(data, start + every, length - every).tolist()
+    found, at = [], 0
+    while at < length and 0 < size[at] <= length - at:
+        found.append(at)
+        at += size[at]
+    return start + np.array(found, np.int64), np.array([size[each] for each in found], np.int64), at < length
 
 
 def split(items: LeafBatch, size_of: SizeOf, bad: Report) -> LeafBatch:
