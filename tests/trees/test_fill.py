@@ -32,7 +32,7 @@ class CountedDevice(Device):
     broken: frozenset[int] = frozenset()
 
     def pread_into(self, buffer: memoryview, offset: int) -> None:
-        self._refuse(len(buffer), offset)
+        self._refuse(buffer.nbytes, offset)
         super().pread_into(buffer, offset)
 
     def _refuse(self, length: int, offset: int) -> None:
