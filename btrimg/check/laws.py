@@ -100,14 +100,17 @@ class LawTable:
         inode = np.array([law.objectid == INODES for law in each])
         self._zeros_of_objectid, told = self.objectid.zeros()
         self._zeros_of_offset, told_too = self.offset.zeros()
-        self._suspects = self._make_suspects((told | inode) & told_too)
+        self._suspects = self._make_suspects((told | inode) & told_too, np.array(sorted(known)))
 
-    def _make_suspects(self, told: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Return by tree, type and size whether an item has to be looked at; *told* says whose keys masks judge."""
-        kind, size = np.divmod(np.arange(256 * _SIZES), _SIZES)
-        suspects = ~told[kind]
-        suspects[self.size.broken(kind, size.astype(np.uint64))] = True
-        by_type = suspects.reshape(256, _SIZES)
+    def _make_suspects(self, told: NDArray[np.bool_], known: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Return by tree, type and size whether an item has to be looked at; *told* says whose keys masks judge.
+
+        There are laws for *known* types.
+        """
+        by_type = np.repeat(~told[:, np.newaxis], _SIZES, axis=1)
+        kind, size = np.repeat(known, _SIZES), np.tile(np.arange(_SIZES, dtype=np.uint64), len(known))
+        broken = self.size.broken(kind, size)
+        by_type[kind[broken], size[broken].astype(np.intp)] = True
         by_type[:, -1] = ~self.size.unlimited() | ~told  # of this size or larger
         by_type[ItemType.EXTENT_DATA] = np.arange(_SIZES) != FileExtent.SIZE
         by_type[ItemType.FREE_SPACE_BITMAP] = True  # what is right depends on the key, and there are few

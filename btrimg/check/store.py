@@ -13,6 +13,7 @@ from btrimg.check.looks.named import LOOKS
 from btrimg.check.looks.rows import Rows
 from btrimg.errors import BtrimgError
 from btrimg.forked import cores, give_way
+from btrimg.named import NamedTuple
 from btrimg.tables.database import QueryError, connect, engine
 from btrimg.tables.native import create_empty, create_table, fill, type_of
 from btrimg.trees.ahead import THREADS, ahead
@@ -28,6 +29,14 @@ if TYPE_CHECKING:
     Fetched = list[tuple[Any, ...]]
 
 _ROWS_AT_ONCE = 10_000
+_KEPT_ROWS = 100  #: of a rule's answer, that is not asked for again
+
+
+class _Answer(NamedTuple):
+    """The answer to a query, or how it begins."""
+
+    columns: tuple[str, ...]
+    rows: Fetched
 
 
 class Store:
@@ -49,6 +58,7 @@ class Store:
             reached[each.name] = self._reached(self._read(each), reached)
         #: by rule: what it reads that is not there yet
         self._awaited = {rule: self._reached(self._read(rule), reached) for rule in rules}
+        self._answers: dict[str, _Answer] = {}  # by query, where it is short
         self._finding: set[str] = set()  # codes of the rules that find something, or that DuckDB refuses
         self.refused: list[str] = []  # a sentence for each derived relation that DuckDB could not make
         self._adding = Lock()  # of all above
@@ -110,13 +120,26 @@ class Store:
         return self._may_have[relation]
 
     def _ask(self, rule: Rule) -> None:
-        self._make_tables(self._read(rule))
-        try:
-            finds = self._cursor().execute(rule.query).fetchone()
-        except engine().Error:
-            finds = True  # as ``answers`` will tell
-        if finds:
+        answer = self._answer(rule.query, self._cursor())
+        if isinstance(answer, QueryError):
+            self._finding.add(rule.code)  # as ``answers`` will tell
+        elif answer.rows:
             self._finding.add(rule.code)
+            if len(answer.rows) <= _KEPT_ROWS:
+                self._answers[rule.query] = answer
+
+    def _answer(self, query: str, cursor: Any) -> _Answer | QueryError:
+        """Return the first rows that a query has, which are all if they are few, and its error if it is refused."""
+        self._make_tables(words_of(query) & self._known)
+        try:
+            cursor.execute(query)
+            rows = cursor.fetchmany(2)
+            if len(rows) > 1:  # seldom: planning to sort nothing is what most rules would spend their time on
+                cursor.execute(f"from ({query}) order by all")
+                rows = cursor.fetchmany(_ROWS_AT_ONCE)
+            return _Answer(tuple(name for name, *_ in cursor.description), rows)
+        except engine().Error as error:
+            return QueryError(str(error).partition("\n")[0])
 
     def _make_tables(self, relations: Collection[str]) -> None:
         """Put *relations* into DuckDB, those that are not there; raises what making them raised, here or elsewhere."""
@@ -187,20 +210,14 @@ class Store:
         as when a sum has more than 64 bits, its error is the answer.
         """
 
-        def ask(query: str, cursor: Any) -> tuple[tuple[str, ...], Fetched, Any] | QueryError:
-            self._make_tables(words_of(query) & self._known)
-            try:
-                cursor.execute(query)
-                rows = cursor.fetchmany(2)
-                if len(rows) > 1:  # seldom: planning to sort nothing is what most rules would spend their time on
-                    cursor.execute(f"from ({query}) order by all")
-                    rows = cursor.fetchmany(_ROWS_AT_ONCE)
-                return tuple(name for name, *_ in cursor.description), rows, cursor
-            except engine().Error as error:
-                return QueryError(str(error).partition("\n")[0])
+        def ask(query: str, cursor: Any) -> tuple[_Answer | QueryError, Any]:
+            return self._answers.get(query) or self._answer(query, cursor), cursor
 
-        for _, answer in ahead(ask, queries, self._cursor):
-            yield answer if isinstance(answer, QueryError) else (answer[0], _all(*answer[1:]))
+        for _, (answer, cursor) in ahead(ask, queries, self._cursor):
+            if isinstance(answer, QueryError):
+                yield answer
+            else:
+                yield answer.columns, _all(answer.rows, cursor)
 
 
 def _name(asks: Rule | Derived) -> str:
@@ -208,6 +225,7 @@ def _name(asks: Rule | Derived) -> str:
 
 
 def _all(rows: Fetched, cursor: Any) -> Iterator[Fetched]:
-    while rows:
-        yield rows
+    yield rows
+    while len(rows) == _ROWS_AT_ONCE:
         rows = cursor.fetchmany(_ROWS_AT_ONCE)
+        yield rows

@@ -131,6 +131,24 @@ def test_only_what_is_asked_of_is_put_into_the_database(monkeypatch: pytest.Monk
     assert tables == [("doubled",), ("left_ones",), ("right_ones",)]
 
 
+def test_a_short_answer_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    connected = []
+
+    def remembered(**settings: Any) -> Any:
+        connected.append(connect(**settings))
+        return connected[-1]
+
+    monkeypatch.setattr(store_module, "connect", remembered)
+    short, long = "select number from ones where number > 198", "select number from ones where number > 98"
+    store = Store({"ones"}, [], [_rule("short", short), _rule("long", long)])
+    store.create_from("ones", _numbers(*range(201)))
+    store.settle()
+    assert _asked(store, long) == [(number,) for number in range(99, 201)]
+    connected[0].execute("drop table ones")
+    assert _asked(store, short) == [(199,), (200,)]
+    assert [isinstance(answer, QueryError) for answer in store.answers([short, long])] == [False, True]
+
+
 def test_what_making_a_table_raises_is_raised_where_it_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_con: object, _name: str, _columns: object) -> None:
         raise ValueError("no such luck")
