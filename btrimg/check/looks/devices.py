@@ -12,6 +12,7 @@ from btrimg.filesystem.treepaths import find
 from btrimg.ondisk.constants import (
     FIRST_CHUNK_TREE_OBJECTID,
     STRIPE_LEN,
+    U64_MAX,
     BlockGroup,
     CompatRo,
     Incompat,
@@ -106,19 +107,18 @@ def _lengths(chunks: Rows, stripes: Rows) -> Unsigned | None:
 def odd_devices(relations: Relations) -> bool:
     """Look for devices whose numbers cannot be, or are not those of their extents and of what was opened for them."""
     rows, extents, copies = relations["devices"], relations["dev_extents"], relations["superblocks"]
-    total, used = rows["total_bytes"], rows["bytes_used"]
-    if not are_small(total, extents["length"]):
-        return True
+    order = np.argsort(rows["devid"], kind="stable")
+    ids, total, used = (rows[name][order] for name in ("devid", "total_bytes", "bytes_used"))
     odd = (used > total) | (rows["devid"] != rows["key_devid"])
     odd |= total % np.uint64(relations["superblock"].only("sectorsize")) > 0
-    opened: dict[int, int] = {}
-    for devid, size in zip(copies["devid"].tolist(), copies["device_size"].tolist(), strict=True):
-        opened[devid] = min(size, opened.get(devid, size))
-    for devid, count, size in zip(rows["devid"].tolist(), used.tolist(), total.tolist(), strict=True):
-        of_device = extents["length"][extents["devid"] == devid]
-        if sum(of_device.tolist()) != count or opened.get(devid, size) < size:
-            return True
-    return bool(odd.any())
+    length = extents["length"]
+    if odd.any() or len(different(ids)) < len(ids) or int(length.max(initial=0)) * len(length) > U64_MAX:
+        return True
+    found = np.zeros(len(ids) + 1, np.uint64)
+    np.add.at(found, find(ids, extents["devid"]), length)  # the last one is for number -1
+    opened = find(ids, copies["devid"])
+    cut_short = copies["device_size"] < np.append(total, np.uint64(0))[opened]
+    return bool((found[:-1] != used).any() or cut_short.any())
 
 
 def odd_superblocks(relations: Relations) -> bool:

@@ -90,7 +90,7 @@ def root_entry(relations: Relations) -> bool:
 def default_subvolume(relations: Relations) -> bool:
     """Look for a default that leads to no subvolume."""
     rows, roots = relations["root_entries"], relations["roots"]
-    there = different(roots["id"][roots["refs"] > 0]).tolist()
+    there = {*roots["id"][roots["refs"] > 0].tolist()}
     entries = zip(rows["name"].tolist(), rows["id"].tolist(), rows["location_type"].tolist(), strict=True)
     return any(
         kind != ItemType.ROOT_ITEM or not is_subvolume(tree) or tree not in there
