@@ -127,22 +127,28 @@ def _unlike_inodes(extents: Gathered, inodes: Gathered, inodes_differ: Truths) -
 
 def _odd_by_themselves(extents: Gathered, superblock: Superblock) -> Truths:
     """Return which rows cannot be so, or are preallocated or of an extent that is preallocated somewhere."""
-    sector = superblock.sectorsize
-    most_inline = min(sector - 1, superblock.nodesize - Header.SIZE - Item.SIZE - FileExtentInline.SIZE)
     found = np.empty(len(extents.rows), np.bool_)
     columns: Any = extents.different
     waiting = different(columns["extent"][columns["kind"] == PREALLOC].view(np.uint64))
     for some, _, column in slices(extents, _OF_EXTENTS):
-        kind, length = column["kind"], column["length"]
-        stored, ram = column["inline_stored"], column["inline_ram_bytes"]
-        inline = (ram == 0) | (stored > most_inline) | (ram > sector) | ((column["compression"] == 0) & (ram != stored))
-        numbers = column["extent"] | column["extent_length"] | column["extent_offset"] | length | column["ram_bytes"]
-        odd = np.where(kind == INLINE, inline, numbers % sector != 0)
-        odd |= (column["generation"] > superblock.generation) | (kind == PREALLOC)
-        odd |= column["offset"] == OFFSET_MAX - length  # the last sector that a file can have
+        kind = column["kind"]
+        odd = cannot_be(column, superblock.sectorsize, superblock.nodesize, superblock.generation) | (kind == PREALLOC)
+        odd |= column["offset"] == OFFSET_MAX - column["length"]  # the last sector that a file can have
         if len(waiting):
             odd |= (kind == REGULAR) & among(column["extent"].view(np.uint64), waiting)
         found[some] = odd
+    return found
+
+
+def cannot_be(column: Any, sectorsize: int, nodesize: int, last: int) -> Truths:
+    """Return which file extents have numbers that cannot be, by columns of ``file_extents``; *last* is a transid."""
+    most_inline = min(sectorsize - 1, nodesize - Header.SIZE - Item.SIZE - FileExtentInline.SIZE)
+    stored, ram = column["inline_stored"], column["inline_ram_bytes"]
+    inline = (ram == 0) | (stored > most_inline) | (ram > sectorsize) | ((column["compression"] == 0) & (ram != stored))
+    numbers = column["extent"] | column["extent_length"] | column["extent_offset"]
+    numbers = numbers | column["length"] | column["ram_bytes"]
+    found: Truths = np.where(column["kind"] == INLINE, inline, numbers % sectorsize != 0)
+    found |= column["generation"] > last
     return found
 
 

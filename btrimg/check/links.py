@@ -58,9 +58,17 @@ COLUMNS = {
 }  #: of ``names`` and ``inodes``, that must be there
 
 _ITEM, _INDEX = (list(NAME_SOURCES).index(kind) for kind in (ItemType.DIR_ITEM, ItemType.DIR_INDEX))
-_TYPES = np.full(17, 99, np.uint64)  # by the four bits of the mode, FileType; the last is for modes that cannot be
+_TYPES = np.full(
+    17, 256, np.uint64
+)  # by the four bits of the mode: FileType; 256, which no entry has, for what cannot be
 for _mode, _file_type in FILE_TYPES.items():
     _TYPES[_mode >> 12] = _file_type
+
+
+def file_types(mode: NDArray[Any]) -> Unsigned:
+    """Return the FileType that a directory entry should have for each *mode*, 256 where there is none."""
+    found: Unsigned = _TYPES[np.minimum(mode >> 12, len(_TYPES) - 1)]
+    return found
 
 
 class Links(NamedTuple):
@@ -121,7 +129,7 @@ def _count(
         places.append((directory, range_))
     of_inodes: list[Unsigned] = []
     for some, tree, column in slices(inodes, _OF_INODES):
-        inode, kind = column["inode"], _TYPES[np.minimum(column["mode"] >> 12, len(_TYPES) - 1)]
+        inode, kind = column["inode"], file_types(column["mode"])
         range_, judged = ranges.place(tree, inode >> np.uint64(8)), inodes_differ[some]
         said = ranges.said(range_, inode) * column["nlink"]
         ranges.add(links, range_, judged, said)

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from btrimg.check import sums
-from btrimg.check.links import links
+from btrimg.check.links import file_types, links
+from btrimg.ondisk.constants import FILE_TYPES
 from btrimg.tables.leafscan import Gathered
 from btrimg.tables.schema import INODES, NAME_SOURCES, NAMES
 
@@ -161,7 +162,7 @@ def plain_ranges(names: Iterable[Name], inodes: Iterable[Inode]) -> set[tuple[in
         if inode.differs:
             links_of[inode.tree, inode.inode] += inode.nlink
             if inode.inode != TOP:
-                types_of[inode.tree, inode.inode] += inode.nlink * types.get(inode.mode >> 12, 99)
+                types_of[inode.tree, inode.inode] += inode.nlink * types.get(inode.mode >> 12, 256)
     for name in names:
         if name.differs and name.location_type != TO_SUBVOLUME:
             links_of[name.tree, name.inode] -= name.source > INDEX
@@ -317,3 +318,9 @@ def test_what_does_not_match_is_found_and_no_more_whoever_shares_its_sum(
             patch.setattr(sums, "_BITS", bits)
             patch.setattr(sums, "_ROWS_AT_ONCE", 3)
             check(names, inodes)
+
+
+def test_no_entry_has_the_type_of_an_inode_whose_mode_cannot_be() -> None:
+    found = file_types(np.arange(1 << 18, step=1 << 12, dtype=np.uint32)).tolist()
+    kinds = {mode >> 12: file_type for mode, file_type in FILE_TYPES.items()}
+    assert [kinds.get(kind, 256) for kind in range(len(found))] == found

@@ -13,7 +13,7 @@ from support.stores import kept_store
 
 from btrimg.check.derived import asked, derived, make, needed, words_of
 from btrimg.check.looks.named import LOOKS
-from btrimg.check.looks.rows import Rows, pairs, spans
+from btrimg.check.looks.rows import Rows, ordered, pairs
 from btrimg.check.makers import CREATED
 from btrimg.check.rule import rules
 from btrimg.filesystem import strings
@@ -243,14 +243,14 @@ NUMBERS = st.lists(st.integers(0, 40), max_size=12)
 
 
 @given(NUMBERS, NUMBERS)
-def test_spans_hold_what_lies_in_one_of_them(cuts: list[int], others: list[int]) -> None:
-    ordered = np.array(sorted({*cuts})[: len({*cuts}) // 2 * 2], np.uint64).reshape(-1, 2)
-    found = spans(ordered[:, 0], ordered[:, 1])
+def test_ordered_ranges_hold_what_lies_in_one_of_them(cuts: list[int], others: list[int]) -> None:
+    sound = np.array(sorted({*cuts})[: len({*cuts}) // 2 * 2], np.uint64).reshape(-1, 2)
+    found = ordered(sound[:, 0], sound[:, 1])
     assert found is not None
     start = np.array(others, np.uint64)
     length = np.resize(np.arange(5, dtype=np.uint64), len(start))
     expected = [
-        next((at for at, (first, last) in enumerate(ordered.tolist()) if first <= each and each + more <= last), -1)
+        next((at for at, (first, last) in enumerate(sound.tolist()) if first <= each and each + more <= last), -1)
         for each, more in zip(start.tolist(), length.tolist(), strict=True)
     ]
     inside = found.holding(start, start + length)
@@ -260,10 +260,10 @@ def test_spans_hold_what_lies_in_one_of_them(cuts: list[int], others: list[int])
 
 
 @given(NUMBERS)
-def test_spans_that_touch_become_one(lengths: list[int]) -> None:
+def test_ordered_ranges_that_touch_become_one(lengths: list[int]) -> None:
     edges = np.cumsum([0, *(length + 1 for length in lengths)]).astype(np.uint64)
     gaps = np.cumsum(np.resize([0, 0, 7], len(lengths))).astype(np.uint64)
-    found = spans(edges[:-1] + gaps, edges[1:] + gaps)
+    found = ordered(edges[:-1] + gaps, edges[1:] + gaps)
     assert found is not None
     joined = found.joined()
     inside = {at for start, end in zip(*map(np.ndarray.tolist, found), strict=True) for at in range(start, end)}
@@ -274,8 +274,8 @@ def test_spans_that_touch_become_one(lengths: list[int]) -> None:
 
 
 @pytest.mark.parametrize(("start", "end"), [([5, 3], [6, 4]), ([3, 5], [6, 7]), ([3], [2]), ([3], [1 << 63])])
-def test_what_is_not_in_order_or_overlaps_or_is_large_is_no_spans(start: list[int], end: list[int]) -> None:
-    assert spans(np.array(start, np.uint64), np.array(end, np.uint64)) is None
+def test_what_is_not_in_order_or_overlaps_or_is_large_is_none(start: list[int], end: list[int]) -> None:
+    assert ordered(np.array(start, np.uint64), np.array(end, np.uint64)) is None
 
 
 IDS = st.sampled_from([5, 256, 257, (1 << 23) - 1, (1 << 64) - 9, (1 << 64) - 256])

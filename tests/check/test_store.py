@@ -39,6 +39,19 @@ def _asked(store: Store, query: str) -> list[Any]:
     return [row for rows in answer[1] for row in rows]
 
 
+@pytest.fixture
+def connected(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Give the connections that stores make."""
+    made: list[Any] = []
+
+    def remembered(**settings: Any) -> Any:
+        made.append(connect(**settings))
+        return made[-1]
+
+    monkeypatch.setattr(store_module, "connect", remembered)
+    return made
+
+
 def test_a_derived_relation_is_made_of_all_that_it_reads() -> None:
     store = Store({"left_ones", "right_ones"}, [_DOUBLED, _LARGE])
     store.create_from("right_ones", _numbers(2, 3))
@@ -114,14 +127,7 @@ def test_what_a_look_doubts_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [rule.code for rule in rules if store.finds(rule)] == ["two"]
 
 
-def test_only_what_is_asked_of_is_put_into_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
-    connected = []
-
-    def remembered(**settings: Any) -> Any:
-        connected.append(connect(**settings))
-        return connected[-1]
-
-    monkeypatch.setattr(store_module, "connect", remembered)
+def test_only_what_is_asked_of_is_put_into_the_database(connected: list[Any]) -> None:
     store = Store({"left_ones", "right_ones", "others"}, [_DOUBLED, _LARGE], [_rule("one", "from doubled")])
     for name in ("left_ones", "right_ones", "others"):
         store.create_from(name, _numbers(1))
@@ -131,14 +137,7 @@ def test_only_what_is_asked_of_is_put_into_the_database(monkeypatch: pytest.Monk
     assert tables == [("doubled",), ("left_ones",), ("right_ones",)]
 
 
-def test_a_short_answer_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    connected = []
-
-    def remembered(**settings: Any) -> Any:
-        connected.append(connect(**settings))
-        return connected[-1]
-
-    monkeypatch.setattr(store_module, "connect", remembered)
+def test_a_short_answer_is_not_asked_for_again(connected: list[Any]) -> None:
     short, long = "select number from ones where number > 198", "select number from ones where number > 98"
     store = Store({"ones"}, [], [_rule("short", short), _rule("long", long)])
     store.create_from("ones", _numbers(*range(201)))

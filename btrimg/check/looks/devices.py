@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from btrimg.check.looks.rows import are_small, has_free_space_tree, spans_of
+from btrimg.check.looks.rows import are_small, has_free_space_tree, ordered_of
 from btrimg.errors import CorruptError
 from btrimg.filesystem.treepaths import find
 from btrimg.ondisk.constants import (
@@ -37,7 +37,7 @@ _USUAL = SuperFlag.WRITTEN | SuperFlag.RELOC | SuperFlag.SEEDING  # flags of a s
 def odd_chunks(relations: Relations) -> bool:
     """Look for chunks that cannot be so, alone or beside others and their block groups."""
     rows, superblock, groups = relations["chunks"], relations["superblock"], relations["block_groups"]
-    if spans_of(rows) is None or spans_of(groups) is None:
+    if ordered_of(rows) is None or ordered_of(groups) is None:
         return True
     sectorsize, length = superblock.only("sectorsize"), rows["length"]
     odd = (rows["stripe_len"] != STRIPE_LEN) | (rows["owner"] != TreeId.EXTENT_TREE)
@@ -95,7 +95,7 @@ def _lengths(chunks: Rows, stripes: Rows) -> Unsigned | None:
     """Return how long each stripe should be, None where that is not known of all."""
     kinds = zip(chunks.texts("profile"), chunks["num_stripes"].tolist(), strict=True)
     divisors = np.array([data_columns(width, _PROFILES[name]) if name else 0 for name, width in kinds], np.int64)
-    if spans_of(chunks) is None or (divisors < 1).any():
+    if ordered_of(chunks) is None or (divisors < 1).any():
         return None
     chunk = find(chunks["logical"], stripes["chunk"])
     if (chunk < 0).any():
@@ -150,7 +150,7 @@ def odd_totals(relations: Relations) -> bool:
 def super_system_chunks(relations: Relations) -> bool:
     """Look for system chunks that are not the same in the superblock and in the chunk tree."""
     rows, copies, stripes = relations["chunks"], relations["system_chunks"], relations["stripes"]
-    if spans_of(rows) is None:
+    if ordered_of(rows) is None:
         return True
     chunk = find(rows["logical"], stripes["chunk"])
     system = np.flatnonzero((chunk >= 0) & (rows["flags"][chunk] & np.uint64(BlockGroup.SYSTEM) > 0))

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from btrimg.check.filedata import cannot_be
+from btrimg.check.links import file_types
 from btrimg.check.looks.rows import are_small, pairs
 from btrimg.filesystem.treepaths import find
-from btrimg.ondisk.blocks import Header, Item
 from btrimg.ondisk.constants import FILE_TYPES, NAME_MAX, Incompat, InodeFlag, ItemType, TreeId
-from btrimg.ondisk.extents import FileExtentInline
 from btrimg.trees.distinct import among, different
 
 if TYPE_CHECKING:
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 _DIRECTORY, _SYMLINK = 4, 10  # upper bits of a mode
 _KINDS = np.array([mode >> 12 for mode in FILE_TYPES], np.uint32)
 _UNCHANGEABLE = np.uint64(InodeFlag.IMMUTABLE | InodeFlag.APPEND)
-_MODES = np.zeros(256, np.uint32)  # by FileType: upper bits of a mode, 0 where there are none
-for _mode, _file_type in FILE_TYPES.items():
-    _MODES[_file_type] = _mode >> 12
 
 
 def _inodes(rows: Rows) -> Unsigned | None:
@@ -38,18 +35,12 @@ def _inodes(rows: Rows) -> Unsigned | None:
 def odd_file_extents(relations: Relations) -> bool:
     """Look for file extents whose numbers cannot be, or that their inode should not have."""
     rows, inodes, superblock = relations["file_extents"], relations["inodes"], relations["superblock"]
-    sectorsize = superblock.only("sectorsize")
-    most = min(sectorsize - 1, superblock.only("nodesize") - Header.SIZE - Item.SIZE - FileExtentInline.SIZE)
-    inline, size, stored = rows.says("kind", "inline"), rows["inline_ram_bytes"], rows["inline_stored"]
-    wrong_inline = (size == 0) | (size > sectorsize) | (stored > most)
-    wrong_inline |= rows.says("compression", "none") & (size != stored)
-    numbers = rows["extent"] | rows["extent_length"] | rows["extent_offset"] | rows["length"] | rows["ram_bytes"]
-    odd = np.where(inline, wrong_inline, numbers % sectorsize != 0)
-    odd |= rows["generation"] > superblock.only("generation")
+    odd = cannot_be(rows, *(superblock.only(name) for name in ("sectorsize", "nodesize", "generation")))
     known, users = _inodes(inodes), _inodes(rows)
     if odd.any() or known is None or users is None:
         return True
     kind = inodes["mode"] >> 12
+    inline = rows.says("kind", "inline")
     odd |= among(users, known[kind == _DIRECTORY]) | ~inline & among(users, known[kind == _SYMLINK])
     without_sums = inodes["flags"] & np.uint64(InodeFlag.NODATASUM) > 0
     return bool((odd | rows.says("kind", "compressed") & among(users, known[without_sums])).any())
@@ -120,8 +111,8 @@ def name_filetype(relations: Relations) -> bool:
     some = np.flatnonzero(_of_shared(names) & names.says("source", "dir_item", "dir_index"))
     order = np.argsort(known)
     at = find(known[order], users[some])
-    kind = np.append(inodes["mode"][order] >> 12, np.uint32(0))[at]
-    return bool(((at >= 0) & (kind != _MODES[names["type"][some]])).any())
+    file_type = np.append(file_types(inodes["mode"][order]), np.uint64(0))[at]
+    return bool(((at >= 0) & (file_type != names["type"][some])).any())
 
 
 def name_duplicate(relations: Relations) -> bool:

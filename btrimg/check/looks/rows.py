@@ -80,7 +80,7 @@ class Rows:
         return next(column for column in self._gathered.relation.columns if column.name == name), self._gathered
 
 
-class Spans(NamedTuple):
+class Ordered(NamedTuple):
     """Ranges in order, none of which reaches into the next one."""
 
     start: Unsigned
@@ -92,23 +92,23 @@ class Spans(NamedTuple):
         found[np.append(self.end, np.uint64(0))[found] < end] = -1  # the last one is for number -1
         return found
 
-    def joined(self) -> Spans:
-        """Return the spans, those that touch as one."""
+    def joined(self) -> Ordered:
+        """Return the ranges, those that touch as one."""
         apart = self.start[1:] != self.end[:-1]
         first, last = (np.append(True, apart), np.append(apart, True)) if len(self.start) else (apart, apart)
-        return Spans(self.start[first], self.end[last])
+        return Ordered(self.start[first], self.end[last])
 
 
-def spans(start: Unsigned, end: Unsigned) -> Spans | None:
-    """Return ranges as Spans, None if they are not in order, overlap or are too large to reckon with."""
+def ordered(start: Unsigned, end: Unsigned) -> Ordered | None:
+    """Return ranges as Ordered, None if they are not in order, overlap or are too large to reckon with."""
     in_order = (start <= end).all() and (end[:-1] <= start[1:]).all()
-    return Spans(start, end) if in_order and are_small(end) else None
+    return Ordered(start, end) if in_order and are_small(end) else None
 
 
-def spans_of(rows: Rows) -> Spans | None:
-    """Return the ranges that rows begin and are long as Spans, None if they are not, or if one is empty."""
+def ordered_of(rows: Rows) -> Ordered | None:
+    """Return the ranges that rows begin and are long as Ordered, None if they are not, or if one is empty."""
     start, length = rows["logical"], rows["length"].astype(np.uint64)
-    return spans(start, start + length) if length.all() and are_small(start, length) else None
+    return ordered(start, start + length) if length.all() and are_small(start, length) else None
 
 
 def are_small(*columns: NDArray[Any]) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from btrimg.check.looks.rows import are_small, has_free_space_tree, pairs, spans, spans_of
+from btrimg.check.looks.rows import are_small, has_free_space_tree, ordered, ordered_of, pairs
 from btrimg.filesystem.treepaths import find
 from btrimg.named import NamedTuple
 from btrimg.ondisk.blocks import Header, Item
@@ -27,7 +27,7 @@ from btrimg.units import KIB
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from btrimg.check.looks.rows import Look, Relations, Rows, Spans
+    from btrimg.check.looks.rows import Look, Ordered, Relations, Rows
 
     Unsigned = NDArray[np.uint64]
     Truths = NDArray[np.bool_]
@@ -42,7 +42,7 @@ _ROW = 64 * KIB  # bytes, of which the kernel takes no tree block to reach over 
 
 def misplaced_extents(relations: Relations) -> bool:
     """Look for extents and tree blocks that are not within a block group for such as they are."""
-    groups, extents = spans_of(relations["block_groups"]), spans_of(relations["extents"])
+    groups, extents = ordered_of(relations["block_groups"]), ordered_of(relations["extents"])
     if groups is None or extents is None:
         return True
     flags = np.append(relations["block_groups"]["flags"], np.uint64(0))  # the last is for extents outside
@@ -58,7 +58,7 @@ def misplaced_extents(relations: Relations) -> bool:
 def odd_groups(relations: Relations) -> bool:
     """Look for block groups that count other bytes than there are, or that chunks or free space tree do not have."""
     rows = relations["block_groups"]
-    groups, extents = spans_of(rows), spans_of(relations["extents"])
+    groups, extents = ordered_of(rows), ordered_of(relations["extents"])
     if groups is None or extents is None or (rows["used"] > rows["length"]).any():
         return True
     sums = np.append(np.uint64(0), np.cumsum(extents.end - extents.start))  # of what does not overlap: no overflow
@@ -98,7 +98,7 @@ def _free(relations: Relations) -> _Free | None:
 
 def seams(relations: Relations) -> bool:
     """Look for extents and free space that do not begin where what is before them ends."""
-    extents = spans_of(relations["extents"])
+    extents = ordered_of(relations["extents"])
     if extents is None:
         return True
     if not has_free_space_tree(relations):
@@ -123,8 +123,8 @@ def odd_free_space(relations: Relations) -> bool:
     infos, groups = relations["free_space_infos"], relations["block_groups"]
     if not has_free_space_tree(relations):
         return False
-    heads, free = spans_of(infos), _free(relations)
-    if heads is None or free is None or spans(free.start, free.end) is None:
+    heads, free = ordered_of(infos), _free(relations)
+    if heads is None or free is None or ordered(free.start, free.end) is None:
         return True
     start, end, in_bitmap = free
     if not _among_pairs(heads.start, infos["length"], groups["logical"], groups["length"]).all():
@@ -143,16 +143,16 @@ def stray_free_space(relations: Relations) -> bool:
     """Look for free space outside all block groups and all that the free space tree has a head for."""
     if not has_free_space_tree(relations):
         return False
-    groups, heads = spans_of(relations["block_groups"]), spans_of(relations["free_space_infos"])
+    groups, heads = ordered_of(relations["block_groups"]), ordered_of(relations["free_space_infos"])
     free = _free(relations)
     if groups is None or heads is None or free is None:
         return True
     return bool(((groups.holding(free.start, free.end) < 0) & (heads.holding(free.start, free.end) < 0)).any())
 
 
-def _runs(csums: Rows) -> Spans | None:
+def _runs(csums: Rows) -> Ordered | None:
     """Return the ranges that have checksums, those that touch as one."""
-    found = spans_of(csums)
+    found = ordered_of(csums)
     return found and found.joined()
 
 
@@ -161,7 +161,7 @@ def csum_unused(relations: Relations) -> bool:
     extents, runs = relations["extents"], _runs(relations["csums"])
     data = np.flatnonzero(extents.says("kind", "data"))
     start = extents["logical"][data]
-    found = spans(start, start + extents["length"][data])
+    found = ordered(start, start + extents["length"][data])
     return runs is None or found is None or bool((found.joined().holding(*runs) < 0).any())
 
 
@@ -226,7 +226,7 @@ def odd_extents(relations: Relations) -> bool:
 def odd_blocks(relations: Relations) -> bool:
     """Look for tree blocks whose extent items are of other transactions, or wrong about how they are referred to."""
     blocks, extents, roots = relations["tree_blocks"], relations["extents"], relations["roots"]
-    if spans_of(extents) is None:
+    if ordered_of(extents) is None:
         return True
     at = find(extents["logical"], blocks["logical"])
     some = np.flatnonzero(at >= 0)
